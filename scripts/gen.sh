@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Regenerates src/gen from protos/: message and service stubs, and their types.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH="$PWD/.venv/bin:$PATH"
+site=$(python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
+find src/gen/aitbc -name '*_pb2*.py*' -delete
+python -m grpc_tools.protoc -I protos -I "$site" \
+    --python_out=src/gen --mypy_out=quiet:src/gen \
+    --grpc_python_out=src/gen --mypy_grpc_out=quiet,only_async:src/gen \
+    protos/aitbc/v1/*.proto
+# protoc writes a service stub for every file; those without a service are noise.
+grep -L 'Stub' src/gen/aitbc/v1/*_pb2_grpc.py | sed 's/\.py$//' | while read -r stub; do rm "$stub.py" "$stub.pyi"; done
+touch src/gen/aitbc/v1/py.typed

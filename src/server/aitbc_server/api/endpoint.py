@@ -1,0 +1,68 @@
+"""The unary methods of all services as one table, which gRPC and REST both call.
+
+A service is a class with a `descriptor` and one coroutine method for each unary rpc, named like it
+in snake_case: `SubmitJob` is `async def submit_job(self, request, caller)`. It returns the response
+message or raises a domain error; it knows neither gRPC nor HTTP.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from google.protobuf import message_factory
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
+
+from aitbc_server.api.validation import validator
+from aitbc_server.domain.caller import Caller
+
+# Turns the metadata of a call (lower-case names) into its caller. Raises a domain error.
+Authenticate = Callable[[Mapping[str, str]], Caller]
+Handler = Callable[[Any, Caller], Awaitable[Message]]
+
+
+class Service(Protocol):
+    """What `endpoints` needs of a service, beside its methods."""
+
+    descriptor: ServiceDescriptor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One unary method, ready to be called."""
+
+    method: MethodDescriptor
+    request_class: type[Message]
+    _handler: Handler
+    _validate: Callable[[Message], None]
+
+    async def __call__(self, request: Message, caller: Caller) -> Message:
+        """Validates the request and answers it. Raises domain errors."""
+        self._validate(request)
+        return await self._handler(request, caller)
+
+
+def endpoints(services: Iterable[Service]) -> dict[str, Endpoint]:
+    """Returns the endpoints by full method name, such as `aitbc.v1.JobService.SubmitJob`.
+
+    Raises AttributeError when a service lacks a method that its descriptor promises.
+    """
+    table = {}
+    for service in services:
+        for method in service.descriptor.methods:
+            if method.client_streaming or method.server_streaming:
+                continue
+            table[method.full_name] = Endpoint(
+                method=method,
+                request_class=message_factory.GetMessageClass(method.input_type),
+                _handler=getattr(service, _snake(method.name)),
+                _validate=validator(method.input_type),
+            )
+    return table
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

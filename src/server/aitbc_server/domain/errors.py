@@ -1,0 +1,177 @@
+"""Everything that can go wrong for a caller, as one tree.
+
+    CoordinatorError
+    +-- InvalidArgument            a field is wrong; retrying the same request cannot help
+    |   +-- ModelNotOffered
+    +-- NotFound
+    |   +-- JobNotFound
+    |   +-- MinerNotFound
+    +-- Conflict                   the object is in another state than the request needs
+    |   +-- JobAlreadyFinal
+    |   +-- JobAlreadyClaimed
+    |   +-- LeaseLost
+    |   +-- IdempotencyKeyReused
+    |   +-- SessionSuperseded
+    +-- Exhausted                  a bounded queue is full; come back later
+    |   +-- QueueFull
+    +-- Unavailable                the coordinator cannot serve now; come back later
+        +-- Starting
+        +-- Draining
+        +-- StorageUnavailable
+
+Each leaf has a `reason` in UPPER_SNAKE, which is the `error_code` of the REST API and the
+`ErrorInfo.reason` of gRPC; `cause` and `remedy` are printed in the reference of error codes.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CoordinatorError(Exception):
+    """Base of all errors that a caller is told about. `str(error)` is a sentence for people."""
+
+    reason: ClassVar[str]
+    cause: ClassVar[str]
+    remedy: ClassVar[str]
+    # Sentence used when the raise site has nothing more exact to say.
+    message: ClassVar[str] = ""
+
+    def __init__(self, message: str | None = None, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message or self.message)
+        # Seconds after which the same request may succeed.
+        self.retry_after_s = retry_after_s
+
+
+class InvalidArgument(CoordinatorError):
+    """A field of the request is wrong."""
+
+    reason = "INVALID_ARGUMENT"
+    cause = "A field is missing, unknown, of the wrong type or out of range; `detail` names it."
+    remedy = "Correct the field and send the request again."
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        # Path of the field, such as `params.max_tokens` or `jobs[3].model`.
+        self.field = field
+        self.problem = problem
+
+
+class ModelNotOffered(InvalidArgument):
+    """A miner asks for a job whose model it does not serve."""
+
+    reason = "MODEL_NOT_OFFERED"
+    cause = "The job's model is not among the miner's capabilities."
+    remedy = "Register the miner with that model, or claim a job from `/v1/jobs/available`."
+
+
+class NotFound(CoordinatorError):
+    """The object does not exist, or is not the caller's."""
+
+
+class JobNotFound(NotFound):
+    """No such job."""
+
+    reason = "JOB_NOT_FOUND"
+    cause = "No job of the caller has this id."
+    remedy = "Use the `job_id` that the submit returned."
+    message = "Job not found"
+
+
+class MinerNotFound(NotFound):
+    """No such miner."""
+
+    reason = "MINER_NOT_FOUND"
+    cause = "No miner has registered under this id."
+    remedy = "Register the miner first: `POST /v1/miners/register`."
+    message = "Miner not found"
+
+
+class Conflict(CoordinatorError):
+    """The object is in another state than the request needs."""
+
+
+class JobAlreadyFinal(Conflict):
+    """The job has ended."""
+
+    reason = "JOB_ALREADY_FINAL"
+    cause = "The job is completed, failed or cancelled already."
+    remedy = "Get the job to see how it ended; submit another one to run it again."
+
+
+class JobAlreadyClaimed(Conflict):
+    """Another miner holds the job."""
+
+    reason = "JOB_ALREADY_CLAIMED"
+    cause = "A miner holds a lease on the job."
+    remedy = "Claim another job from `/v1/jobs/available`."
+
+
+class LeaseLost(Conflict):
+    """The miner does not hold the lease under which it writes."""
+
+    reason = "LEASE_LOST"
+    cause = "The lease expired, ended, or belongs to another miner; nothing was changed."
+    remedy = "Drop the work. The job was given to another miner, or is final."
+
+
+class IdempotencyKeyReused(Conflict):
+    """One idempotency key came with two different requests."""
+
+    reason = "IDEMPOTENCY_KEY_REUSED"
+    cause = "The `Idempotency-Key` was used before with another request body."
+    remedy = "Use a new key for a new request."
+    message = "this idempotency key was used before with another request"
+
+
+class SessionSuperseded(Conflict):
+    """A newer session of the same miner began."""
+
+    reason = "SESSION_SUPERSEDED"
+    cause = "Another Work stream said Hello with the same miner_id."
+    remedy = "Run one process for each miner_id."
+    message = "a newer session of this miner began"
+
+
+class Exhausted(CoordinatorError):
+    """A bounded queue is full."""
+
+
+class QueueFull(Exhausted):
+    """Too many jobs wait."""
+
+    reason = "QUEUE_FULL"
+    cause = "The coordinator holds as many pending jobs as it was configured to."
+    remedy = "Wait for the seconds in `Retry-After` and send the request again."
+    message = "too many jobs are waiting"
+
+
+class Unavailable(CoordinatorError):
+    """The coordinator cannot serve now."""
+
+
+class Starting(Unavailable):
+    """The coordinator is not ready yet."""
+
+    reason = "STARTING"
+    cause = "The coordinator is starting."
+    remedy = "Wait for the seconds in `Retry-After` and send the request again."
+    message = "the coordinator is starting"
+
+
+class Draining(Unavailable):
+    """The coordinator is about to stop."""
+
+    reason = "DRAINING"
+    cause = "The coordinator is shutting down and takes nothing new."
+    remedy = "Wait for the seconds in `Retry-After` and send the request again."
+    message = "the coordinator is draining"
+
+
+class StorageUnavailable(Unavailable):
+    """The store cannot write or read."""
+
+    reason = "STORAGE_UNAVAILABLE"
+    cause = "The database cannot be written or read: its disk may be full or read-only."
+    remedy = "Retry later; the operator finds the cause in the log."
+    message = "the coordinator cannot reach its storage"
