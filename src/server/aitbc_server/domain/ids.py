@@ -1,0 +1,68 @@
+"""Ids that sort by the time at which they were made.
+
+Format: a prefix and a ULID (https://github.com/ulid/spec) in lower case: 48 bits of Unix
+milliseconds and 80 random bits, 26 characters of Crockford's base 32. Within one millisecond, and
+while the clock runs backwards, the random part counts up: ids of one process never go back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+# Two characters at a time: 13 look-ups an id instead of 26.
+_PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
+_RANDOM_BITS = 80
+# Leaves room above the first id of a millisecond for those that count up from it.
+_SEED_BITS = 78
+
+JOB_PREFIX = "job-"
+_JOB_ID = re.compile(r"job-[0-7][0-9a-hjkmnp-tv-z]{25}")
+_LEASE_PREFIX = "lease-"
+_LEASE_ID = re.compile(r"lease-([0-7][0-9a-hjkmnp-tv-z]{25})-([1-9][0-9]{0,8})")
+
+
+class IdSource:
+    """Makes ids. `randbits(k)` gives k random bits: `secrets.randbits`, or a seeded one in tests."""
+
+    def __init__(self, randbits: Callable[[int], int]) -> None:
+        self._randbits = randbits
+        self._last = 0
+
+    def ulid(self, now_us: int) -> str:
+        """Returns a ULID greater than every one returned before."""
+        fresh = (now_us // 1000) << _RANDOM_BITS
+        if fresh > self._last:
+            self._last = fresh | self._randbits(_SEED_BITS)
+        else:
+            self._last += 1
+        value, pairs = self._last, []
+        for _ in range(13):
+            pairs.append(_PAIRS[value & 1023])
+            value >>= 10
+        return "".join(reversed(pairs))
+
+    def job_id(self, now_us: int) -> str:
+        """Returns a new job's id."""
+        return JOB_PREFIX + self.ulid(now_us)
+
+
+def is_job_id(text: str) -> bool:
+    """Says whether the text has the form of a job's id."""
+    return _JOB_ID.fullmatch(text) is not None
+
+
+def lease_id_of(job_id: str, attempt: int) -> str:
+    """Returns the id of the lease under which the job's attempt runs.
+
+    It fences: attempts of a job only count up, so that no two leases ever share an id, and the job
+    is found from the lease without an index.
+    """
+    return f"{_LEASE_PREFIX}{job_id[len(JOB_PREFIX) :]}-{attempt}"
+
+
+def job_of_lease(lease_id: str) -> str | None:
+    """Returns the id of the job that the lease is on, or None when the text is no lease id."""
+    match = _LEASE_ID.fullmatch(lease_id)
+    return JOB_PREFIX + match[1] if match else None

@@ -1,0 +1,204 @@
+"""What a job is, the states it goes through and what each change of state carries.
+
+Times are integers: microseconds since the Unix epoch, UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class JobStatus(StrEnum):
+    """Where a job is in its life. The last three are final."""
+
+    #: Waits for a miner: new, or given back after an attempt that did not finish.
+    PENDING = "pending"
+    #: A miner holds a lease on it.
+    RUNNING = "running"
+    #: A miner delivered its result.
+    COMPLETED = "completed"
+    #: No attempts are left, the failure cannot be retried, or the deadline passed.
+    FAILED = "failed"
+    #: Its client cancelled it.
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job can never change again."""
+        return self in FINAL
+
+
+FINAL = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
+
+# Every arrow, with what causes it. The SQL guards, the CHECK constraints and the diagram in
+# docs/explanation/job-lifecycle.md say the same; tests compare them.
+TRANSITIONS: Mapping[tuple[JobStatus, JobStatus], str] = {
+    (JobStatus.PENDING, JobStatus.RUNNING): "a miner was given a lease",
+    (JobStatus.PENDING, JobStatus.CANCELLED): "its client cancelled it",
+    (JobStatus.PENDING, JobStatus.FAILED): "its deadline passed while it waited",
+    (JobStatus.RUNNING, JobStatus.COMPLETED): "the holder of the lease delivered the result",
+    (JobStatus.RUNNING, JobStatus.PENDING): "the lease was lost or the failure can be retried",
+    (JobStatus.RUNNING, JobStatus.FAILED): "no attempts are left, or the failure is final",
+    (JobStatus.RUNNING, JobStatus.CANCELLED): "its client cancelled it and the lease ended",
+}
+
+DEFAULT_MAX_ATTEMPTS = 3
+
+# First delay before a job is tried again; doubled for each further attempt.
+_FIRST_RETRY_DELAY_S = 0.25
+_LONGEST_RETRY_DELAY_S = 30.0
+
+# What a miner that polls may take: a base for loading and queueing, and time for each token asked
+# at the pace of a slow CPU.
+_CLAIM_BASE_S = 60.0
+_CLAIM_PER_TOKEN_S = 0.5
+_CLAIM_TOKENS_UNASKED = 1024
+
+
+def retry_delay_s(attempt: int) -> float:
+    """Returns how long a job waits after its attempt of that number was lost."""
+    return min(_FIRST_RETRY_DELAY_S * 2.0 ** (attempt - 1), _LONGEST_RETRY_DELAY_S)
+
+
+def claim_duration_s(max_tokens: int | None) -> float:
+    """Returns how long a claim lasts: by what the job asks for, not by a constant."""
+    return _CLAIM_BASE_S + _CLAIM_PER_TOKEN_S * (max_tokens or _CLAIM_TOKENS_UNASKED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A job as it is submitted."""
+
+    job_id: str
+    owner: str
+    model: str
+    priority: int
+    max_attempts: int
+    # Tokens asked for, where the client said so: the size of the work.
+    max_tokens: int | None
+    created_us: int
+    # When it fails unless final.
+    deadline_us: int | None
+    # What was submitted, as a serialised aitbc.v1.Job: opaque here and in the store, and what the
+    # miner gets.
+    spec: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """Jobs that are stored together or not at all."""
+
+    jobs: tuple[NewJob, ...]
+    # Name that makes a repetition return the same jobs, and the digest that tells a repetition from
+    # another request under the same name.
+    request_id: str | None = None
+    fingerprint: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitted:
+    """What a submission became."""
+
+    # (job_id, status, created_us) of each job, in the order submitted.
+    jobs: tuple[tuple[str, JobStatus, int], ...]
+    # False when an earlier submission of the same name made them.
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begin:
+    """A lease that begins: pending -> running."""
+
+    job_id: str
+    lease_id: str
+    attempt: int
+    miner_id: str
+    started_us: int
+    # Seconds that a claim lasts; None for a lease that its session renews.
+    claim_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """A result: running -> completed."""
+
+    job_id: str
+    lease_id: str
+    result: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    finish_reason: str
+    completed_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """Any other end of a wait or of an attempt: to pending, failed or cancelled."""
+
+    job_id: str
+    # Lease that ends; None when the job was pending.
+    lease_id: str | None
+    status: JobStatus
+    error_code: str
+    error_message: str
+    ended_us: int
+    # When a job that goes back to pending may be tried again.
+    not_before_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecord:
+    """A stored job."""
+
+    job_id: str
+    owner: str
+    model: str
+    status: JobStatus
+    created_us: int
+    attempt: int
+    spec: bytes
+    miner_id: str | None = None
+    lease_id: str | None = None
+    started_us: int | None = None
+    cancel_requested_us: int | None = None
+    finished_us: int | None = None
+    result: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    finish_reason: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveRecord:
+    """What the dispatcher needs of a stored job that is not final."""
+
+    job_id: str
+    owner: str
+    model: str
+    priority: int
+    attempt: int
+    max_attempts: int
+    max_tokens: int | None
+    created_us: int
+    deadline_us: int | None
+    not_before_us: int | None
+    # Last miner, and the lease when the job is running.
+    miner_id: str | None
+    lease_id: str | None
+    claim_s: float | None
+    cancel_requested: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """Final jobs since the beginning, and the tokens of the completed ones."""
+
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0

@@ -1,0 +1,1 @@
+"""What is durable: the Store seam, and its implementation on SQLite."""

@@ -1,0 +1,78 @@
+"""Runs operations on a thread of its own, in batches: the group commit.
+
+While one batch runs, the operations that arrive become the next one; the time of the last fsync is
+the window, so no timer is needed, and an idle store answers at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from aitbc_server.domain.errors import StorageUnavailable
+
+# Runs operations in order and returns for each its result or its exception. On the thread.
+Run = Callable[[Sequence[Any]], Sequence[Any]]
+
+
+class BatchThread:
+    """A thread that runs operations in batches. Use from one event loop."""
+
+    def __init__(self, name: str, run: Run, *, most: int = 1024, waiting: int = 100_000) -> None:
+        """`most` bounds a batch, `waiting` the operations that may wait for theirs."""
+        self._run = run
+        self._most = most
+        self._limit = waiting
+        self._loop = asyncio.get_running_loop()
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._waiting: list[tuple[Any, asyncio.Future[Any]]] = []
+        self._is_running = False
+        self._is_scheduled = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def put(self, operation: Any) -> asyncio.Future[Any]:
+        """Queues an operation; the future has its result. Raises StorageUnavailable when full."""
+        if len(self._waiting) >= self._limit:
+            raise StorageUnavailable("too many operations wait for the storage", retry_after_s=1)
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._waiting.append((operation, future))
+        if not self._is_running and not self._is_scheduled:
+            # At the end of this turn of the loop, so that all its operations share the batch.
+            self._is_scheduled = True
+            self._idle.clear()
+            self._loop.call_soon(self._start)
+        return future
+
+    async def close(self) -> None:
+        """Runs what waits, then ends the thread."""
+        await self._idle.wait()
+        self._executor.shutdown()
+
+    def _start(self) -> None:
+        batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+        self._is_scheduled, self._is_running = False, True
+        operations = [operation for operation, _ in batch]
+        running = self._loop.run_in_executor(self._executor, self._run, operations)
+        running.add_done_callback(lambda done: self._finish(batch, done))
+
+    def _finish(
+        self, batch: Sequence[tuple[Any, asyncio.Future[Any]]], done: asyncio.Future[Sequence[Any]]
+    ) -> None:
+        self._is_running = False
+        if self._waiting:
+            # Before the answers: the disk works while they are given.
+            self._start()
+        else:
+            self._idle.set()
+        error = done.exception()
+        results = [error] * len(batch) if error else done.result()
+        for (_, future), result in zip(batch, results, strict=True):
+            if future.cancelled():
+                continue
+            if isinstance(result, BaseException):
+                future.set_exception(result)
+            else:
+                future.set_result(result)

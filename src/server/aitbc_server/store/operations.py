@@ -1,0 +1,54 @@
+"""The write operations that the writer's thread takes: one for each method of the Store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aitbc_server.domain.jobs import Begin, Completion, Ending, Submission
+from aitbc_server.domain.miners import MinerRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Stores jobs."""
+
+    submission: Submission
+
+
+@dataclass(frozen=True, slots=True)
+class BeginLeases:
+    """pending -> running."""
+
+    leases: Sequence[Begin]
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """running -> completed."""
+
+    completions: Sequence[Completion]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Any other end of a wait or an attempt."""
+
+    endings: Sequence[Ending]
+
+
+@dataclass(frozen=True, slots=True)
+class FlagCancels:
+    """Notes requests to cancel."""
+
+    jobs: Sequence[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """Stores a miner."""
+
+    miner: MinerRecord
+
+
+Write = Submit | BeginLeases | Complete | End | FlagCancels | Register

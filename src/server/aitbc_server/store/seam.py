@@ -1,0 +1,92 @@
+"""The Store seam: what the coordinator needs of storage, in domain terms and in sets.
+
+Every write answers only when it is on disk (fsync), and what it answers survives the loss of the
+process at any later moment. Writes of one turn of the event loop share one commit. Every method
+raises StorageUnavailable when the storage cannot be reached; then nothing was written.
+"""
+
+from __future__ import annotations
+
+from asyncio import Future
+from collections.abc import Sequence
+from typing import Protocol
+
+from aitbc_server.domain.jobs import (
+    Begin,
+    Completion,
+    Ending,
+    JobRecord,
+    JobStatus,
+    LiveRecord,
+    Submission,
+    Submitted,
+    Totals,
+)
+from aitbc_server.domain.miners import MinerRecord
+
+
+class Store(Protocol):
+    """Jobs and miners, durably. Futures rather than coroutines: nothing is lost with a caller."""
+
+    def submit(self, submission: Submission) -> Future[Submitted]:
+        """Stores the jobs, or finds those that the same request id made before.
+
+        Raises IdempotencyKeyReused.
+        """
+        ...
+
+    def begin(self, leases: Sequence[Begin]) -> Future[frozenset[str]]:
+        """Begins leases on pending jobs; returns the ids of the jobs that took theirs."""
+        ...
+
+    def complete(self, completions: Sequence[Completion]) -> Future[frozenset[str]]:
+        """Stores results; returns the ids of the jobs whose lease was still the one named."""
+        ...
+
+    def end(self, endings: Sequence[Ending]) -> Future[frozenset[str]]:
+        """Ends waits and attempts without a result; returns the ids of the jobs it applied to."""
+        ...
+
+    def flag_cancels(self, jobs: Sequence[tuple[str, int]]) -> Future[None]:
+        """Notes that running jobs were asked to cancel; takes (job_id, requested_us)."""
+        ...
+
+    def register(self, miner: MinerRecord) -> Future[None]:
+        """Stores a miner, or updates what it said before but for when it first registered."""
+        ...
+
+    def job(self, job_id: str) -> Future[JobRecord | None]:
+        """Returns a job."""
+        ...
+
+    def jobs(
+        self,
+        owner: str,
+        *,
+        limit: int,
+        status: JobStatus | None = None,
+        model: str | None = None,
+        before: str | None = None,
+    ) -> Future[list[JobRecord]]:
+        """Returns the owner's jobs, the newest first, from the one before a job id."""
+        ...
+
+    def specs(self, job_ids: Sequence[str]) -> Future[dict[str, bytes]]:
+        """Returns what was submitted, by job id; unknown ids are left out."""
+        ...
+
+    def leases(self, job_ids: Sequence[str]) -> Future[dict[str, tuple[JobStatus, str, str]]]:
+        """Returns (status, last lease, its miner) by job id, of jobs that ever had a lease."""
+        ...
+
+    def live(self) -> Future[list[LiveRecord]]:
+        """Returns every job that is not final, the oldest first."""
+        ...
+
+    def miners(self) -> Future[list[MinerRecord]]:
+        """Returns every miner."""
+        ...
+
+    def totals(self) -> Future[Totals]:
+        """Returns the counts of final jobs."""
+        ...

@@ -1,0 +1,56 @@
+-- name: request
+SELECT fingerprint, job_ids FROM idempotency WHERE owner = ?1 AND request_id = ?2;
+
+-- name: submitted
+SELECT job_id, status, created_us FROM jobs WHERE job_id = ?1;
+
+-- name: job
+SELECT
+    jobs.job_id, owner, model, status, created_us, attempt, spec, miner_id, lease_id, started_us,
+    cancel_requested_us, finished_us, result, prompt_tokens, completion_tokens, finish_reason,
+    error_code, error_message
+FROM jobs
+JOIN specs ON specs.job_id = jobs.job_id
+LEFT JOIN results ON results.job_id = jobs.job_id
+WHERE jobs.job_id = ?1;
+
+-- name: page_all
+SELECT job_id FROM jobs INDEXED BY jobs_by_owner
+WHERE owner = ?1 AND job_id < ?4
+ORDER BY job_id DESC LIMIT ?5;
+
+-- name: page_status
+SELECT job_id FROM jobs INDEXED BY jobs_by_status
+WHERE status = ?2 AND owner = ?1 AND job_id < ?4
+ORDER BY job_id DESC LIMIT ?5;
+
+-- name: page_model
+SELECT job_id FROM jobs INDEXED BY jobs_by_model
+WHERE owner = ?1 AND model = ?3 AND job_id < ?4
+ORDER BY job_id DESC LIMIT ?5;
+
+-- name: page_status_model
+SELECT job_id FROM jobs
+WHERE owner = ?1 AND status = ?2 AND model = ?3 AND job_id < ?4
+ORDER BY job_id DESC LIMIT ?5;
+
+-- name: specs
+SELECT job_id, spec FROM specs WHERE job_id IN (SELECT value FROM json_each(?1));
+
+-- name: leases
+SELECT job_id, status, lease_id, miner_id FROM jobs
+WHERE job_id IN (SELECT value FROM json_each(?1));
+
+-- name: live
+SELECT
+    job_id, owner, model, priority, attempt, max_attempts, max_tokens, created_us, deadline_us,
+    not_before_us, miner_id, iif(status = 'running', lease_id, NULL) AS lease_id, claim_s,
+    cancel_requested_us IS NOT NULL AS cancel_requested
+FROM jobs WHERE status IN ('pending', 'running')
+ORDER BY job_id;
+
+-- name: miners
+SELECT miner_id, models, gpu_info, public_key, agent_version, registered_us FROM miners;
+
+-- name: totals
+SELECT status, jobs, prompt_tokens, completion_tokens FROM totals;

@@ -1,0 +1,123 @@
+-- Writes take a whole batch in one step: ?1 is a JSON array with one array for each row, ?2 the
+-- bytes that its rows point into by offset and length. (executemany would take the GIL for each
+-- row.) Guards are in the WHERE: a row that lost its race is simply not changed. The + before
+-- jobs.status keeps its index out of the plan: jobs are found by their primary key, one by one, not
+-- by scanning all that are pending (a test reads the plans).
+
+-- name: insert_jobs
+INSERT INTO jobs (
+    job_id, owner, model, priority, max_attempts, max_tokens, created_us, deadline_us
+)
+SELECT
+    value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
+    value ->> 7
+FROM json_each(?1);
+
+-- name: insert_specs
+INSERT INTO specs (job_id, spec)
+SELECT value ->> 0, substr(?2, 1 + (value ->> 8), value ->> 9)
+FROM json_each(?1);
+
+-- name: insert_request
+INSERT INTO idempotency (owner, request_id, fingerprint, job_ids, created_us)
+VALUES (?1, ?2, ?3, ?4, ?5);
+
+-- name: begin_jobs
+-- pending -> running
+UPDATE jobs SET
+    status = 'running', lease_id = e.lease_id, attempt = e.attempt, miner_id = e.miner_id,
+    started_us = e.started_us, claim_s = e.claim_s, not_before_us = NULL
+FROM (
+    SELECT
+        value ->> 0 AS job_id, value ->> 1 AS lease_id, value ->> 2 AS attempt,
+        value ->> 3 AS miner_id, value ->> 4 AS started_us, value ->> 5 AS claim_s
+    FROM json_each(?1)
+) AS e
+WHERE jobs.job_id = e.job_id AND +jobs.status = 'pending' AND jobs.attempt = e.attempt - 1;
+
+-- name: begun_jobs
+-- Which of a batch hold the lease that the batch gave them.
+SELECT json_group_array(jobs.job_id)
+FROM json_each(?1) AS e CROSS JOIN jobs ON jobs.job_id = e.value ->> 0
+WHERE jobs.status = 'running' AND jobs.lease_id = e.value ->> 1;
+
+-- name: completable_jobs
+SELECT json_group_array(jobs.job_id)
+FROM json_each(?1) AS e CROSS JOIN jobs ON jobs.job_id = e.value ->> 0
+WHERE jobs.status = 'running' AND jobs.lease_id = e.value ->> 1;
+
+-- name: insert_results
+INSERT INTO results (job_id, result)
+SELECT jobs.job_id, CAST(substr(?2, 1 + (e.value ->> 6), e.value ->> 7) AS TEXT)
+FROM json_each(?1) AS e CROSS JOIN jobs ON jobs.job_id = e.value ->> 0
+WHERE jobs.status = 'running' AND jobs.lease_id = e.value ->> 1;
+
+-- name: insert_completed_attempts
+INSERT INTO attempts (job_id, attempt, miner_id, started_us, ended_us, outcome)
+SELECT jobs.job_id, jobs.attempt, jobs.miner_id, jobs.started_us, e.value ->> 5, 'completed'
+FROM json_each(?1) AS e CROSS JOIN jobs ON jobs.job_id = e.value ->> 0
+WHERE jobs.status = 'running' AND jobs.lease_id = e.value ->> 1;
+
+-- name: complete_jobs
+-- running -> completed
+UPDATE jobs SET
+    status = 'completed', prompt_tokens = e.prompt_tokens,
+    completion_tokens = e.completion_tokens, finish_reason = e.finish_reason,
+    finished_us = e.finished_us
+FROM (
+    SELECT
+        value ->> 0 AS job_id, value ->> 1 AS lease_id, value ->> 2 AS prompt_tokens,
+        value ->> 3 AS completion_tokens, value ->> 4 AS finish_reason, value ->> 5 AS finished_us
+    FROM json_each(?1)
+) AS e
+WHERE jobs.job_id = e.job_id AND +jobs.status = 'running' AND jobs.lease_id = e.lease_id;
+
+-- name: endable_jobs
+SELECT json_group_array(jobs.job_id)
+FROM json_each(?1) AS e CROSS JOIN jobs ON jobs.job_id = e.value ->> 0
+WHERE
+    jobs.status = iif(e.value ->> 1 IS NULL, 'pending', 'running')
+    AND (e.value ->> 1 IS NULL OR jobs.lease_id = e.value ->> 1);
+
+-- name: insert_ended_attempts
+INSERT INTO attempts (
+    job_id, attempt, miner_id, started_us, ended_us, outcome, error_code, error_message
+)
+SELECT
+    jobs.job_id, jobs.attempt, jobs.miner_id, jobs.started_us, e.value ->> 5, e.value ->> 2,
+    e.value ->> 3, e.value ->> 4
+FROM json_each(?1) AS e CROSS JOIN jobs ON jobs.job_id = e.value ->> 0
+WHERE jobs.status = 'running' AND jobs.lease_id = e.value ->> 1;
+
+-- name: end_jobs
+-- pending -> failed | cancelled, running -> pending | failed | cancelled
+UPDATE jobs SET
+    status = e.status,
+    error_code = iif(e.status = 'pending', NULL, e.error_code),
+    error_message = iif(e.status = 'pending', NULL, e.error_message),
+    finished_us = iif(e.status = 'pending', NULL, e.ended_us),
+    not_before_us = e.not_before_us
+FROM (
+    SELECT
+        value ->> 0 AS job_id, value ->> 1 AS lease_id, value ->> 2 AS status,
+        value ->> 3 AS error_code, value ->> 4 AS error_message, value ->> 5 AS ended_us,
+        value ->> 6 AS not_before_us
+    FROM json_each(?1)
+) AS e
+WHERE
+    jobs.job_id = e.job_id
+    AND jobs.status = iif(e.lease_id IS NULL, 'pending', 'running')
+    AND (e.lease_id IS NULL OR jobs.lease_id = e.lease_id);
+
+-- name: flag_cancels
+UPDATE jobs SET cancel_requested_us = e.requested_us
+FROM (SELECT value ->> 0 AS job_id, value ->> 1 AS requested_us FROM json_each(?1)) AS e
+WHERE
+    jobs.job_id = e.job_id AND +jobs.status = 'running' AND jobs.cancel_requested_us IS NULL;
+
+-- name: upsert_miners
+INSERT INTO miners (miner_id, models, gpu_info, public_key, agent_version, registered_us)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+ON CONFLICT (miner_id) DO UPDATE SET
+    models = excluded.models, gpu_info = excluded.gpu_info, public_key = excluded.public_key,
+    agent_version = excluded.agent_version;

@@ -1,0 +1,99 @@
+"""The Store on one SQLite file."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import Future
+from collections.abc import Sequence
+from pathlib import Path
+
+from aitbc_server.domain.jobs import (
+    Begin,
+    Completion,
+    Ending,
+    JobRecord,
+    JobStatus,
+    LiveRecord,
+    Submission,
+    Submitted,
+    Totals,
+)
+from aitbc_server.domain.miners import MinerRecord
+from aitbc_server.store import operations
+from aitbc_server.store.batch import BatchThread
+from aitbc_server.store.connection import connect
+from aitbc_server.store.reader import Reader
+from aitbc_server.store.schema import migrate
+from aitbc_server.store.writer import Writer
+
+FILE_NAME = "coordinator.db"
+
+
+class SqliteStore:
+    """Jobs and miners in `DIR/coordinator.db`: one thread that writes, one that reads."""
+
+    def __init__(self, directory: Path) -> None:
+        """Opens the database, creating or migrating it; needs a running event loop.
+
+        Raises OSError, sqlite3.Error, SqliteTooOldError and NewerSchemaError.
+        """
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = directory / FILE_NAME
+        self._write_connection = connect(path)
+        migrate(self._write_connection)
+        self._read_connection = connect(path, read_only=True)
+        self._writes = BatchThread("store-writer", Writer(self._write_connection).run)
+        self._reads = BatchThread("store-reader", Reader(self._read_connection).run, most=64)
+
+    async def close(self) -> None:
+        """Commits what waits and closes the file."""
+        await asyncio.gather(self._writes.close(), self._reads.close())
+        self._read_connection.close()
+        self._write_connection.close()
+
+    def submit(self, submission: Submission) -> Future[Submitted]:
+        return self._writes.put(operations.Submit(submission))
+
+    def begin(self, leases: Sequence[Begin]) -> Future[frozenset[str]]:
+        return self._writes.put(operations.BeginLeases(leases))
+
+    def complete(self, completions: Sequence[Completion]) -> Future[frozenset[str]]:
+        return self._writes.put(operations.Complete(completions))
+
+    def end(self, endings: Sequence[Ending]) -> Future[frozenset[str]]:
+        return self._writes.put(operations.End(endings))
+
+    def flag_cancels(self, jobs: Sequence[tuple[str, int]]) -> Future[None]:
+        return self._writes.put(operations.FlagCancels(jobs))
+
+    def register(self, miner: MinerRecord) -> Future[None]:
+        return self._writes.put(operations.Register(miner))
+
+    def job(self, job_id: str) -> Future[JobRecord | None]:
+        return self._reads.put(lambda reader: reader.job(job_id))
+
+    def jobs(
+        self,
+        owner: str,
+        *,
+        limit: int,
+        status: JobStatus | None = None,
+        model: str | None = None,
+        before: str | None = None,
+    ) -> Future[list[JobRecord]]:
+        return self._reads.put(lambda reader: reader.jobs(owner, status, model, before, limit))
+
+    def specs(self, job_ids: Sequence[str]) -> Future[dict[str, bytes]]:
+        return self._reads.put(lambda reader: reader.specs(job_ids))
+
+    def leases(self, job_ids: Sequence[str]) -> Future[dict[str, tuple[JobStatus, str, str]]]:
+        return self._reads.put(lambda reader: reader.leases(job_ids))
+
+    def live(self) -> Future[list[LiveRecord]]:
+        return self._reads.put(lambda reader: reader.live())
+
+    def miners(self) -> Future[list[MinerRecord]]:
+        return self._reads.put(lambda reader: reader.miners())
+
+    def totals(self) -> Future[Totals]:
+        return self._reads.put(lambda reader: reader.totals())
