@@ -1,0 +1,1 @@
+"""The miner: runs inference engines and works for a coordinator over one gRPC stream."""

@@ -39,6 +39,11 @@ class Endpoint:
     _handler: Handler
     _validate: Callable[[Message], None]
 
+    @property
+    def service(self) -> str:
+        """Full name of its service."""
+        return self.method.containing_service.full_name
+
     async def __call__(self, request: Message, caller: Caller) -> Message:
         """Validates the request and answers it. Raises domain errors."""
         self._validate(request)

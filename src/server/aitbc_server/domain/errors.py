@@ -3,6 +3,7 @@
     CoordinatorError
     +-- InvalidArgument            a field is wrong; retrying the same request cannot help
     |   +-- ModelNotOffered
+    +-- Unauthenticated            the caller did not say who it is
     +-- NotFound
     |   +-- JobNotFound
     |   +-- MinerNotFound
@@ -17,6 +18,7 @@
     +-- Unavailable                the coordinator cannot serve now; come back later
         +-- Starting
         +-- Draining
+        +-- SessionSilent
         +-- StorageUnavailable
 
 Each leaf has a `reason` in UPPER_SNAKE, which is the `error_code` of the REST API and the
@@ -63,6 +65,15 @@ class ModelNotOffered(InvalidArgument):
     reason = "MODEL_NOT_OFFERED"
     cause = "The job's model is not among the miner's capabilities."
     remedy = "Register the miner with that model, or claim a job from `/v1/jobs/available`."
+
+
+class Unauthenticated(CoordinatorError):
+    """The caller did not say who it is."""
+
+    reason = "UNAUTHENTICATED"
+    cause = "The coordinator requires an API key, and the request has no valid one."
+    remedy = "Send the key as `X-Api-Key` (gRPC metadata `x-api-key`)."
+    message = "a valid API key is required"
 
 
 class NotFound(CoordinatorError):
@@ -166,6 +177,15 @@ class Draining(Unavailable):
     cause = "The coordinator is shutting down and takes nothing new."
     remedy = "Wait for the seconds in `Retry-After` and send the request again."
     message = "the coordinator is draining"
+
+
+class SessionSilent(Unavailable):
+    """Nothing was heard from a miner."""
+
+    reason = "SESSION_SILENT"
+    cause = "The miner sent nothing on its Work stream for as long as a lease lasts."
+    remedy = "Reconnect, present the held leases, and send a Heartbeat when there is no news."
+    message = "nothing was heard from the miner"
 
 
 class StorageUnavailable(Unavailable):

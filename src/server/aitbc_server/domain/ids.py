@@ -24,7 +24,7 @@ _LEASE_ID = re.compile(r"lease-([0-7][0-9a-hjkmnp-tv-z]{25})-([1-9][0-9]{0,8})")
 
 
 class IdSource:
-    """Makes ids. `randbits(k)` gives k random bits: `secrets.randbits`, or a seeded one in tests."""
+    """Makes ids. `randbits(k)` gives k random bits, as `secrets.randbits` does."""
 
     def __init__(self, randbits: Callable[[int], int]) -> None:
         self._randbits = randbits

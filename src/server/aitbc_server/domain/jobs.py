@@ -189,6 +189,7 @@ class LiveRecord:
     # Last miner, and the lease when the job is running.
     miner_id: str | None
     lease_id: str | None
+    started_us: int | None
     claim_s: float | None
     cancel_requested: bool
 

@@ -44,7 +44,7 @@ WHERE job_id IN (SELECT value FROM json_each(?1));
 -- name: live
 SELECT
     job_id, owner, model, priority, attempt, max_attempts, max_tokens, created_us, deadline_us,
-    not_before_us, miner_id, iif(status = 'running', lease_id, NULL) AS lease_id, claim_s,
+    not_before_us, miner_id, iif(status = 'running', lease_id, NULL) AS lease_id, started_us, claim_s,
     cancel_requested_us IS NOT NULL AS cancel_requested
 FROM jobs WHERE status IN ('pending', 'running')
 ORDER BY job_id;

@@ -1,0 +1,108 @@
+"""Answers with the prompt: for load tests, and to try a coordinator without any model."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from aitbc_miner.engines.base import Answer, Chunk, EngineLoad, Job
+from aitbc_miner.engines.options import EngineOptions
+
+DEFAULT_SLOTS = 64
+# Shortest pause between chunks: faster rates put more tokens into each.
+_TICK_S = 0.01
+_WORD = re.compile(r"\s*\S+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EchoOptions:
+    """How the echo sounds."""
+
+    # Words to answer with, repeating or cutting the prompt. None: the prompt as it is.
+    tokens: int | None = None
+    # None: all at once.
+    tokens_per_second: float | None = None
+    # Time before the first token.
+    latency_s: float = 0.0
+
+    @classmethod
+    def parse(cls, options: EngineOptions) -> EchoOptions:
+        """Reads `tokens`, `tokens_per_second` and `latency`."""
+        parsed = cls(
+            tokens=options.count("tokens"),
+            tokens_per_second=options.number("tokens_per_second", minimum=0.001),
+            latency_s=options.number("latency") or 0.0,
+        )
+        options.finish()
+        return parsed
+
+
+class EchoEngine:
+    """Counts a word as a token."""
+
+    def __init__(
+        self, models: tuple[str, ...], slots: int | None = None, options: EchoOptions | None = None
+    ) -> None:
+        self.models = models
+        self.slots = slots or DEFAULT_SLOTS
+        self._options = options or EchoOptions()
+
+    async def start(self) -> None:
+        """Has nothing to load."""
+
+    def generate(self, job: Job) -> Answer:
+        """Answers at once, unless a rate or a latency is set."""
+        prompt = job.prompt if job.prompt is not None else job.messages[-1]["content"]
+        prompt_tokens = len(prompt.split())
+        wanted = self._options.tokens or prompt_tokens
+        tokens = min(wanted, job.params.get("max_tokens", wanted))
+        last = Chunk(
+            text=prompt if tokens == prompt_tokens else _words(prompt, tokens),
+            tokens=tokens,
+            finish_reason="stop" if tokens == wanted else "length",
+            prompt_tokens=prompt_tokens,
+        )
+        if self._options.latency_s or self._options.tokens_per_second:
+            return self._slowly(last)
+        return last
+
+    async def _slowly(self, answer: Chunk) -> AsyncGenerator[Chunk, None]:
+        """Yields the answer at the rate asked for."""
+        await asyncio.sleep(self._options.latency_s)
+        rate = self._options.tokens_per_second
+        if rate is None:
+            yield answer
+            return
+        clock = asyncio.get_running_loop().time
+        ends = [word.end() for word in _WORD.finditer(answer.text)]
+        begin, said, position = clock(), 0, 0
+        while said < len(ends):
+            await asyncio.sleep(max(_TICK_S, begin + (said + 1) / rate - clock()))
+            due = min(len(ends), int((clock() - begin) * rate))
+            if due > said:
+                yield Chunk(text=answer.text[position : ends[due - 1]], tokens=due - said)
+                said, position = due, ends[due - 1]
+        yield Chunk(
+            text=answer.text[position:],
+            finish_reason=answer.finish_reason,
+            prompt_tokens=answer.prompt_tokens,
+        )
+
+    def load(self) -> EngineLoad:
+        """Knows nothing that the agent does not."""
+        return EngineLoad()
+
+    async def close(self) -> None:
+        """Has nothing to free."""
+
+
+def _words(text: str, count: int) -> str:
+    """Returns exactly this many words of the text, going round it as often as needed."""
+    words = _WORD.findall(text) or [" echo"]
+    rounds, rest = divmod(count, len(words))
+    first_gap = "" if words[0][0].isspace() else " "
+    once = "".join(words)
+    parts = [once] * rounds + (["".join(words[:rest])] if rest else [])
+    return first_gap.join(parts)

@@ -1,0 +1,158 @@
+"""Drives any server that speaks the OpenAI API: vllm serve, Ollama, llama.cpp and others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from aitbc_miner.engines.base import Chunk, EngineLoad, Job
+from aitbc_miner.engines.options import EngineOptions
+from aitbc_miner.errors import BadRequest, EngineBusy, EngineError, EngineFailed, Misconfigured
+
+DEFAULT_SLOTS = 8
+_CONNECT_TIMEOUT_S = 10.0
+_DEFAULT_SILENCE_S = 300.0
+_CHAT, _COMPLETIONS = "chat", "completions"
+# Client errors that say "not now" rather than "never".
+_TRANSIENT_STATUS = {408, 425, 429}
+_DATA = "data:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAIOptions:
+    """Where the server is and how to ask it."""
+
+    base_url: str
+    api_key: str | None = None
+    # `completions` sends a prompt raw; conversations go to the chat endpoint in any case.
+    endpoint: str = _CHAT
+    # Longest silence of the server within an answer.
+    timeout_s: float = _DEFAULT_SILENCE_S
+
+    @classmethod
+    def parse(cls, options: EngineOptions) -> OpenAIOptions:
+        """Reads `base_url`, `api_key`, `endpoint` and `timeout`."""
+        base_url = options.text("base_url")
+        if base_url is None or not base_url.startswith(("http://", "https://")):
+            raise Misconfigured(
+                "--engine-opt base_url: give the server's URL, such as"
+                " base_url=http://127.0.0.1:8000/v1"
+            )
+        parsed = cls(
+            base_url=base_url.rstrip("/"),
+            api_key=options.text("api_key"),
+            endpoint=options.choice("endpoint", _CHAT, _COMPLETIONS),
+            timeout_s=options.number("timeout", minimum=0.001) or _DEFAULT_SILENCE_S,
+        )
+        options.finish()
+        return parsed
+
+
+class OpenAIEngine:
+    """Forwards each job as one streaming request."""
+
+    def __init__(
+        self, sources: Mapping[str, str], slots: int | None, options: OpenAIOptions
+    ) -> None:
+        self.models = tuple(sources)
+        self.slots = slots or DEFAULT_SLOTS
+        # The server's own name of each model.
+        self._sources = dict(sources)
+        self._options = options
+        key = options.api_key
+        self._client = httpx.AsyncClient(
+            headers={"authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx.Timeout(options.timeout_s, connect=_CONNECT_TIMEOUT_S),
+            limits=httpx.Limits(max_connections=self.slots),
+        )
+
+    async def start(self) -> None:
+        """Needs nothing: the server may start later than the miner."""
+
+    async def generate(self, job: Job) -> AsyncGenerator[Chunk, None]:
+        """Streams the answer. Closing the iterator closes the request."""
+        url, body = self._request(job)
+        try:
+            async with self._client.stream("POST", url, json=body) as response:
+                if response.status_code >= httpx.codes.BAD_REQUEST:
+                    raise _refusal(response.status_code)
+                async for chunk in _chunks(response.aiter_lines()):
+                    yield chunk
+        except httpx.TransportError as error:
+            raise EngineFailed(
+                f"the OpenAI-compatible server did not answer: {type(error).__name__}"
+            ) from error
+
+    def _request(self, job: Job) -> tuple[str, dict[str, Any]]:
+        """Returns the URL and the body; parameters beyond OpenAI's own travel beside them."""
+        body: dict[str, Any] = {
+            "model": self._sources[job.model],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            **job.params,
+        }
+        if job.messages:
+            body["messages"] = list(job.messages)
+        elif self._options.endpoint == _COMPLETIONS:
+            return f"{self._options.base_url}/completions", body | {"prompt": job.prompt}
+        else:
+            body["messages"] = [{"role": "user", "content": job.prompt}]
+        return f"{self._options.base_url}/chat/completions", body
+
+    def load(self) -> EngineLoad:
+        """Knows nothing that the agent does not."""
+        return EngineLoad()
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._client.aclose()
+
+
+def _refusal(status: int) -> EngineError:
+    if status in _TRANSIENT_STATUS:
+        return EngineBusy(f"the OpenAI-compatible server answered {status}")
+    if status >= httpx.codes.INTERNAL_SERVER_ERROR:
+        return EngineFailed(f"the OpenAI-compatible server answered {status}")
+    # The body may quote the prompt: only the status is told.
+    return BadRequest(f"the OpenAI-compatible server refused the job with {status}")
+
+
+async def _chunks(lines: AsyncIterator[str]) -> AsyncIterator[Chunk]:
+    """Turns server-sent events into chunks; the last one waits for the usage, which comes late."""
+    finish_reason: str | None = None
+    usage: dict[str, Any] = {}
+    async for line in lines:
+        if not line.startswith(_DATA):
+            continue
+        data = line.removeprefix(_DATA).strip()
+        if data == "[DONE]":
+            break
+        event = _event(data)
+        usage = event.get("usage") or usage
+        for choice in event.get("choices") or ():
+            text = (choice.get("delta") or {}).get("content") or choice.get("text") or ""
+            finish_reason = choice.get("finish_reason") or finish_reason
+            if text:
+                # A server sends about a token at a time; the usage corrects the sum.
+                yield Chunk(text=text, tokens=1)
+    if finish_reason is None:
+        raise EngineFailed("the OpenAI-compatible server ended the answer before its end")
+    yield Chunk(
+        finish_reason="length" if finish_reason == "length" else "stop",
+        prompt_tokens=usage.get("prompt_tokens"),
+        completion_tokens=usage.get("completion_tokens"),
+    )
+
+
+def _event(data: str) -> dict[str, Any]:
+    try:
+        event = json.loads(data)
+    except ValueError:
+        event = None
+    if not isinstance(event, dict) or "error" in event:
+        raise EngineFailed("the OpenAI-compatible server failed within the answer")
+    return event

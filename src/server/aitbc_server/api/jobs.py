@@ -1,0 +1,327 @@
+"""JobService: jobs of clients, and the jobs that polling miners claim."""
+
+from __future__ import annotations
+
+import hashlib
+
+from aitbc.v1 import jobs_pb2
+from aitbc_server.api.convert import (
+    STATUS_FROM_PROTO,
+    STATUS_TO_PROTO,
+    job_message,
+    page_start,
+    page_token,
+    timestamp,
+)
+from aitbc_server.dispatch.live import Lease, LiveJob
+from aitbc_server.dispatch.shell import Dispatcher
+from aitbc_server.domain.caller import Caller
+from aitbc_server.domain.clock import Clock
+from aitbc_server.domain.errors import (
+    InvalidArgument,
+    JobAlreadyClaimed,
+    JobAlreadyFinal,
+    JobNotFound,
+    LeaseLost,
+)
+from aitbc_server.domain.ids import IdSource, is_job_id
+from aitbc_server.domain.jobs import (
+    DEFAULT_MAX_ATTEMPTS,
+    Completion,
+    JobRecord,
+    JobStatus,
+    NewJob,
+    Submission,
+)
+from aitbc_server.lifecycle import Lifecycle
+from aitbc_server.store.seam import Store
+
+_PAGE = 20
+_AVAILABLE = 10
+# How long CancelJob waits for the miner to stop, before it answers with a job still running.
+_CANCEL_WAIT_S = 1.0
+
+
+class JobService:
+    """Implements aitbc.v1.JobService."""
+
+    descriptor = jobs_pb2.DESCRIPTOR.services_by_name["JobService"]
+
+    def __init__(
+        self,
+        store: Store,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        ids: IdSource,
+        lifecycle: Lifecycle,
+    ) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._ids = ids
+        self._lifecycle = lifecycle
+
+    # Clients
+
+    async def submit_job(
+        self, request: jobs_pb2.SubmitJobRequest, caller: Caller
+    ) -> jobs_pb2.SubmitJobResponse:
+        """Stores a job and queues it."""
+        self._lifecycle.check_serving()
+        submission = Submission(
+            jobs=(self._new_job(request, caller, ""),),
+            request_id=request.request_id or None,
+            fingerprint=_fingerprint(request) if request.request_id else b"",
+        )
+        submitted = await self._dispatcher.submit(submission)
+        return _submitted(submitted.jobs[0])
+
+    async def batch_submit_jobs(
+        self, request: jobs_pb2.BatchSubmitJobsRequest, caller: Caller
+    ) -> jobs_pb2.BatchSubmitJobsResponse:
+        """Stores all of the jobs, or none."""
+        self._lifecycle.check_serving()
+        jobs = []
+        for index, job in enumerate(request.jobs):
+            if job.request_id:
+                raise InvalidArgument(f"jobs[{index}].request_id", "belongs to the whole batch")
+            jobs.append(self._new_job(job, caller, f"jobs[{index}]."))
+        submission = Submission(
+            jobs=tuple(jobs),
+            # Apart from the names of single jobs, which have no space.
+            request_id=f"batch {request.request_id}" if request.request_id else None,
+            fingerprint=_fingerprint(request) if request.request_id else b"",
+        )
+        submitted = await self._dispatcher.submit(submission)
+        return jobs_pb2.BatchSubmitJobsResponse(jobs=[_submitted(job) for job in submitted.jobs])
+
+    async def get_job(self, request: jobs_pb2.GetJobRequest, caller: Caller) -> jobs_pb2.Job:
+        """Returns a job, waiting for its end as long as asked."""
+        record = await self._own(request.job_id, caller)
+        if request.wait and not record.status.is_final:
+            await self._dispatcher.wait_final(record.job_id, request.wait)
+            record = await self._own(request.job_id, caller)
+        return job_message(record)
+
+    async def list_jobs(
+        self, request: jobs_pb2.ListJobsRequest, caller: Caller
+    ) -> jobs_pb2.ListJobsResponse:
+        """Returns a page of the caller's jobs."""
+        before = page_start(request.page_token)
+        if before is not None and not is_job_id(before):
+            raise InvalidArgument("page_token", "is not a next_page_token of this list")
+        limit = request.limit if request.HasField("limit") else _PAGE
+        records = await self._store.jobs(
+            caller.owner,
+            limit=limit + 1,
+            status=STATUS_FROM_PROTO.get(request.status),
+            model=request.model or None,
+            before=before,
+        )
+        page = records[:limit]
+        token = page_token(page[-1].job_id) if len(records) > limit else ""
+        return jobs_pb2.ListJobsResponse(
+            jobs=[job_message(record) for record in page], next_page_token=token
+        )
+
+    async def cancel_job(self, request: jobs_pb2.CancelJobRequest, caller: Caller) -> jobs_pb2.Job:
+        """Cancels a job; waits a moment for a miner to stop."""
+        record = await self._own(request.job_id, caller)
+        if record.status.is_final:
+            raise JobAlreadyFinal(f"the job is {record.status} already")
+        if self._dispatcher.cancel(record.job_id):
+            await self._dispatcher.wait_final(record.job_id, _CANCEL_WAIT_S)
+        record = await self._own(request.job_id, caller)
+        if record.status.is_final and record.status is not JobStatus.CANCELLED:
+            raise JobAlreadyFinal(f"the job is {record.status} already")
+        return job_message(record)
+
+    # Miners that poll
+
+    async def list_available_jobs(
+        self, request: jobs_pb2.ListAvailableJobsRequest, caller: Caller
+    ) -> jobs_pb2.ListAvailableJobsResponse:
+        """Returns what a miner could claim now."""
+        miner = self._dispatcher.seen(request.miner_id)
+        limit = request.limit if request.HasField("limit") else _AVAILABLE
+        waiting = self._dispatcher.core.available(miner.models, limit)
+        specs = await self._store.specs([job.job_id for job in waiting])
+        jobs = [_available(specs[job.job_id]) for job in waiting if job.job_id in specs]
+        if not jobs:
+            return jobs_pb2.ListAvailableJobsResponse()
+        response = jobs_pb2.ListAvailableJobsResponse.FromString(jobs[0].SerializeToString())
+        response.jobs.extend(jobs)
+        return response
+
+    async def claim_job(self, request: jobs_pb2.ClaimJobRequest, caller: Caller) -> jobs_pb2.Job:
+        """Gives a job to the miner that asks for it."""
+        self._lifecycle.check_serving()
+        miner = self._dispatcher.seen(request.miner_id)
+        live = self._dispatcher.core.jobs.get(request.job_id)
+        if live is None:
+            record = await self._find(request.job_id)
+            raise JobAlreadyFinal(f"the job is {record.status} already")
+        if live.lease is not None and live.lease.miner_id != request.miner_id:
+            raise JobAlreadyClaimed("a miner holds this job already")
+        lease = await self._dispatcher.claim(live, miner)
+        return await self._leased(lease)
+
+    async def complete_job(
+        self, request: jobs_pb2.CompleteJobRequest, caller: Caller
+    ) -> jobs_pb2.Job:
+        """Stores a claimed job's result."""
+        self._dispatcher.seen(request.miner_id)
+        live = self._dispatcher.core.jobs.get(request.job_id)
+        if live is not None:
+            lease = self._dispatcher.core.held(live, request.miner_id, request.lease_id)
+            await self._dispatcher.complete(lease, self._completion(request, lease))
+        record = await self._find(request.job_id)
+        if not _is_answered_by(record, request):
+            raise LeaseLost(f"{request.miner_id} does not hold the lease on this job")
+        return job_message(record)
+
+    async def fail_job(self, request: jobs_pb2.FailJobRequest, caller: Caller) -> jobs_pb2.Job:
+        """Gives a claimed job back as failed."""
+        self._dispatcher.seen(request.miner_id)
+        lease = await self._held(request.job_id, request.miner_id, request.lease_id)
+        done = await self._dispatcher.give_up(
+            lease, code="MINER_FAILED", message=request.error, retryable=request.retryable
+        )
+        if not done:
+            raise LeaseLost(f"{request.miner_id} does not hold the lease on this job")
+        return job_message(await self._find(request.job_id))
+
+    async def extend_lease(
+        self, request: jobs_pb2.ExtendLeaseRequest, caller: Caller
+    ) -> jobs_pb2.Job:
+        """Renews a claim."""
+        self._dispatcher.seen(request.miner_id)
+        lease = await self._held(request.job_id, request.miner_id, request.lease_id)
+        self._dispatcher.extend(lease)
+        return await self._leased(lease)
+
+    # Inside
+
+    def _new_job(self, request: jobs_pb2.SubmitJobRequest, caller: Caller, path: str) -> NewJob:
+        _check_prompt(request, path)
+        now_us = self._clock.wall_us()
+        job_id = self._ids.job_id(now_us)
+        max_attempts = request.max_attempts or DEFAULT_MAX_ATTEMPTS
+        spec = jobs_pb2.Job(
+            job_id=job_id,
+            model=request.model,
+            priority=request.priority,
+            max_attempts=max_attempts,
+            created_at=timestamp(now_us),
+        )
+        if request.HasField("prompt"):
+            spec.prompt = request.prompt
+        else:
+            spec.messages.MergeFrom(request.messages)
+        if request.HasField("params"):
+            spec.params.CopyFrom(request.params)
+        deadline_us = None
+        if request.HasField("timeout_seconds"):
+            spec.timeout_seconds = request.timeout_seconds
+            deadline_us = now_us + request.timeout_seconds * 1_000_000
+        return NewJob(
+            job_id=job_id,
+            owner=caller.owner,
+            model=request.model,
+            priority=request.priority,
+            max_attempts=max_attempts,
+            max_tokens=request.params.max_tokens if request.params.HasField("max_tokens") else None,
+            created_us=now_us,
+            deadline_us=deadline_us,
+            spec=spec.SerializeToString(),
+        )
+
+    async def _find(self, job_id: str) -> JobRecord:
+        record = await self._store.job(job_id) if is_job_id(job_id) else None
+        if record is None:
+            raise JobNotFound
+        return record
+
+    async def _own(self, job_id: str, caller: Caller) -> JobRecord:
+        record = await self._find(job_id)
+        if record.owner != caller.owner:
+            raise JobNotFound
+        return record
+
+    async def _held(self, job_id: str, miner_id: str, lease_id: str) -> Lease:
+        live: LiveJob | None = self._dispatcher.core.jobs.get(job_id)
+        if live is None:
+            await self._find(job_id)
+            raise LeaseLost("the job is final")
+        return self._dispatcher.core.held(live, miner_id, lease_id)
+
+    async def _leased(self, lease: Lease) -> jobs_pb2.Job:
+        message = job_message(await self._find(lease.job.job_id))
+        message.lease_id = lease.lease_id
+        if lease.expires_at is not None:
+            now = self._dispatcher.now()
+            left_us = int((lease.expires_at - now.mono) * 1e6)
+            message.lease_expires_at.CopyFrom(timestamp(now.wall_us + left_us))
+        return message
+
+    def _completion(self, request: jobs_pb2.CompleteJobRequest, lease: Lease) -> Completion:
+        now_us = self._clock.wall_us()
+        completed_us = now_us
+        if request.HasField("completed_at"):
+            given_us = request.completed_at.ToMicroseconds()
+            completed_us = given_us if lease.started_us <= given_us <= now_us else now_us
+        usage = request.usage
+        return Completion(
+            job_id=request.job_id,
+            lease_id=lease.lease_id,
+            result=request.result,
+            prompt_tokens=usage.prompt_tokens if usage.HasField("prompt_tokens") else None,
+            completion_tokens=(
+                usage.completion_tokens if usage.HasField("completion_tokens") else None
+            ),
+            finish_reason="stop",
+            completed_us=completed_us,
+        )
+
+
+def _check_prompt(request: jobs_pb2.SubmitJobRequest, path: str) -> None:
+    if request.messages:
+        if request.HasField("prompt"):
+            raise InvalidArgument(f"{path}messages", "give either prompt or messages, not both")
+    elif not request.HasField("prompt"):
+        raise InvalidArgument(f"{path}prompt", "is required (or messages)")
+    elif not request.prompt.strip():
+        raise InvalidArgument(f"{path}prompt", "must not be empty")
+
+
+def _fingerprint(request: jobs_pb2.SubmitJobRequest | jobs_pb2.BatchSubmitJobsRequest) -> bytes:
+    """Returns what tells this request from another one under the same request_id."""
+    return hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
+
+
+def _submitted(job: tuple[str, JobStatus, int]) -> jobs_pb2.SubmitJobResponse:
+    job_id, status, created_us = job
+    return jobs_pb2.SubmitJobResponse(
+        job_id=job_id, status=STATUS_TO_PROTO[status], created_at=timestamp(created_us)
+    )
+
+
+def _available(spec: bytes) -> jobs_pb2.AvailableJob:
+    job = jobs_pb2.Job.FromString(spec)
+    available = jobs_pb2.AvailableJob(
+        job_id=job.job_id, messages=job.messages, model=job.model, created_at=job.created_at
+    )
+    if job.HasField("prompt"):
+        available.prompt = job.prompt
+    if job.HasField("params"):
+        available.params.CopyFrom(job.params)
+    return available
+
+
+def _is_answered_by(record: JobRecord, request: jobs_pb2.CompleteJobRequest) -> bool:
+    return (
+        record.status is JobStatus.COMPLETED
+        and record.miner_id == request.miner_id
+        and record.result == request.result
+        and request.lease_id in ("", record.lease_id)
+    )

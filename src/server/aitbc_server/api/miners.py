@@ -1,0 +1,98 @@
+"""MinerService: registration and discovery. Its stream, Work, is in work.py."""
+
+from __future__ import annotations
+
+from aitbc.v1 import miners_pb2, work_pb2
+from aitbc_server.api.convert import page_start, page_token, timestamp
+from aitbc_server.dispatch.live import Now
+from aitbc_server.dispatch.shell import Dispatcher
+from aitbc_server.domain.caller import Caller
+from aitbc_server.domain.miners import MinerRecord, MinerStatus
+from aitbc_server.lifecycle import Lifecycle
+
+_PAGE = 20
+_STATUS = {
+    status: miners_pb2.MinerStatus.Value(f"MINER_STATUS_{status.name}") for status in MinerStatus
+}
+
+
+class MinerService:
+    """Implements the unary methods of aitbc.v1.MinerService."""
+
+    descriptor = miners_pb2.DESCRIPTOR.services_by_name["MinerService"]
+
+    def __init__(self, dispatcher: Dispatcher, lifecycle: Lifecycle) -> None:
+        self._dispatcher = dispatcher
+        self._lifecycle = lifecycle
+
+    async def register_miner(
+        self, request: miners_pb2.RegisterMinerRequest, caller: Caller
+    ) -> miners_pb2.RegisterMinerResponse:
+        """Registers a miner, or updates what it said before."""
+        self._lifecycle.check_serving()
+        now = self._dispatcher.now()
+        known = self._dispatcher.registry.find(request.miner_id)
+        record = MinerRecord(
+            miner_id=request.miner_id,
+            models=tuple(dict.fromkeys(request.capabilities)),
+            gpu_info=request.gpu_info.SerializeToString() if request.HasField("gpu_info") else None,
+            public_key=known.public_key if known else b"",
+            agent_version=known.agent_version if known else "",
+            registered_us=known.registered_us if known else now.wall_us,
+        )
+        await self._dispatcher.register(record)
+        response = miners_pb2.RegisterMinerResponse(
+            miner_id=record.miner_id,
+            status=_STATUS[self._dispatcher.registry.status(record.miner_id, now)],
+            registered_at=timestamp(record.registered_us),
+        )
+        if known:
+            response.updated_at.CopyFrom(timestamp(now.wall_us))
+        return response
+
+    async def get_miner(
+        self, request: miners_pb2.GetMinerRequest, caller: Caller
+    ) -> miners_pb2.Miner:
+        """Returns a miner."""
+        record = self._dispatcher.registry.get(request.miner_id)
+        return self._message(record, self._dispatcher.now())
+
+    async def list_miners(
+        self, request: miners_pb2.ListMinersRequest, caller: Caller
+    ) -> miners_pb2.ListMinersResponse:
+        """Returns a page of miners."""
+        now = self._dispatcher.now()
+        registry = self._dispatcher.registry
+        limit = request.limit if request.HasField("limit") else _PAGE
+        response = miners_pb2.ListMinersResponse()
+        for miner_id in registry.ids_after(page_start(request.page_token) or ""):
+            record = registry.get(miner_id)
+            if request.model and request.model not in record.models:
+                continue
+            if request.status and request.status != _STATUS[registry.status(miner_id, now)]:
+                continue
+            if len(response.miners) == limit:
+                response.next_page_token = page_token(response.miners[-1].miner_id)
+                break
+            response.miners.append(self._message(record, now))
+        return response
+
+    def _message(self, record: MinerRecord, now: Now) -> miners_pb2.Miner:
+        core, registry = self._dispatcher.core, self._dispatcher.registry
+        session = core.sessions.get(record.miner_id)
+        miner = miners_pb2.Miner(
+            miner_id=record.miner_id,
+            status=_STATUS[registry.status(record.miner_id, now)],
+            models=session.models if session else record.models,
+            running_jobs=core.leases.held_by(record.miner_id),
+            registered_at=timestamp(record.registered_us),
+            agent_version=record.agent_version,
+        )
+        if record.gpu_info is not None:
+            miner.gpu_info.CopyFrom(work_pb2.GpuInfo.FromString(record.gpu_info))
+        if session is not None:
+            miner.max_outstanding_jobs = session.window
+        last_seen_us = registry.last_seen_us(record.miner_id, now)
+        if last_seen_us is not None:
+            miner.last_seen.CopyFrom(timestamp(last_seen_us))
+        return miner

@@ -1,0 +1,334 @@
+"""The Work stream of MinerService: one reader and one writer for each miner.
+
+The two meet in the session's outbox: the reader gives what arrives to the dispatcher, which puts
+what is to be said into the outbox, merged; the writer turns it into as few messages as fit. Nothing
+ever cancels or times out a read or a write: grpc.aio would leak its batch
+(https://github.com/grpc/grpc/issues/43360).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf.duration_pb2 import Duration
+
+from aitbc.v1 import work_pb2
+from aitbc_server.api.convert import timestamp
+from aitbc_server.api.validation import validator
+from aitbc_server.dispatch.live import CancelReason, CloseReason, Lease, Session
+from aitbc_server.dispatch.shell import Dispatcher
+from aitbc_server.domain.errors import (
+    CoordinatorError,
+    Draining,
+    InvalidArgument,
+    SessionSilent,
+    SessionSuperseded,
+)
+from aitbc_server.domain.ids import job_of_lease
+from aitbc_server.domain.jobs import Completion
+from aitbc_server.domain.miners import MinerRecord
+from aitbc_server.lifecycle import Lifecycle
+
+_log = structlog.get_logger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+# Bytes of assignments in one message: below the 4 MiB that receivers allow by default.
+_MESSAGE_BYTES = 2 * 1024 * 1024
+# News for a miner that does not read, above which nothing more is read from it.
+_MOST_UNREAD = 10_000
+
+_validate_hello = validator(work_pb2.Hello.DESCRIPTOR)
+_validate_capacity = validator(work_pb2.Capacity.DESCRIPTOR)
+_REASONS = {
+    reason: work_pb2.CancelReason.Value(f"CANCEL_REASON_{reason.name}") for reason in CancelReason
+}
+
+
+_CLOSED: dict[CloseReason, type[CoordinatorError]] = {
+    CloseReason.SUPERSEDED: SessionSuperseded,
+    CloseReason.SILENT: SessionSilent,
+    CloseReason.DRAINING: Draining,
+}
+
+
+class WorkStreams:
+    """Serves MinerService.Work."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        lifecycle: Lifecycle,
+        *,
+        lease_s: float,
+        heartbeat_s: float,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._lifecycle = lifecycle
+        self._lease_s = lease_s
+        self._heartbeat_s = heartbeat_s
+        self._streams: set[_Stream] = set()
+
+    async def serve(self, context: Context) -> None:
+        """Serves one stream to its end. Raises domain errors."""
+        self._lifecycle.check_serving()
+        first = await context.read()
+        if first is grpc.aio.EOF:
+            return
+        if first.WhichOneof("message") != "hello":
+            raise InvalidArgument("hello", "must be the first message of the stream")
+        stream = _Stream(self._dispatcher, context, first.hello, self._heartbeat_s)
+        await stream.open(self._lease_s)
+        self._streams.add(stream)
+        try:
+            await stream.run()
+        finally:
+            self._streams.discard(stream)
+
+    def drain(self, grace_s: float) -> None:
+        """Announces to every miner that its stream will end."""
+        for stream in self._streams:
+            stream.announce_drain(grace_s)
+
+
+class _Stream:
+    """One session on its stream."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        context: Context,
+        hello: work_pb2.Hello,
+        heartbeat_s: float,
+    ) -> None:
+        _validate_hello(hello)
+        self._dispatcher = dispatcher
+        self._context = context
+        self._hello = hello
+        self._heartbeat_s = heartbeat_s
+        self._loop = asyncio.get_running_loop()
+        self._wake = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_written = False
+        self._drain_s: float | None = None
+        self._heartbeat_due = False
+        self._failure: CoordinatorError | None = None
+        self._session = Session(
+            miner_id=hello.miner_id,
+            models=tuple(dict.fromkeys(hello.models)),
+            window=hello.capacity.max_outstanding_jobs,
+            heard_at=dispatcher.now().mono,
+            wake=self._wake.set,
+        )
+
+    async def open(self, lease_s: float) -> None:
+        """Begins the session and says Welcome."""
+        hello, now = self._hello, self._dispatcher.now()
+        known = self._dispatcher.registry.find(hello.miner_id)
+        record = MinerRecord(
+            miner_id=hello.miner_id,
+            models=self._session.models,
+            gpu_info=hello.gpu_info.SerializeToString() if hello.HasField("gpu_info") else None,
+            public_key=hello.public_key,
+            agent_version=hello.agent_version,
+            registered_us=known.registered_us if known else now.wall_us,
+        )
+        held = [lease.lease_id for lease in hello.held_leases]
+        lost, acks = await self._dispatcher.open_session(self._session, record, held)
+        _log.info(
+            "session.opened",
+            miner_id=hello.miner_id,
+            models=self._session.models,
+            window=self._session.window,
+            kept=len(acks),
+            lost=len(lost),
+        )
+        welcome = work_pb2.Welcome(
+            lease_duration=_duration(lease_s),
+            heartbeat_interval=_duration(self._heartbeat_s),
+            lost_lease_ids=lost,
+            acks=_acks(acks),
+        )
+        try:
+            await self._context.write(work_pb2.CoordinatorMessage(welcome=welcome))
+        except BaseException:
+            self._close(CloseReason.GONE)
+            raise
+
+    async def run(self) -> None:
+        """Reads and writes until either side ends the session. Raises why this side did."""
+        reader = asyncio.create_task(self._read(), name=f"work-{self._session.miner_id}")
+        reader.add_done_callback(self._reader_done)
+        self._beat_timer = self._loop.call_later(self._heartbeat_s, self._beat)
+        try:
+            await self._write()
+        finally:
+            self._beat_timer.cancel()
+            self._close(CloseReason.GONE)
+        if self._failure is not None:
+            raise self._failure
+        reason = self._session.closed
+        if reason in _CLOSED:
+            raise _CLOSED[reason](retry_after_s=1 if reason is CloseReason.DRAINING else None)
+
+    def announce_drain(self, grace_s: float) -> None:
+        """Has Drain sent."""
+        self._drain_s = grace_s
+        self._wake.set()
+
+    # Reading
+
+    async def _read(self) -> None:
+        dispatcher, session, read = self._dispatcher, self._session, self._context.read
+        while session.closed is None:
+            message = await read()
+            if message is grpc.aio.EOF:
+                return
+            session.heard_at = dispatcher.now().mono
+            kind = message.WhichOneof("message")
+            if kind == "updates":
+                for update in message.updates.updates:
+                    self._take(update)
+            elif kind == "capacity":
+                _validate_capacity(message.capacity)
+                dispatcher.set_window(session, message.capacity.max_outstanding_jobs)
+            elif kind == "hello":
+                raise InvalidArgument("hello", "must be sent once")
+            while len(session.outbox) > _MOST_UNREAD and session.closed is None:
+                self._has_room.clear()
+                await self._has_room.wait()
+
+    def _take(self, update: work_pb2.Update) -> None:
+        dispatcher, session = self._dispatcher, self._session
+        kind = update.WhichOneof("event")
+        if kind == "delta":
+            dispatcher.core.progress(session, update.lease_id, update.sequence, update.delta.tokens)
+        elif kind == "completion":
+            dispatcher.deliver(
+                session, update.sequence, self._completion(update.lease_id, update.completion)
+            )
+        elif kind == "failure":
+            failure = update.failure
+            dispatcher.fail(
+                session,
+                update.lease_id,
+                update.sequence,
+                code=failure.code or "MINER_FAILED",
+                message=failure.message,
+                retryable=failure.retryable,
+            )
+
+    def _completion(self, lease_id: str, completion: work_pb2.Completion) -> Completion:
+        usage = completion.usage
+        return Completion(
+            job_id=job_of_lease(lease_id) or "",
+            lease_id=lease_id,
+            result=completion.result,
+            prompt_tokens=usage.prompt_tokens if usage.HasField("prompt_tokens") else None,
+            completion_tokens=(
+                usage.completion_tokens if usage.HasField("completion_tokens") else None
+            ),
+            finish_reason=completion.finish_reason,
+            completed_us=self._dispatcher.now().wall_us,
+        )
+
+    def _reader_done(self, reader: asyncio.Task[None]) -> None:
+        error = None if reader.cancelled() else reader.exception()
+        if isinstance(error, CoordinatorError):
+            self._failure = error
+        elif error is not None and not isinstance(error, grpc.aio.BaseError):
+            _log.error("session.read_failed", miner_id=self._session.miner_id, exc_info=error)
+        self._close(CloseReason.GONE)
+
+    # Writing
+
+    async def _write(self) -> None:
+        session, write = self._session, self._context.write
+        while session.closed is None:
+            await self._wake.wait()
+            self._wake.clear()
+            for message in self._messages():
+                self._has_written = True
+                await write(message)
+            self._has_room.set()
+
+    def _messages(self) -> Iterator[work_pb2.CoordinatorMessage]:
+        outbox = self._session.outbox
+        # Cancellations first: they free the slots that assignments may be meant for.
+        if outbox.cancellations:
+            cancellations, outbox.cancellations = outbox.cancellations, {}
+            yield work_pb2.CoordinatorMessage(cancellations=_cancellations(cancellations))
+        if outbox.acks:
+            acks, outbox.acks = outbox.acks, {}
+            yield work_pb2.CoordinatorMessage(acks=work_pb2.Acks(acks=_acks(acks)))
+        while outbox.assignments:
+            yield work_pb2.CoordinatorMessage(assignments=self._take_assignments())
+        if self._drain_s is not None:
+            drain = work_pb2.Drain(grace_period=_duration(self._drain_s))
+            self._drain_s = None
+            yield work_pb2.CoordinatorMessage(drain=drain)
+        if self._heartbeat_due:
+            self._heartbeat_due = False
+            yield work_pb2.CoordinatorMessage(heartbeat=work_pb2.Heartbeat())
+
+    def _take_assignments(self) -> work_pb2.Assignments:
+        leases = self._session.outbox.assignments
+        assignments, size, taken = work_pb2.Assignments(), 0, 0
+        for lease in leases:
+            taken += 1
+            assignment = self._assignment(lease)
+            if assignment is not None:
+                assignments.assignments.append(assignment)
+                size += assignment.ByteSize()
+            if size >= _MESSAGE_BYTES:
+                break
+        del leases[:taken]
+        return assignments
+
+    def _assignment(self, lease: Lease) -> work_pb2.Assignment | None:
+        spec = self._dispatcher.take_spec(lease.job)
+        if not lease.is_held:
+            return None
+        assignment = work_pb2.Assignment(lease_id=lease.lease_id, attempt=lease.attempt)
+        assignment.job.MergeFromString(spec)
+        if lease.job.deadline_us is not None:
+            assignment.deadline.CopyFrom(timestamp(lease.job.deadline_us))
+        return assignment
+
+    def _beat(self) -> None:
+        if not self._has_written:
+            self._heartbeat_due = True
+            self._wake.set()
+        self._has_written = False
+        self._beat_timer = self._loop.call_later(self._heartbeat_s, self._beat)
+
+    def _close(self, reason: CloseReason) -> None:
+        self._dispatcher.close_session(self._session, reason)
+        self._has_room.set()
+        self._wake.set()
+
+
+def _acks(sequences: dict[str, int]) -> list[work_pb2.Ack]:
+    return [
+        work_pb2.Ack(lease_id=lease_id, next_sequence=next_sequence)
+        for lease_id, next_sequence in sequences.items()
+    ]
+
+
+def _cancellations(reasons: dict[str, CancelReason]) -> work_pb2.Cancellations:
+    return work_pb2.Cancellations(
+        cancellations=[
+            work_pb2.Cancellation(lease_id=lease_id, reason=_REASONS[reason])
+            for lease_id, reason in reasons.items()
+        ]
+    )
+
+
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromMilliseconds(int(seconds * 1000))
+    return duration

@@ -1,0 +1,117 @@
+"""The composition root: builds the coordinator, and starts, drains and stops its parts in order."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+
+import structlog
+
+from aitbc_server.api.endpoint import endpoints
+from aitbc_server.api.grpc_server import GrpcServer
+from aitbc_server.api.jobs import JobService
+from aitbc_server.api.miners import MinerService
+from aitbc_server.api.network import NetworkService
+from aitbc_server.api.work import WorkStreams
+from aitbc_server.auth.callers import authenticator
+from aitbc_server.clock import SystemClock
+from aitbc_server.config import Settings
+from aitbc_server.dispatch.live import CloseReason
+from aitbc_server.dispatch.shell import Dispatcher
+from aitbc_server.domain.ids import IdSource
+from aitbc_server.lifecycle import Lifecycle, Phase
+from aitbc_server.rest.app import RestApp
+from aitbc_server.rest.backend import LocalBackend
+from aitbc_server.rest.server import RestServer
+from aitbc_server.store.sqlite import SqliteStore
+
+_log = structlog.get_logger(__name__)
+
+# A thread that waits for the interpreter's lock gets it after this long at most. The default, 5 ms,
+# is what a commit would wait each time the event loop is busy.
+_SWITCH_INTERVAL_S = 0.0005
+# How long a server waits for calls that are still being answered when everything else has ended.
+_CALL_GRACE_S = 2.0
+
+
+class Coordinator:
+    """One coordinator process: gRPC and REST over one dispatcher and one store."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Opens the store; needs a running event loop.
+
+        Raises OSError, sqlite3.Error, SqliteTooOldError and NewerSchemaError.
+        """
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        self._settings = settings
+        self._lifecycle = Lifecycle()
+        clock = SystemClock()
+        self._store = SqliteStore(settings.data)
+        self._dispatcher = Dispatcher(
+            self._store,
+            clock,
+            lease_s=settings.lease_seconds,
+            max_jobs=settings.max_jobs,
+            spec_budget=settings.queue_memory_bytes,
+        )
+        self._work = WorkStreams(
+            self._dispatcher,
+            self._lifecycle,
+            lease_s=settings.lease_seconds,
+            heartbeat_s=settings.heartbeat_seconds,
+        )
+        ids = IdSource(secrets.randbits)
+        table = endpoints(
+            [
+                JobService(self._store, self._dispatcher, clock, ids, self._lifecycle),
+                MinerService(self._dispatcher, self._lifecycle),
+                NetworkService(self._store, self._dispatcher, self._lifecycle),
+            ]
+        )
+        authenticate = authenticator(settings.auth_mode)
+        self._grpc = GrpcServer(
+            table, self._work, authenticate, max_message_bytes=settings.max_message_bytes
+        )
+        self._rest = RestServer(
+            RestApp(LocalBackend(table, authenticate), max_body_bytes=settings.max_message_bytes)
+        )
+
+    @property
+    def http_port(self) -> int:
+        """Port of the REST API, once started."""
+        return self._rest.port
+
+    @property
+    def grpc_port(self) -> int:
+        """Port of gRPC, once started."""
+        return self._grpc.port
+
+    async def start(self) -> None:
+        """Listens, takes in what is stored and serves. Raises OSError when a port is taken."""
+        await self._rest.start(self._settings.http.host, self._settings.http.port)
+        await self._grpc.start(self._settings.grpc)
+        await self._dispatcher.start()
+        self._lifecycle.phase = Phase.SERVING
+        await self._grpc.set_serving(is_serving=True)
+        _log.info("coordinator.ready", jobs=len(self._dispatcher.core.jobs))
+
+    async def drain(self) -> None:
+        """Takes nothing new, and waits for running jobs as long as the settings say."""
+        self._lifecycle.phase = Phase.DRAINING
+        core = self._dispatcher.core
+        core.is_draining = True
+        await self._grpc.set_serving(is_serving=False)
+        self._work.drain(self._settings.drain_seconds)
+        _log.info("coordinator.draining", running=len(core.leases.by_id))
+        await self._dispatcher.wait_idle(self._settings.drain_seconds)
+
+    async def stop(self) -> None:
+        """Ends the streams, whose miners keep their jobs, then the servers, then the store."""
+        for session in list(self._dispatcher.core.sessions.values()):
+            self._dispatcher.close_session(session, CloseReason.DRAINING)
+        self._dispatcher.release_waiters()
+        await asyncio.gather(self._grpc.stop(_CALL_GRACE_S), self._rest.stop(_CALL_GRACE_S))
+        self._dispatcher.stop()
+        await self._store.close()
+        _log.info("coordinator.stopped")

@@ -1,0 +1,1 @@
+"""Who a call is made for."""

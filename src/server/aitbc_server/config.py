@@ -1,0 +1,117 @@
+"""Settings: from `AITBC_...` environment variables, under what the command line says."""
+
+from __future__ import annotations
+
+import ipaddress
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class AuthMode(StrEnum):
+    """Who may call."""
+
+    #: Anybody, also without a key.
+    OPEN = "open"
+    #: Whoever has a key.
+    REQUIRED = "required"
+
+
+class Address(str):
+    """`HOST:PORT`; an IPv6 host stands in brackets. Port 0 lets the system choose."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Returns the address. Raises ValueError."""
+        host, colon, port = text.rpartition(":")
+        if not colon or not host or not port.isdigit() or int(port) > 65535:
+            raise ValueError(f"{text!r} is not HOST:PORT")
+        if ":" in host and not (host.startswith("[") and host.endswith("]")):
+            raise ValueError(f"{text!r}: an IPv6 host stands in brackets, as in [::1]:8080")
+        return cls(text)
+
+    @property
+    def host(self) -> str:
+        """The host, without brackets."""
+        return self.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The port."""
+        return int(self.rpartition(":")[2])
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+class Settings(BaseSettings):
+    """Everything about a coordinator that an operator may set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="AITBC_", arbitrary_types_allowed=True, frozen=True
+    )
+
+    http: Address = Field(Address("127.0.0.1:8080"), description="Address of the REST API.")
+    grpc: Address = Field(Address("127.0.0.1:50051"), description="Address of gRPC.")
+    data: Path = Field(Path("aitbc-data"), description="Directory of the database.")
+    auth: AuthMode | None = Field(
+        None,
+        description="Who may call: `open` (anybody) or `required` (a key). By default `open` when "
+        "both addresses are loopback, `required` otherwise.",
+    )
+    lease_seconds: float = Field(
+        15.0, ge=1, le=3600, description="How long a lease outlives its miner's last message."
+    )
+    heartbeat_seconds: float = Field(
+        5.0, ge=0.2, le=600, description="Longest silence on a Work stream, either way."
+    )
+    drain_seconds: float = Field(
+        5.0, ge=0, le=3600, description="How long a stop waits for running jobs."
+    )
+    max_jobs: int = Field(
+        1_000_000, ge=1, description="Jobs that may be pending or running; more are refused."
+    )
+    max_message_bytes: int = Field(
+        8 * 1024 * 1024,
+        ge=64 * 1024,
+        description="Largest request body, and largest gRPC message received.",
+    )
+    queue_memory_bytes: int = Field(
+        128 * 1024 * 1024,
+        ge=0,
+        description="Memory for prompts of waiting jobs; beyond it they are read from disk when "
+        "their turn comes.",
+    )
+    log_level: str = Field("info", description="Least level logged: debug, info, warning, error.")
+
+    @field_validator("http", "grpc", mode="before")
+    @classmethod
+    def _parse_address(cls, value: Any) -> Address:
+        return Address.parse(value)
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, value: str) -> str:
+        if value.lower() not in {"debug", "info", "warning", "error"}:
+            raise ValueError("must be debug, info, warning or error")
+        return value.lower()
+
+    @property
+    def auth_mode(self) -> AuthMode:
+        """What `auth` comes to."""
+        if self.auth is not None:
+            return self.auth
+        is_local = self.http.is_loopback and self.grpc.is_loopback
+        return AuthMode.OPEN if is_local else AuthMode.REQUIRED

@@ -1,0 +1,150 @@
+"""What the dispatcher remembers of jobs, leases and sessions that are not over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import NamedTuple
+
+from aitbc_server.domain.jobs import LiveRecord
+
+
+class Now(NamedTuple):
+    """One instant on both clocks."""
+
+    # Seconds that only go forward: all timers.
+    mono: float
+    # Microseconds since the Unix epoch: what is stored.
+    wall_us: int
+
+
+class CancelReason(Enum):
+    """Why a miner is told to stop."""
+
+    REQUESTED = 1
+    DEADLINE_PASSED = 2
+    LEASE_LOST = 3
+
+
+class CloseReason(StrEnum):
+    """Why a session ended."""
+
+    GONE = "gone"
+    SUPERSEDED = "superseded"
+    SILENT = "silent"
+    DRAINING = "draining"
+
+
+class Phase(Enum):
+    """Where a lease is between the coordinator and the disk."""
+
+    # Being stored: nobody holds it yet.
+    BEGINNING = 1
+    # Stored: its miner may work.
+    HELD = 2
+    # Its end is being stored: nothing that arrives now changes it.
+    ENDING = 3
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class LiveJob:
+    """A job that is not final."""
+
+    job_id: str
+    owner: str
+    model: str
+    priority: int
+    created_us: int
+    max_attempts: int
+    max_tokens: int | None
+    # When it fails unless final.
+    deadline_us: int | None = None
+    attempt: int = 0
+    # Miner of its last attempt: another one is preferred.
+    last_miner: str | None = None
+    lease: Lease | None = None
+    cancel_requested: bool = False
+    # Its end as a pending job is being stored.
+    is_ending: bool = False
+    # What was submitted, while it waits and memory allows.
+    spec: bytes | None = None
+
+    @classmethod
+    def of(cls, record: LiveRecord) -> LiveJob:
+        """Returns the job as it was stored, without its lease."""
+        return cls(
+            job_id=record.job_id,
+            owner=record.owner,
+            model=record.model,
+            priority=record.priority,
+            created_us=record.created_us,
+            max_attempts=record.max_attempts,
+            max_tokens=record.max_tokens,
+            deadline_us=record.deadline_us,
+            attempt=record.attempt,
+            last_miner=record.miner_id,
+            cancel_requested=record.cancel_requested,
+        )
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Lease:
+    """The right of one miner to finish one job."""
+
+    lease_id: str
+    job: LiveJob
+    miner_id: str
+    attempt: int
+    started_us: int
+    phase: Phase = Phase.BEGINNING
+    # Session that holds and renews it; None for a claim, and while its miner is away.
+    session: Session | None = None
+    # Seconds a claim lasts; None for a lease that belongs to a stream.
+    claim_s: float | None = None
+    # When it ends (monotonic); None while its session renews it.
+    expires_at: float | None = None
+    # First update that the coordinator has not seen.
+    next_sequence: int = 0
+    # Tokens reported so far.
+    tokens: int = 0
+
+    @property
+    def is_held(self) -> bool:
+        """Whether its miner may work: it is stored, and no end of it is on its way."""
+        return self.phase is Phase.HELD
+
+
+@dataclass(slots=True, eq=False)
+class Outbox:
+    """What a session's miner is to be told, merged until the stream takes it."""
+
+    assignments: list[Lease] = field(default_factory=list)
+    acks: dict[str, int] = field(default_factory=dict)
+    cancellations: dict[str, CancelReason] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.assignments) + len(self.acks) + len(self.cancellations)
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Session:
+    """One Work stream."""
+
+    miner_id: str
+    models: tuple[str, ...]
+    # Leases the miner takes at once.
+    window: int
+    # When the last message came (monotonic).
+    heard_at: float
+    # Called when there is something to write, or the session was closed.
+    wake: Callable[[], None]
+    leases: dict[str, Lease] = field(default_factory=dict)
+    outbox: Outbox = field(default_factory=Outbox)
+    # Why it was ended; None while it is open.
+    closed: CloseReason | None = None
+
+    @property
+    def room(self) -> int:
+        """How many more leases the miner takes now."""
+        return 0 if self.closed else self.window - len(self.leases)

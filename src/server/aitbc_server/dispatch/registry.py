@@ -1,0 +1,76 @@
+"""The miners that ever registered, and which of them are there: presence lives in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aitbc_server.dispatch.live import Now, Session
+from aitbc_server.domain.errors import MinerNotFound
+from aitbc_server.domain.miners import MinerRecord, MinerStatus
+
+# How long a miner that polls counts as online after its last call.
+POLL_PRESENCE_US = 60_000_000
+
+
+class Registry:
+    """Miners by id. `sessions` is the dispatcher's, by miner id."""
+
+    def __init__(self, records: Iterable[MinerRecord], sessions: dict[str, Session]) -> None:
+        self._records = {record.miner_id: record for record in records}
+        self._sessions = sessions
+        # When a miner was last heard of outside a session (microseconds since the Unix epoch).
+        self._seen_us: dict[str, int] = {}
+
+    def get(self, miner_id: str) -> MinerRecord:
+        """Returns a miner. Raises MinerNotFound."""
+        record = self._records.get(miner_id)
+        if record is None:
+            raise MinerNotFound
+        return record
+
+    def find(self, miner_id: str) -> MinerRecord | None:
+        """Returns a miner, or None."""
+        return self._records.get(miner_id)
+
+    def put(self, record: MinerRecord) -> None:
+        """Takes in a miner that is stored."""
+        self._records[record.miner_id] = record
+
+    def seen(self, miner_id: str, now: Now) -> None:
+        """Notes that a miner made a call."""
+        self._seen_us[miner_id] = now.wall_us
+
+    def ids_after(self, miner_id: str) -> list[str]:
+        """Returns the ids of the miners after one, in order."""
+        return sorted(known for known in self._records if known > miner_id)
+
+    def status(self, miner_id: str, now: Now) -> MinerStatus:
+        """Returns whether a miner takes work."""
+        session = self._sessions.get(miner_id)
+        if session is not None:
+            return MinerStatus.ONLINE if session.window > 0 else MinerStatus.DRAINING
+        if now.wall_us - self._seen_us.get(miner_id, 0) <= POLL_PRESENCE_US:
+            return MinerStatus.ONLINE
+        return MinerStatus.OFFLINE
+
+    def last_seen_us(self, miner_id: str, now: Now) -> int | None:
+        """Returns when a miner was last heard of, or None when not since the start."""
+        session = self._sessions.get(miner_id)
+        if session is not None:
+            return now.wall_us - int((now.mono - session.heard_at) * 1e6)
+        return self._seen_us.get(miner_id)
+
+    def counts(self, now: Now) -> dict[MinerStatus, int]:
+        """Returns how many miners have each status."""
+        counts = dict.fromkeys(MinerStatus, 0)
+        for miner_id in self._records:
+            counts[self.status(miner_id, now)] += 1
+        return counts
+
+    def serving(self) -> dict[str, int]:
+        """Returns how many sessions serve each model."""
+        counts: dict[str, int] = {}
+        for session in self._sessions.values():
+            for model in session.models:
+                counts[model] = counts.get(model, 0) + 1
+        return counts

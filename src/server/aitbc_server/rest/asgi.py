@@ -1,0 +1,37 @@
+"""The ASGI names that the REST layer uses, and the one kind of response it sends."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, NamedTuple
+
+Scope = MutableMapping[str, Any]
+Event = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+# Names are in lower case.
+Headers = Iterable[tuple[bytes, bytes]]
+
+_CONTENT_TYPE = (b"content-type", b"application/json")
+
+
+class Response(NamedTuple):
+    """A whole response."""
+
+    status: int
+    headers: Headers
+    body: bytes = b""
+
+
+def json_response(status: int, body: bytes, headers: Headers = ()) -> Response:
+    """Returns a response with a JSON text as its body."""
+    length = (b"content-length", b"%d" % len(body))
+    return Response(status, (_CONTENT_TYPE, length, *headers), body)
+
+
+async def send_response(send: Send, response: Response, *, with_body: bool = True) -> None:
+    """Sends a response; without its body where the request was HEAD."""
+    status, headers, body = response
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body if with_body else b""})

@@ -1,0 +1,182 @@
+"""Failures as HTTP responses: the one table from gRPC codes to statuses, and what only HTTP knows.
+
+    HttpError
+    +-- RouteNotFound           404
+    +-- MethodNotAllowed        405
+    +-- InvalidJson             400
+    +-- PayloadTooLarge         413
+    +-- UnsupportedMediaType    415
+    +-- CoordinatorUnreachable  503
+
+The body is always `{"detail": ..., "error_code": ...}`.
+"""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Collection
+from typing import ClassVar
+
+import grpc
+import orjson
+import structlog
+
+from aitbc_server.api.errors import INTERNAL_MESSAGE, INTERNAL_REASON, CallError, failure_of
+from aitbc_server.domain.errors import CoordinatorError
+from aitbc_server.rest.asgi import Headers, Response, json_response
+
+# google/rpc/code.proto gives the mapping; ABORTED and FAILED_PRECONDITION follow it too.
+STATUS_OF: dict[grpc.StatusCode, int] = {
+    grpc.StatusCode.CANCELLED: 499,
+    grpc.StatusCode.UNKNOWN: 500,
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.FAILED_PRECONDITION: 400,
+    grpc.StatusCode.ABORTED: 409,
+    grpc.StatusCode.OUT_OF_RANGE: 400,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.INTERNAL: 500,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DATA_LOSS: 500,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+}
+# Statuses that tell the client when to come back, and when, unless the error knows better.
+_RETRIED = frozenset({429, 503})
+_RETRY_AFTER_S = 1
+
+_log = structlog.get_logger()
+
+
+class HttpError(Exception):
+    """Base of the errors that no gRPC method has. `str(error)` is a sentence for people."""
+
+    status: ClassVar[int]
+    reason: ClassVar[str]
+    cause: ClassVar[str]
+    remedy: ClassVar[str]
+    # Sentence used when the raise site has nothing more exact to say.
+    message: ClassVar[str] = ""
+
+    def __init__(self, message: str | None = None, *, headers: Headers = ()) -> None:
+        super().__init__(message or self.message)
+        self.headers = headers
+
+
+class RouteNotFound(HttpError):
+    """Nothing is at the path."""
+
+    status = 404
+    reason = "ROUTE_NOT_FOUND"
+    cause = "The API has nothing at this path."
+    remedy = "Compare the path with the API reference; the base URL ends with `/api` or without."
+    message = "nothing is at this path"
+
+
+class MethodNotAllowed(HttpError):
+    """The path exists, but not for this HTTP method."""
+
+    status = 405
+    reason = "METHOD_NOT_ALLOWED"
+    cause = "The path does not take this HTTP method."
+    remedy = "Use one of the methods in the `Allow` header."
+
+    def __init__(self, allowed: Collection[str]) -> None:
+        allow = allow_header(allowed)
+        super().__init__(
+            f"this path takes {allow.decode()}", headers=((b"allow", allow),)
+        )
+
+
+class InvalidJson(HttpError):
+    """The body is not a JSON object."""
+
+    status = 400
+    reason = "INVALID_JSON"
+    cause = "The body is not one JSON object in UTF-8, or is nested too deeply."
+    remedy = "Send one JSON object; `detail` says where the text goes wrong."
+
+
+class PayloadTooLarge(HttpError):
+    """The body is larger than the server takes."""
+
+    status = 413
+    reason = "PAYLOAD_TOO_LARGE"
+    cause = "The body is larger than the server takes."
+    remedy = "Send less at once; split a batch."
+
+    def __init__(self, max_bytes: int) -> None:
+        # The rest of the body is not read, so the connection cannot carry another request.
+        super().__init__(
+            f"the body must be at most {max_bytes} bytes", headers=((b"connection", b"close"),)
+        )
+
+
+class UnsupportedMediaType(HttpError):
+    """The body is not declared as JSON in UTF-8."""
+
+    status = 415
+    reason = "UNSUPPORTED_MEDIA_TYPE"
+    cause = "The body has another `Content-Type` than JSON, another charset, or is compressed."
+    remedy = "Send `Content-Type: application/json` and a plain body in UTF-8."
+    message = "the body must be sent as Content-Type: application/json, in UTF-8, not compressed"
+
+
+class CoordinatorUnreachable(HttpError):
+    """The gateway does not reach its coordinator."""
+
+    status = 503
+    reason = "UNAVAILABLE"
+    cause = "The gateway cannot reach the coordinator, or lost it during the call."
+    remedy = "Wait for the seconds in `Retry-After` and send the request again."
+    message = "the coordinator cannot be reached"
+
+
+# For the reference of error codes, beside the domain's.
+HTTP_ERRORS: tuple[type[HttpError], ...] = (
+    RouteNotFound,
+    MethodNotAllowed,
+    InvalidJson,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+    CoordinatorUnreachable,
+)
+
+
+def error_response(error: Exception, where: str) -> Response:
+    """Returns what a client is told of an error; logs one that nobody foresaw, with `where`."""
+    if isinstance(error, HttpError):
+        return _response(error.status, str(error), error.reason, None, error.headers)
+    failure = failure_of(error)
+    status = STATUS_OF.get(failure.code, 500)
+    if status == 500:
+        _log_internal(error, where)
+        return _response(500, INTERNAL_MESSAGE, INTERNAL_REASON, None, ())
+    return _response(status, failure.message, failure.reason, failure.retry_after_s, ())
+
+
+def allow_header(allowed: Collection[str]) -> bytes:
+    """Returns the value of `Allow` for a path that is bound under these methods."""
+    implied = {"OPTIONS", "HEAD"} if "GET" in allowed else {"OPTIONS"}
+    return ", ".join(sorted(implied.union(allowed))).encode()
+
+
+def _response(
+    status: int, detail: str, error_code: str, retry_after_s: float | None, headers: Headers
+) -> Response:
+    body = orjson.dumps({"detail": detail, "error_code": error_code})
+    if status in _RETRIED:
+        seconds = _RETRY_AFTER_S if retry_after_s is None else max(1, math.ceil(retry_after_s))
+        headers = (*headers, (b"retry-after", b"%d" % seconds))
+    return json_response(status, body, headers)
+
+
+def _log_internal(error: Exception, where: str) -> None:
+    known = isinstance(error, (CallError, CoordinatorError))
+    # Formatted here, because a log renderer may print local variables, and these hold prompts.
+    trace = None if known else "".join(traceback.format_exception(error))
+    _log.error("call_failed", where=where, error=type(error).__name__, traceback=trace)

@@ -1,0 +1,254 @@
+"""Single values of the JSON dialect: what each kind of field looks like in JSON and in a URL.
+
+Decoded values are what a message constructor takes: numbers, strings, bytes and, for messages,
+dictionaries. All functions here raise InvalidArgument with an empty path; who knows the field puts
+its name there.
+"""
+
+from __future__ import annotations
+
+import binascii
+import math
+import re
+from base64 import b64encode
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf import json_format, message_factory
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+
+from aitbc_server.domain.errors import InvalidArgument
+from aitbc_server.rest import times
+
+# From a parsed JSON value, never None, to what the message constructor takes.
+Decode = Callable[[Any], Any]
+# From a text of a path, query or header to the same.
+Parse = Callable[[str], Any]
+# From what a message holds to what orjson takes; None leaves it as it is.
+Encode = Callable[[Any], Any] | None
+
+_INT32 = (-(2**31), 2**31 - 1)
+_INT64 = (-(2**63), 2**63 - 1)
+_INTEGERS: dict[int, tuple[int, int]] = {
+    FieldDescriptor.CPPTYPE_INT32: _INT32,
+    FieldDescriptor.CPPTYPE_INT64: _INT64,
+    FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
+    FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
+}
+_FLOATS: dict[int, float] = {
+    FieldDescriptor.CPPTYPE_FLOAT: (2 - 2**-23) * 2.0**127,
+    FieldDescriptor.CPPTYPE_DOUBLE: math.inf,
+}
+_NUMBER = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
+_INTEGER = re.compile(r"-?[0-9]{1,20}")
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+_URL_SAFE = str.maketrans("-_", "+/")
+
+_TIMESTAMP = "google.protobuf.Timestamp"
+_DURATION = "google.protobuf.Duration"
+# Messages with a JSON form of their own that the protobuf runtime knows. None is on a hot path.
+_WELL_KNOWN = frozenset(
+    f"google.protobuf.{name}"
+    for name in (
+        "Any", "BoolValue", "BytesValue", "DoubleValue", "FieldMask", "FloatValue", "Int32Value",
+        "Int64Value", "ListValue", "StringValue", "Struct", "UInt32Value", "UInt64Value", "Value",
+    )
+)  # fmt: skip
+
+
+def decode_of(field: FieldDescriptor) -> Decode | None:
+    """Returns how one value of the field is read from JSON; None where it is an ordinary message."""
+    if field.message_type is not None:
+        return _decode_known_message(field.message_type)
+    if field.enum_type is not None:
+        return _decode_enum(field.enum_type)
+    if field.cpp_type in _INTEGERS:
+        return _decode_integer(*_INTEGERS[field.cpp_type])
+    if field.cpp_type in _FLOATS:
+        return _decode_float(_FLOATS[field.cpp_type])
+    if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
+        return _decode_bool
+    return _decode_bytes if field.type == FieldDescriptor.TYPE_BYTES else _decode_string
+
+
+def encode_of(field: FieldDescriptor) -> Encode:
+    """Returns how one value of the field is written, which must not be an ordinary message."""
+    if field.message_type is not None:
+        return _ENCODE_KNOWN.get(field.message_type.full_name, _encode_well_known)
+    if field.enum_type is not None:
+        return _short_names(field.enum_type).get
+    if field.type == FieldDescriptor.TYPE_BYTES:
+        return _encode_bytes
+    return None
+
+
+def parse_of(field: FieldDescriptor) -> Parse | None:
+    """Returns how one value of the field is read from text; None where it has no text form."""
+    decode = decode_of(field)
+    if decode is None or (field.message_type is not None and not is_time(field.message_type)):
+        return None
+    if field.cpp_type in _INTEGERS:
+        return lambda text: decode(_number(text, "must be an integer"))
+    if field.cpp_type in _FLOATS:
+        return lambda text: decode(_number(text, "must be a number"))
+    if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
+        return _parse_bool
+    return decode
+
+
+def is_ordinary(message_type: Descriptor) -> bool:
+    """Says that the message is written as an object of its fields."""
+    return message_type.full_name not in _WELL_KNOWN and not is_time(message_type)
+
+
+def is_time(message_type: Descriptor) -> bool:
+    """Says that the message is written as one string."""
+    return message_type.full_name in {_TIMESTAMP, _DURATION}
+
+
+def _wrong(problem: str) -> InvalidArgument:
+    return InvalidArgument("", problem)
+
+
+def _decode_string(value: Any) -> str:
+    if type(value) is not str:
+        raise _wrong("must be a string")
+    return value
+
+
+def _decode_bool(value: Any) -> bool:
+    if type(value) is not bool:
+        raise _wrong("must be true or false")
+    return value
+
+
+def _parse_bool(text: str) -> bool:
+    value = _BOOLEANS.get(text.lower())
+    if value is None:
+        raise _wrong("must be true or false")
+    return value
+
+
+def _decode_integer(low: int, high: int) -> Decode:
+    # Numbers beyond 53 bits lose digits in many JSON libraries, which send text instead.
+    takes_text = high > 2**53
+
+    def decode(value: Any) -> int:
+        if type(value) is not int:
+            if type(value) is float and value.is_integer():
+                value = int(value)
+            elif takes_text and type(value) is str and _INTEGER.fullmatch(value):
+                value = int(value)
+            else:
+                raise _wrong("must be an integer")
+        if not low <= value <= high:
+            raise _wrong(f"must be an integer from {low} to {high}")
+        return int(value)
+
+    return decode
+
+
+def _decode_float(largest: float) -> Decode:
+    def decode(value: Any) -> float:
+        if type(value) is not float and type(value) is not int:
+            raise _wrong("must be a number")
+        if not -largest <= value <= largest or math.isinf(value):
+            raise _wrong(f"must be a number from {-largest} to {largest}")
+        return float(value)
+
+    return decode
+
+
+def _number(text: str, problem: str) -> float:
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        raise _wrong(problem)
+    return float(text) if match.group(1) or match.group(2) else int(text)
+
+
+def _decode_bytes(value: Any) -> bytes:
+    if type(value) is str:
+        text = value.translate(_URL_SAFE).rstrip("=")
+        try:
+            return binascii.a2b_base64(text + "=" * (-len(text) % 4), strict_mode=True)
+        except ValueError:
+            pass  # told below, as for what is no string
+    raise _wrong("must be a string of Base64")
+
+
+def _encode_bytes(value: bytes) -> str:
+    return b64encode(value).decode()
+
+
+def _decode_enum(enum: EnumDescriptor) -> Decode:
+    numbers: dict[str, int] = {}
+    shorts = _short_names(enum)
+    for value in enum.values:
+        if value.number:
+            short = _short_name(enum, value.name)
+            numbers |= {short: value.number, short.upper(): value.number, value.name: value.number}
+    problem = "must be one of " + ", ".join(shorts.values())
+
+    def decode(value: Any) -> int:
+        number = numbers.get(value) if type(value) is str else None
+        if number is None:
+            raise _wrong(problem)
+        return number
+
+    return decode
+
+
+def _short_names(enum: EnumDescriptor) -> dict[int, str]:
+    # Zero, "unspecified", is left out: it is written as an absent field.
+    return {
+        value.number: _short_name(enum, value.name)
+        for value in reversed(enum.values)
+        if value.number
+    }
+
+
+def _short_name(enum: EnumDescriptor, value_name: str) -> str:
+    prefix = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", enum.name).upper() + "_"
+    return value_name.removeprefix(prefix).lower()
+
+
+def _decode_known_message(message_type: Descriptor) -> Decode | None:
+    if message_type.full_name == _TIMESTAMP:
+        return _decode_text(times.parse_timestamp)
+    if message_type.full_name == _DURATION:
+        return _decode_text(times.parse_duration)
+    if message_type.full_name in _WELL_KNOWN:
+        return _decode_well_known(message_type)
+    return None
+
+
+def _decode_text(parse: Parse) -> Decode:
+    def decode(value: Any) -> Any:
+        try:
+            return parse(_decode_string(value))
+        except ValueError as error:
+            raise _wrong(str(error)) from None
+
+    return decode
+
+
+def _decode_well_known(message_type: Descriptor) -> Decode:
+    message_class = message_factory.GetMessageClass(message_type)
+
+    def decode(value: Any) -> Any:
+        try:
+            return json_format.ParseDict(value, message_class())
+        except (json_format.ParseError, ValueError, TypeError):
+            raise _wrong(f"must be a {message_type.name} of protobuf's JSON") from None
+
+    return decode
+
+
+def _encode_well_known(message: Any) -> Any:
+    return json_format.MessageToDict(message, preserving_proto_field_name=True)
+
+
+_ENCODE_KNOWN: dict[str, Callable[[Any], Any]] = {
+    _TIMESTAMP: times.format_timestamp,
+    _DURATION: times.format_duration,
+}
