@@ -36,10 +36,11 @@ FROM (
 WHERE jobs.job_id = e.job_id AND +jobs.status = 'pending' AND jobs.attempt = e.attempt - 1;
 
 -- name: begun_jobs
--- Which of a batch hold the lease that the batch gave them.
+-- Which of a batch hold the lease that the batch gave them, now or at an earlier try.
 SELECT json_group_array(jobs.job_id)
 FROM json_each(?1) AS e CROSS JOIN jobs ON jobs.job_id = e.value ->> 0
-WHERE jobs.status = 'running' AND jobs.lease_id = e.value ->> 1;
+WHERE
+    jobs.status = 'running' AND jobs.lease_id = e.value ->> 1 AND jobs.miner_id = e.value ->> 3;
 
 -- name: completable_jobs
 SELECT json_group_array(jobs.job_id)

@@ -1,0 +1,248 @@
+"""What every Store must do, tried on each that there is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from aitbc_server.domain.errors import IdempotencyKeyReused, StorageUnavailable
+from aitbc_server.domain.jobs import JobStatus, Totals
+from aitbc_server.domain.miners import MinerRecord
+from aitbc_server.store.connection import sqlite3
+from aitbc_server.store.schema import NewerSchemaError
+from aitbc_server.store.sqlite import FILE_NAME, SqliteStore
+from aitbc_server.store.statements import script, statements
+from tests.factories import START_US, begin, completion, ending, new_job, submission
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    store = SqliteStore(tmp_path)
+    yield store
+    await store.close()
+
+
+async def _submitted(store: SqliteStore, **fields: object) -> str:
+    job = new_job(**fields)
+    await store.submit(submission(job))
+    return job.job_id
+
+
+async def _running(store: SqliteStore, **fields: object) -> str:
+    job_id = await _submitted(store, **fields)
+    assert await store.begin([begin(job_id)]) == {job_id}
+    return job_id
+
+
+async def test_a_submitted_job_is_pending_and_whole(store: SqliteStore) -> None:
+    job = new_job(spec=b"\x00prompt\xff", deadline_us=5, max_tokens=7, priority=-3)
+    submitted = await store.submit(submission(job))
+    assert submitted.jobs == ((job.job_id, JobStatus.PENDING, job.created_us),)
+    record = await store.job(job.job_id)
+    assert record is not None
+    assert (record.status, record.spec, record.attempt) == (JobStatus.PENDING, job.spec, 0)
+    [live] = await store.live()
+    assert (live.deadline_us, live.max_tokens, live.priority) == (5, 7, -3)
+
+
+async def test_an_unknown_job_is_none(store: SqliteStore) -> None:
+    assert await store.job("job-x") is None
+
+
+async def test_the_life_of_a_completed_job(store: SqliteStore) -> None:
+    job_id = await _running(store)
+    result = "naïve 🙂 \x00 end"
+    assert await store.complete([completion(job_id, result=result)]) == {job_id}
+    record = await store.job(job_id)
+    assert record is not None
+    assert (record.status, record.result) == (JobStatus.COMPLETED, result)
+    assert (record.prompt_tokens, record.completion_tokens) == (3, 5)
+    assert await store.live() == []
+    assert await store.totals() == Totals(completed=1, prompt_tokens=3, completion_tokens=5)
+
+
+async def test_a_lease_begins_once(store: SqliteStore) -> None:
+    job_id = await _running(store)
+    # A repetition, after a commit whose answer was lost.
+    assert await store.begin([begin(job_id)]) == {job_id}
+    assert await store.begin([begin(job_id, 1, "miner-2")]) == frozenset()
+    assert await store.begin([begin(job_id, 2)]) == frozenset()
+
+
+async def test_a_stale_lease_changes_nothing(store: SqliteStore) -> None:
+    job_id = await _running(store)
+    assert await store.end([ending(job_id, JobStatus.PENDING)]) == {job_id}
+    assert await store.begin([begin(job_id, 2, "miner-2")]) == {job_id}
+    assert await store.complete([completion(job_id, 1)]) == frozenset()
+    assert await store.end([ending(job_id, JobStatus.FAILED, 1)]) == frozenset()
+    assert await store.complete([completion(job_id, 2, result="second")]) == {job_id}
+    assert await store.complete([completion(job_id, 2, result="third")]) == frozenset()
+    record = await store.job(job_id)
+    assert record is not None
+    assert record.result == "second"
+
+
+async def test_of_a_batch_only_the_stale_ones_are_left_out(store: SqliteStore) -> None:
+    jobs = [await _running(store) for _ in range(4)]
+    await store.end([ending(jobs[1], JobStatus.CANCELLED)])
+    done = await store.complete([completion(job_id, result=job_id) for job_id in jobs])
+    assert done == {jobs[0], jobs[2], jobs[3]}
+    for job_id in done:
+        record = await store.job(job_id)
+        assert record is not None
+        assert record.result == job_id
+
+
+async def test_pending_jobs_end_only_while_pending(store: SqliteStore) -> None:
+    waiting, running = await _submitted(store), await _running(store)
+    ends = [ending(job_id, JobStatus.CANCELLED, None) for job_id in (waiting, running)]
+    assert await store.end(ends) == {waiting}
+
+
+async def test_a_job_that_goes_back_keeps_when_and_by_whom(store: SqliteStore) -> None:
+    job_id = await _running(store)
+    await store.end([ending(job_id, JobStatus.PENDING, not_before_us=START_US + 9)])
+    [live] = await store.live()
+    assert (live.lease_id, live.miner_id, live.not_before_us) == (None, "miner-1", START_US + 9)
+
+
+async def test_a_cancel_is_flagged_once_and_on_running_jobs_only(store: SqliteStore) -> None:
+    waiting, running = await _submitted(store), await _running(store)
+    await store.flag_cancels([(waiting, 5), (running, 6)])
+    await store.flag_cancels([(running, 7)])
+    flags = {live.job_id: live.cancel_requested for live in await store.live()}
+    assert flags == {waiting: False, running: True}
+    record = await store.job(running)
+    assert record is not None
+    assert record.cancel_requested_us == 6
+
+
+async def test_the_same_request_makes_the_same_jobs(store: SqliteStore) -> None:
+    first = submission(new_job(), new_job(), request_id="r", fingerprint=b"1")
+    again = submission(new_job(), new_job(), request_id="r", fingerprint=b"1")
+    made = await store.submit(first)
+    found = await store.submit(again)
+    assert found.jobs == made.jobs
+    assert (made.is_new, found.is_new) == (True, False)
+    assert len(await store.live()) == 2
+
+
+async def test_two_same_requests_at_once_make_one_job(store: SqliteStore) -> None:
+    asked = [submission(request_id="r", fingerprint=b"1") for _ in range(5)]
+    found = await asyncio.gather(*(store.submit(one) for one in asked))
+    assert len({one.jobs for one in found}) == 1
+    assert sorted(one.is_new for one in found) == [False] * 4 + [True]
+
+
+async def test_another_body_under_the_same_name_is_refused(store: SqliteStore) -> None:
+    await store.submit(submission(request_id="r", fingerprint=b"1"))
+    with pytest.raises(IdempotencyKeyReused):
+        await store.submit(submission(request_id="r", fingerprint=b"2"))
+    await store.submit(submission(new_job(owner="b"), request_id="r", fingerprint=b"2"))
+    assert len(await store.live()) == 2
+
+
+async def test_pages_are_newest_first_and_complete(store: SqliteStore) -> None:
+    mine = [await _submitted(store, model=f"m{n % 2}") for n in range(7)]
+    await _submitted(store, owner="other")
+    await store.begin([begin(mine[3])])
+    assert [r.job_id for r in await store.jobs("anonymous", limit=100)] == mine[::-1]
+    page = await store.jobs("anonymous", limit=3, before=mine[5])
+    assert [r.job_id for r in page] == [mine[4], mine[3], mine[2]]
+    running = await store.jobs("anonymous", limit=9, status=JobStatus.RUNNING)
+    assert [r.job_id for r in running] == [mine[3]]
+    odd = await store.jobs("anonymous", limit=9, model="m1")
+    assert [r.job_id for r in odd] == [mine[5], mine[3], mine[1]]
+    both = await store.jobs("anonymous", limit=9, model="m1", status=JobStatus.PENDING)
+    assert [r.job_id for r in both] == [mine[5], mine[1]]
+
+
+async def test_miners_keep_when_they_first_came(store: SqliteStore) -> None:
+    first = MinerRecord(
+        miner_id="a",
+        models=("m", "n"),
+        gpu_info=b"\x00",
+        public_key=b"k",
+        agent_version="1",
+        registered_us=1,
+    )
+    await store.register(first)
+    await store.register(
+        MinerRecord(
+            miner_id="a",
+            models=("o",),
+            gpu_info=None,
+            public_key=b"",
+            agent_version="2",
+            registered_us=2,
+        )
+    )
+    [miner] = await store.miners()
+    assert (miner.models, miner.agent_version, miner.registered_us) == (("o",), "2", 1)
+
+
+async def test_what_was_answered_survives_a_reopening(store: SqliteStore, tmp_path: Path) -> None:
+    job_id = await _running(store)
+    facts = await store.leases([job_id])
+    await store.close()
+    again = SqliteStore(tmp_path)
+    assert await again.leases([job_id]) == facts
+    assert await again.specs([job_id, "job-x"]) == {job_id: b"spec"}
+    await again.close()
+
+
+# SQLite alone
+
+
+async def test_a_full_disk_refuses_and_recovers(store: SqliteStore) -> None:
+    kept = await _submitted(store)
+    pages = store._write_connection.execute("PRAGMA page_count").fetchone()[0]
+    store._write_connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(StorageUnavailable):
+        await store.submit(submission(new_job(spec=b"x" * 1_000_000)))
+    store._write_connection.execute("PRAGMA max_page_count = 1000000")
+    more = await _submitted(store)
+    assert {live.job_id for live in await store.live()} == {kept, more}
+
+
+async def test_one_bad_operation_does_not_fail_the_others(store: SqliteStore) -> None:
+    twice = new_job()
+    await store.submit(submission(twice))
+    good = new_job()
+    bad, made = await asyncio.gather(
+        store.submit(submission(twice)), store.submit(submission(good)), return_exceptions=True
+    )
+    assert isinstance(bad, sqlite3.IntegrityError)
+    assert not isinstance(made, BaseException)
+    assert {live.job_id for live in await store.live()} == {twice.job_id, good.job_id}
+
+
+async def test_a_newer_database_is_refused(store: SqliteStore, tmp_path: Path) -> None:
+    store._write_connection.execute(
+        "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) "
+        "VALUES ('aitbc', 'schema_9999.sql', '')"
+    )
+    with pytest.raises(NewerSchemaError, match=r"schema_9999\.sql.*newer"):
+        SqliteStore(tmp_path)
+
+
+def test_writes_find_jobs_by_their_key_and_pages_by_an_index() -> None:
+    database = sqlite3.connect(":memory:")
+    database.executescript(script("schema_0001.sql"))
+    named = statements("writes.sql") | {
+        name: sql for name, sql in statements("reads.sql").items() if name.startswith("page")
+    }
+    for name, sql in named.items():
+        values = ["[]", b"", "", "", "", ""][: max(int(n) for n in "123456" if f"?{n}" in sql)]
+        plan = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
+        scans = [step for step in plan if step.startswith("SCAN") and "VIRTUAL TABLE" not in step]
+        assert not scans, name
+        if name in statements("writes.sql"):
+            assert not [s for s in plan if "jobs USING INDEX" in s], name
+
+
+def test_the_file_is_where_the_documentation_says() -> None:
+    assert FILE_NAME == "coordinator.db"

@@ -1,0 +1,61 @@
+"""A model's queue: priority first, then fair turns between owners, then age."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aitbc_server.dispatch.queue import ModelQueue
+from tests.factories import live_job
+
+
+def test_a_higher_priority_goes_first() -> None:
+    queue = ModelQueue()
+    low, high = live_job(priority=0), live_job(priority=5)
+    queue.push(low)
+    queue.push(high)
+    assert [queue.pop(), queue.pop()] == [high, low]
+
+
+def test_a_flood_of_one_owner_does_not_starve_another() -> None:
+    queue = ModelQueue()
+    for _ in range(1000):
+        queue.push(live_job(owner="flood"))
+    single = live_job(owner="single")
+    queue.push(single)
+    assert single in [queue.pop() for _ in range(2)]
+
+
+def test_a_retried_job_keeps_its_age() -> None:
+    queue = ModelQueue()
+    first, retried = live_job(), live_job(attempt=1)
+    queue.push(first)
+    queue.push(retried)
+    assert queue.pop() is retried
+
+
+@given(
+    st.lists(st.tuples(st.integers(-2, 2), st.sampled_from("abc")), max_size=30),
+    st.randoms(use_true_random=False),
+)
+def test_peek_and_pop_agree_and_nothing_is_lost(
+    jobs: list[tuple[int, str]], chance: random.Random
+) -> None:
+    queue = ModelQueue()
+    pushed = [live_job(priority=priority, owner=owner) for priority, owner in jobs]
+    for job in pushed:
+        queue.push(job)
+    gone = [job for job in pushed if chance.random() < 0.2]
+    for job in gone:
+        assert queue.remove(job)
+        assert not queue.remove(job)
+    first = queue.peek(1)
+    popped = []
+    while queue:
+        assert queue.head() is queue.peek(1)[0]
+        popped.append(queue.pop())
+    assert popped[:1] == first
+    assert {job.job_id for job in popped} == {job.job_id for job in pushed if job not in gone}
+    assert [job.priority for job in popped] == sorted((j.priority for j in popped), reverse=True)
