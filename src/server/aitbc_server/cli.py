@@ -139,7 +139,7 @@ async def _gateway(target: Address, http: Address) -> None:
     def ready(port: int) -> None:
         typer.echo(f"aitbc-coordinator gateway ready http={_shown(http, port)} target={target}")
 
-    await run_gateway(target, http.host, http.port, ready=ready, stop=stop)
+    await run_gateway(target, http.host, http.port, on_ready=ready, stop=stop)
 
 
 def _run(main: Any) -> None:

@@ -209,7 +209,7 @@ class Core:
         """Takes a result from a stream: proposes the completion if the session holds the lease."""
         lease = self._lease_of(session, completion.lease_id)
         if lease is not None:
-            lease.next_sequence = sequence + 1
+            lease.next_sequence, lease.is_reported = sequence + 1, True
             self.complete(lease, completion)
 
     def fail(
@@ -226,7 +226,7 @@ class Core:
         """Takes a failure from a stream."""
         lease = self._lease_of(session, lease_id)
         if lease is not None:
-            lease.next_sequence = sequence + 1
+            lease.next_sequence, lease.is_reported = sequence + 1, True
             self._end(lease, code, message, now, retryable=retryable)
 
     def complete(self, lease: Lease, completion: Completion) -> None:
@@ -383,6 +383,8 @@ class Core:
         return None
 
     def _acknowledge(self, session: Session | None, lease: Lease) -> None:
+        if not lease.is_reported:
+            return
         self.leases.remember(lease)
         if session is not None and session.closed is None:
             session.outbox.acks[lease.lease_id] = lease.next_sequence

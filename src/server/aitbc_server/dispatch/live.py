@@ -108,6 +108,8 @@ class Lease:
     next_sequence: int = 0
     # Tokens reported so far.
     tokens: int = 0
+    # Its miner said how it ended, and is owed an acknowledgement.
+    is_reported: bool = False
 
     @property
     def is_held(self) -> bool:

@@ -10,14 +10,22 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from aitbc_server.api.validation import below
 from aitbc_server.domain.errors import InvalidArgument
-from aitbc_server.rest.values import Decode, Encode, decode_of, encode_of, is_ordinary
+from aitbc_server.rest.values import (
+    Decode,
+    Encode,
+    Parse,
+    decode_of,
+    encode_of,
+    is_ordinary,
+    parse_of,
+)
 
 # A message as the keyword arguments of its constructor, with dictionaries for nested messages.
 Values = dict[str, Any]
@@ -39,9 +47,12 @@ def decoder(descriptor: Descriptor) -> Callable[[Any], Values]:
     return _Decoder(descriptor, {})
 
 
-def is_map(field: FieldDescriptor) -> bool:
-    """Says that the repeated field is a map."""
-    return field.message_type is not None and field.message_type.GetOptions().map_entry
+def map_entry(field: FieldDescriptor) -> Descriptor | None:
+    """Returns the type of the entries where the repeated field is a map."""
+    message_type = field.message_type
+    if message_type is None or not message_type.GetOptions().map_entry:
+        return None
+    return message_type
 
 
 class _Encoder:
@@ -68,8 +79,8 @@ class _Encoder:
 
 
 def _field_encode(field: FieldDescriptor, known: dict[Descriptor, _Encoder]) -> Encode:
-    if is_map(field):
-        return _encode_map(_field_encode(field.message_type.fields_by_name["value"], known))
+    if entry := map_entry(field):
+        return _encode_map(_field_encode(entry.fields_by_name["value"], known))
     message_type = field.message_type
     encode: Encode
     if message_type is not None and is_ordinary(message_type):
@@ -151,12 +162,15 @@ class _Decoder:
 
 
 def _field_decode(field: FieldDescriptor, known: dict[Descriptor, _Decoder]) -> Decode:
-    if is_map(field):
-        entry = field.message_type.fields_by_name
-        return _decode_map(entry["key"], _field_decode(entry["value"], known))
-    decode = decode_of(field)
-    if decode is None:
-        decode = known.get(field.message_type) or _Decoder(field.message_type, known)
+    if entry := map_entry(field):
+        parts = entry.fields_by_name
+        return _decode_map(parts["key"], _field_decode(parts["value"], known))
+    message_type = field.message_type
+    decode: Decode
+    if message_type is not None and is_ordinary(message_type):
+        decode = known.get(message_type) or _Decoder(message_type, known)
+    else:
+        decode = decode_of(field)
     return _decode_each(decode) if field.is_repeated else decode
 
 
@@ -168,10 +182,30 @@ def _decode_each(decode: Decode) -> Decode:
         for item in items:
             try:
                 if item is None:
-                    raise InvalidArgument("", "must not be null")  # noqa: TRY301
+                    raise InvalidArgument("", "must not be null")
                 values.append(decode(item))
             except InvalidArgument as error:
                 raise below(f"[{len(values)}]", error) from None
         return values
 
     return decode_items
+
+
+def _decode_map(key_field: FieldDescriptor, decode: Decode) -> Decode:
+    # Keys are integers, booleans or strings, and all these have a text form.
+    parse_key = cast("Parse", parse_of(key_field))
+
+    def decode_entries(entries: Any) -> dict[Any, Any]:
+        if type(entries) is not dict:
+            raise InvalidArgument("", "must be an object")
+        values = {}
+        for key, item in entries.items():
+            try:
+                if item is None:
+                    raise InvalidArgument("", "must not be null")
+                values[parse_key(key)] = decode(item)
+            except InvalidArgument as error:
+                raise below(f"[{key[:_MAX_NAME]}]", error) from None
+        return values
+
+    return decode_entries

@@ -87,9 +87,7 @@ class MethodNotAllowed(HttpError):
 
     def __init__(self, allowed: Collection[str]) -> None:
         allow = allow_header(allowed)
-        super().__init__(
-            f"this path takes {allow.decode()}", headers=((b"allow", allow),)
-        )
+        super().__init__(f"this path takes {allow.decode()}", headers=((b"allow", allow),))
 
 
 class InvalidJson(HttpError):

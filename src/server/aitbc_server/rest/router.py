@@ -119,9 +119,7 @@ def _find(
     return binding
 
 
-def _pick(
-    node: _Node[T], verb: str, http_method: str, allowed: set[str]
-) -> _Binding[T] | None:
+def _pick(node: _Node[T], verb: str, http_method: str, allowed: set[str]) -> _Binding[T] | None:
     bindings = node.bindings.get(verb)
     if bindings is None:
         return None

@@ -96,15 +96,15 @@ class _Parser:
             self._segment(in_variable=in_variable)
 
     def _segment(self, *, in_variable: bool) -> None:
-        token = self._next()
-        if token == "{":
+        part = self._next()
+        if part == "{":
             if in_variable:
                 raise self._error("a variable within a variable")
             self._variable()
-        elif token in {"}", "=", "/"}:
-            raise self._error(f"unexpected {token!r}")
+        elif part in {"}", "=", "/"}:
+            raise self._error(f"unexpected {part!r}")
         else:
-            self._segments.append(token)
+            self._segments.append(part)
 
     def _variable(self) -> None:
         start = len(self._segments)

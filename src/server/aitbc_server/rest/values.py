@@ -56,10 +56,10 @@ _WELL_KNOWN = frozenset(
 )  # fmt: skip
 
 
-def decode_of(field: FieldDescriptor) -> Decode | None:
-    """Returns how one value of the field is read from JSON; None where it is an ordinary message."""
+def decode_of(field: FieldDescriptor) -> Decode:
+    """Returns how one value of the field, which is no ordinary message, is read from JSON."""
     if field.message_type is not None:
-        return _decode_known_message(field.message_type)
+        return _decode_message(field.message_type)
     if field.enum_type is not None:
         return _decode_enum(field.enum_type)
     if field.cpp_type in _INTEGERS:
@@ -72,11 +72,14 @@ def decode_of(field: FieldDescriptor) -> Decode | None:
 
 
 def encode_of(field: FieldDescriptor) -> Encode:
-    """Returns how one value of the field is written, which must not be an ordinary message."""
+    """Returns how one value of the field, which is no ordinary message, is written to JSON."""
     if field.message_type is not None:
-        return _ENCODE_KNOWN.get(field.message_type.full_name, _encode_well_known)
+        encode: Encode = _ENCODE_TIME.get(field.message_type.full_name, _encode_well_known)
+        return encode
     if field.enum_type is not None:
-        return _short_names(field.enum_type).get
+        names = _short_names(field.enum_type)
+        # A number that this side does not know yet is written as it is.
+        return lambda number: names.get(number, number or None)
     if field.type == FieldDescriptor.TYPE_BYTES:
         return _encode_bytes
     return None
@@ -84,9 +87,9 @@ def encode_of(field: FieldDescriptor) -> Encode:
 
 def parse_of(field: FieldDescriptor) -> Parse | None:
     """Returns how one value of the field is read from text; None where it has no text form."""
-    decode = decode_of(field)
-    if decode is None or (field.message_type is not None and not is_time(field.message_type)):
+    if field.message_type is not None and not is_time(field.message_type):
         return None
+    decode = decode_of(field)
     if field.cpp_type in _INTEGERS:
         return lambda text: decode(_number(text, "must be an integer"))
     if field.cpp_type in _FLOATS:
@@ -133,17 +136,18 @@ def _decode_integer(low: int, high: int) -> Decode:
     # Numbers beyond 53 bits lose digits in many JSON libraries, which send text instead.
     takes_text = high > 2**53
 
+    def convert(value: Any) -> int:
+        if type(value) is float and value.is_integer():
+            return int(value)
+        if takes_text and type(value) is str and _INTEGER.fullmatch(value):
+            return int(value)
+        raise _wrong("must be an integer")
+
     def decode(value: Any) -> int:
-        if type(value) is not int:
-            if type(value) is float and value.is_integer():
-                value = int(value)
-            elif takes_text and type(value) is str and _INTEGER.fullmatch(value):
-                value = int(value)
-            else:
-                raise _wrong("must be an integer")
-        if not low <= value <= high:
+        number: int = value if type(value) is int else convert(value)
+        if not low <= number <= high:
             raise _wrong(f"must be an integer from {low} to {high}")
-        return int(value)
+        return number
 
     return decode
 
@@ -212,14 +216,12 @@ def _short_name(enum: EnumDescriptor, value_name: str) -> str:
     return value_name.removeprefix(prefix).lower()
 
 
-def _decode_known_message(message_type: Descriptor) -> Decode | None:
+def _decode_message(message_type: Descriptor) -> Decode:
     if message_type.full_name == _TIMESTAMP:
         return _decode_text(times.parse_timestamp)
     if message_type.full_name == _DURATION:
         return _decode_text(times.parse_duration)
-    if message_type.full_name in _WELL_KNOWN:
-        return _decode_well_known(message_type)
-    return None
+    return _decode_well_known(message_type)
 
 
 def _decode_text(parse: Parse) -> Decode:
@@ -248,7 +250,7 @@ def _encode_well_known(message: Any) -> Any:
     return json_format.MessageToDict(message, preserving_proto_field_name=True)
 
 
-_ENCODE_KNOWN: dict[str, Callable[[Any], Any]] = {
+_ENCODE_TIME: dict[str, Callable[[Any], Any]] = {
     _TIMESTAMP: times.format_timestamp,
     _DURATION: times.format_duration,
 }

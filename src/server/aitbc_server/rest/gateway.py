@@ -1,0 +1,37 @@
+"""The REST layer alone, in front of a coordinator elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from aitbc_server.rest.app import MAX_BODY_BYTES, RestApp
+from aitbc_server.rest.reflection import ReflectedBackend
+from aitbc_server.rest.server import RestServer
+
+_STOP_GRACE_S = 5.0
+
+
+async def run_gateway(
+    target: str,
+    host: str,
+    port: int,
+    *,
+    stop: asyncio.Event,
+    on_ready: Callable[[int], None],
+    max_body_bytes: int = MAX_BODY_BYTES,
+) -> None:
+    """Serves until `stop` is set; calls `on_ready` with the port once connections are taken.
+
+    The target need not be there: requests are answered 503 until it is. Raises OSError when the
+    address cannot be listened on.
+    """
+    backend = ReflectedBackend(target)
+    server = RestServer(RestApp(backend, max_body_bytes=max_body_bytes))
+    try:
+        await server.start(host, port)
+        on_ready(server.port)
+        await stop.wait()
+        await server.stop(_STOP_GRACE_S)
+    finally:
+        await backend.close()

@@ -1,0 +1,202 @@
+"""A coordinator elsewhere as a backend, its methods learnt by gRPC server reflection."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf import descriptor_pb2, message_factory
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import Message
+from grpc_reflection.v1alpha import reflection_pb2
+
+from aitbc_server.api.errors import CallError, from_rpc_error
+from aitbc_server.rest.errors import CoordinatorUnreachable
+
+_LEARN_TIMEOUT_S = 5.0
+# A little more than the longest wait that a method offers.
+_CALL_TIMEOUT_S = 75.0
+# Headers that mean the same to the coordinator.
+_FORWARDED = ("x-api-key", "traceparent", "tracestate")
+# What gRPC metadata cannot carry. It becomes something else, not nothing: a key stays wrong.
+_NOT_METADATA = re.compile(r"[^ -~]")
+# gRPC's own limits let two minutes pass before it looks for a restarted server again.
+_CHANNEL_OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+)
+
+_log = structlog.get_logger()
+
+
+class ReflectedBackend:
+    """Calls a coordinator over a channel of its own.
+
+    The methods are learnt when they are first asked for, and again after the connection was lost or
+    a method was missing, because another version may be there then.
+    """
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self._channel = grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
+        # Empty while nothing is known.
+        self._methods: Sequence[MethodDescriptor] = ()
+        self._learning: asyncio.Task[None] | None = None
+
+    async def methods(self) -> Sequence[MethodDescriptor]:
+        """Returns the methods of all services. Raises CoordinatorUnreachable."""
+        if not self._methods or self._channel.get_state() != grpc.ChannelConnectivity.READY:
+            # One task for all that wait: they would all ask the same.
+            if self._learning is None:
+                self._learning = asyncio.create_task(self._learn())
+                self._learning.add_done_callback(self._learnt)
+            await asyncio.shield(self._learning)
+        return self._methods
+
+    async def call(
+        self, method: MethodDescriptor, request: Message, metadata: Mapping[str, str]
+    ) -> Message:
+        """Calls the method, with the caller's key. Raises CallError or CoordinatorUnreachable."""
+        forwarded = tuple(
+            (name, _NOT_METADATA.sub("?", value))
+            for name in _FORWARDED
+            if (value := metadata.get(name)) is not None
+        )
+        stub = _stub(self._channel, method)
+        call = stub(request, metadata=forwarded, timeout=_CALL_TIMEOUT_S)
+        try:
+            response: Message = await call
+        except grpc.aio.AioRpcError as error:
+            failure = from_rpc_error(error)
+            if failure.code == grpc.StatusCode.UNIMPLEMENTED:
+                self._methods = ()
+            # A reason that only repeats the code comes from gRPC itself, not from a coordinator.
+            if failure.reason == grpc.StatusCode.UNAVAILABLE.name:
+                raise CoordinatorUnreachable from None
+            raise CallError(failure) from None
+        else:
+            return response
+        finally:
+            # A call that its awaiter left is neither ended nor collected by grpc.aio.
+            call.cancel()
+
+    async def close(self) -> None:
+        """Ends all calls and the connection."""
+        if self._learning is not None:
+            self._learning.cancel()
+        await self._channel.close()
+
+    def _learnt(self, learning: asyncio.Task[None]) -> None:
+        self._learning = None
+        # Looked at here too: all that waited for it may have gone.
+        if not learning.cancelled() and learning.exception() is not None:
+            self._methods = ()
+
+    async def _learn(self) -> None:
+        try:
+            methods = await _reflect(self._channel)
+        except grpc.aio.AioRpcError as error:
+            code = error.code()
+            _log.warning("reflection_failed", target=self._target, code=code.name)
+            if code == grpc.StatusCode.UNIMPLEMENTED:
+                raise CoordinatorUnreachable(
+                    "the coordinator does not offer server reflection"
+                ) from None
+            raise CoordinatorUnreachable from None
+        self._methods = methods
+        _log.info("reflection_learnt", target=self._target, methods=len(methods))
+
+
+def _stub(
+    channel: grpc.aio.Channel, method: MethodDescriptor
+) -> grpc.aio.UnaryUnaryMultiCallable[Any, Any]:
+    # Made for each call: a table would have to outlive the calls of older descriptors.
+    service, _, name = method.full_name.rpartition(".")
+    return channel.unary_unary(
+        f"/{service}/{name}",
+        request_serializer=message_factory.GetMessageClass(method.input_type).SerializeToString,
+        response_deserializer=message_factory.GetMessageClass(method.output_type).FromString,
+    )
+
+
+async def _reflect(channel: grpc.aio.Channel) -> tuple[MethodDescriptor, ...]:
+    """Returns the unary methods of the server, from a descriptor pool of their own."""
+    # Not by the generated stub, whose types know the channels of threads only.
+    ask = channel.stream_stream(
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    call = ask(timeout=_LEARN_TIMEOUT_S)
+    try:
+        files = _Files(call)
+        services = await files.services()
+        return tuple(
+            method
+            for service in services
+            for method in files.pool.FindServiceByName(service).methods
+            if not method.client_streaming and not method.server_streaming
+        )
+    finally:
+        call.cancel()
+
+
+class _Files:
+    """The descriptor files of a server, asked for one after another on one reflection stream."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self.pool = DescriptorPool()
+        self._received: dict[str, descriptor_pb2.FileDescriptorProto] = {}
+        self._added: set[str] = set()
+
+    async def services(self) -> list[str]:
+        """Loads the files of all services; returns the services' names."""
+        answer = await self._ask(list_services="")
+        names = []
+        for service in answer.list_services_response.service:
+            # A server may list a service without knowing its descriptor; that one is left out.
+            for name in await self._receive(file_containing_symbol=service.name):
+                await self._add(name)
+                names.append(service.name)
+                break
+        return names
+
+    async def _receive(self, **query: Any) -> list[str]:
+        answer = await self._ask(**query)
+        names = []
+        for data in answer.file_descriptor_response.file_descriptor_proto:
+            file = descriptor_pb2.FileDescriptorProto.FromString(data)
+            self._received.setdefault(file.name, file)
+            names.append(file.name)
+        return names
+
+    async def _add(self, name: str) -> None:
+        if name in self._added:
+            return
+        self._added.add(name)
+        if name not in self._received:
+            # Some servers send the dependencies of a file only when they are asked for.
+            await self._receive(file_by_filename=name)
+        file = self._received[name]
+        for dependency in file.dependency:
+            await self._add(dependency)
+        self.pool.AddSerializedFile(file.SerializeToString())
+
+    async def _ask(self, **query: Any) -> reflection_pb2.ServerReflectionResponse:
+        await self._call.write(reflection_pb2.ServerReflectionRequest(**query))
+        answer = await self._call.read()
+        if answer is grpc.aio.EOF:
+            # The status says why; awaiting it raises when it is not OK.
+            await self._call.code()
+            raise CoordinatorUnreachable("the coordinator ended the reflection stream")
+        response: reflection_pb2.ServerReflectionResponse = answer
+        return response

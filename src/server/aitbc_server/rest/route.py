@@ -1,0 +1,183 @@
+"""The HTTP bindings of a method: from a request to its message and from its message to a response.
+
+Everything is read once from the descriptor, its `google.api.http` rule and our options beside it;
+nothing is written for a method by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from google.api import annotations_pb2 as http_annotations_pb2
+from google.protobuf import message_factory
+from google.protobuf.descriptor import Descriptor, MethodDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
+from google.protobuf.message import Message
+
+from aitbc.v1 import annotations_pb2
+from aitbc_server.rest.asgi import Response, json_response
+from aitbc_server.rest.codec import Values, decoder, encoder
+from aitbc_server.rest.errors import InvalidJson
+from aitbc_server.rest.fields import (
+    TextField,
+    TextFields,
+    header_fields,
+    set_from_headers,
+    set_from_path,
+    set_from_query,
+    text_fields,
+)
+from aitbc_server.rest.router import Router
+from aitbc_server.rest.template import Template, TemplateError, parse
+
+# Body of a rule whose whole message comes from the request body.
+_WHOLE = "*"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One binding of one unary method."""
+
+    method: MethodDescriptor
+    # Whether the HTTP body is read at all.
+    has_body: bool
+    _request_class: type[Message]
+    # Field that the body fills; empty where it fills the whole message, or none.
+    _body_field: str
+    _decode: Callable[[Any], Values]
+    _path_fields: Sequence[TextField]
+    _query_fields: TextFields
+    _header_fields: Mapping[str, TextField]
+    _encode: Callable[[Message], dict[str, Any]]
+    # Field that is the whole HTTP body of a success; empty where the message is.
+    _response_field: str
+    # aitbc.v1.HttpSuccess, with its defaults filled in.
+    _status: int
+    _empty_status: int
+    _existing_field: str
+
+    def request(
+        self, captures: Sequence[str], query: bytes, headers: Mapping[str, str], body: bytes
+    ) -> Message:
+        """Returns the request message. Raises InvalidArgument or InvalidJson."""
+        try:
+            values = self._decode_body(body) if self.has_body else {}
+            if query:
+                set_from_query(values, self._query_fields, query)
+            if captures:
+                set_from_path(values, self._path_fields, captures)
+            if self._header_fields:
+                set_from_headers(values, self._header_fields, headers)
+            return self._request_class(**values)
+        except RecursionError:
+            # Only a message that contains itself goes as deep as JSON itself may.
+            raise InvalidJson("the body is nested too deeply") from None
+
+    def response(self, message: Message) -> Response:
+        """Returns the HTTP response of a success."""
+        data = self._encode(message)
+        if self._empty_status and not data:
+            return Response(self._empty_status, ())
+        existing = self._existing_field
+        status = 200 if existing and message.HasField(existing) else self._status
+        body = data.get(self._response_field) if self._response_field else data
+        return json_response(status, orjson.dumps(body))
+
+    def _decode_body(self, body: bytes) -> Values:
+        try:
+            data = orjson.loads(body) if body else {}
+        except orjson.JSONDecodeError as error:
+            raise InvalidJson(f"the body is not valid JSON: {error}") from None
+        if self._body_field:
+            return self._decode({self._body_field: data})
+        if type(data) is not dict:
+            raise InvalidJson("the body must be a JSON object")
+        return self._decode(data)
+
+
+def compile_routes(methods: Iterable[MethodDescriptor]) -> Router[Route]:
+    """Returns the router to every `google.api.http` binding of the unary methods.
+
+    Raises ValueError for a binding that cannot work.
+    """
+    router: Router[Route] = Router()
+    for method in methods:
+        if method.client_streaming or method.server_streaming:
+            continue
+        # Parsed again: a method of another descriptor pool holds the options as unknown bytes.
+        options = MethodOptions.FromString(method.GetOptions().SerializeToString())
+        if options.HasExtension(http_annotations_pb2.http):
+            rule = options.Extensions[http_annotations_pb2.http]
+            success = options.Extensions[annotations_pb2.http_success]
+            for binding in (rule, *rule.additional_bindings):
+                _add(router, method, binding, success)
+    return router
+
+
+def _add(router: Router[Route], method: MethodDescriptor, rule: Any, success: Any) -> None:
+    pattern = rule.WhichOneof("pattern")
+    if pattern == "custom":
+        http_method, path = rule.custom.kind, rule.custom.path
+    elif pattern is not None:
+        http_method, path = pattern.upper(), getattr(rule, pattern)
+    else:
+        raise ValueError(f"{method.full_name} has an HTTP rule without a pattern")
+    template = parse(path)
+    router.add(http_method, template, _route(method, rule, template, success))
+
+
+def _route(method: MethodDescriptor, rule: Any, template: Template, success: Any) -> Route:
+    descriptor = method.input_type
+    body_field = "" if rule.body == _WHOLE else rule.body
+    _require_field(descriptor, body_field)
+    _require_field(method.output_type, rule.response_body)
+    _require_field(method.output_type, success.existing_field)
+    fields = text_fields(descriptor)
+    path_fields = _path_fields(method, template, fields)
+    return Route(
+        method=method,
+        has_body=bool(rule.body),
+        _request_class=message_factory.GetMessageClass(descriptor),
+        _body_field=body_field,
+        _decode=decoder(descriptor),
+        _path_fields=path_fields,
+        _query_fields=_query_fields(fields, rule.body, path_fields),
+        _header_fields=header_fields(descriptor),
+        _encode=encoder(method.output_type),
+        _response_field=rule.response_body,
+        _status=success.status or 200,
+        _empty_status=success.empty_status,
+        _existing_field=success.existing_field,
+    )
+
+
+def _path_fields(
+    method: MethodDescriptor, template: Template, fields: TextFields
+) -> tuple[TextField, ...]:
+    found = []
+    for variable in template.variables:
+        field = fields.get(".".join(variable.field_path))
+        if field is None or field.is_repeated:
+            raise TemplateError(f"{method.full_name}: {variable.field_path} takes no text")
+        found.append(field)
+    return tuple(found)
+
+
+def _query_fields(fields: TextFields, body: str, path_fields: Sequence[TextField]) -> TextFields:
+    # A field has one place: what the path or the body gives is no query parameter.
+    if body == _WHOLE:
+        return {}
+    bound = {field.path for field in path_fields}
+    return {
+        name: field
+        for name, field in fields.items()
+        if field.path not in bound and field.path[0] != body
+    }
+
+
+def _require_field(descriptor: Descriptor, name: str) -> None:
+    if name and name not in descriptor.fields_by_name:
+        raise ValueError(f"{descriptor.full_name} has no field {name}")
