@@ -37,6 +37,8 @@ def _address(text: str) -> Address:
         raise typer.BadParameter(str(error)) from error
 
 
+_HTTP = Address("127.0.0.1:8080")
+_GRPC = Address("127.0.0.1:50051")
 _Http = Annotated[
     Address,
     typer.Option(parser=_address, metavar="HOST:PORT", envvar="AITBC_HTTP", help="REST address."),
@@ -54,13 +56,13 @@ def _main(
 
 @cli.command()
 def serve(
-    http: _Http = Address("127.0.0.1:8080"),
+    http: _Http = _HTTP,
     grpc: Annotated[
         Address,
         typer.Option(
             parser=_address, metavar="HOST:PORT", envvar="AITBC_GRPC", help="gRPC address."
         ),
-    ] = Address("127.0.0.1:50051"),
+    ] = _GRPC,
     data: Annotated[
         Path, typer.Option(envvar="AITBC_DATA", help="Directory of the database.")
     ] = Path("aitbc-data"),
@@ -106,7 +108,7 @@ def gateway(
             help="gRPC address of the coordinator to stand in front of.",
         ),
     ],
-    http: _Http = Address("127.0.0.1:8080"),
+    http: _Http = _HTTP,
     log_level: Annotated[
         str, typer.Option(envvar="AITBC_LOG_LEVEL", help="debug, info, warning or error.")
     ] = "info",

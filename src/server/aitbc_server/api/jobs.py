@@ -207,32 +207,29 @@ class JobService:
         now_us = self._clock.wall_us()
         job_id = self._ids.job_id(now_us)
         max_attempts = request.max_attempts or DEFAULT_MAX_ATTEMPTS
+        # None and the empty list leave a field unset.
+        timeout_s = request.timeout_seconds if request.HasField("timeout_seconds") else None
+        params = request.params if request.HasField("params") else None
         spec = jobs_pb2.Job(
             job_id=job_id,
             model=request.model,
+            prompt=request.prompt if request.HasField("prompt") else None,
+            messages=request.messages,
+            params=params,
             priority=request.priority,
+            timeout_seconds=timeout_s,
             max_attempts=max_attempts,
             created_at=timestamp(now_us),
         )
-        if request.HasField("prompt"):
-            spec.prompt = request.prompt
-        else:
-            spec.messages.MergeFrom(request.messages)
-        if request.HasField("params"):
-            spec.params.CopyFrom(request.params)
-        deadline_us = None
-        if request.HasField("timeout_seconds"):
-            spec.timeout_seconds = request.timeout_seconds
-            deadline_us = now_us + request.timeout_seconds * 1_000_000
         return NewJob(
             job_id=job_id,
             owner=caller.owner,
             model=request.model,
             priority=request.priority,
             max_attempts=max_attempts,
-            max_tokens=request.params.max_tokens if request.params.HasField("max_tokens") else None,
+            max_tokens=params.max_tokens if params and params.HasField("max_tokens") else None,
             created_us=now_us,
-            deadline_us=deadline_us,
+            deadline_us=None if timeout_s is None else now_us + timeout_s * 1_000_000,
             spec=spec.SerializeToString(),
         )
 

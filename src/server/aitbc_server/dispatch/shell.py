@@ -104,10 +104,8 @@ class Dispatcher:
         """Stores and queues jobs. Raises QueueFull, IdempotencyKeyReused, StorageUnavailable."""
         if len(self.core.jobs) + len(submission.jobs) > self._max_jobs:
             raise QueueFull(retry_after_s=5)
-        stored = self._store.submit(submission)
         # A callback, so that a caller that goes away cannot keep a stored job from its queue.
-        stored.add_done_callback(partial(self._submitted, submission))
-        return await asyncio.shield(stored)
+        return await self._store.submit(submission, partial(self._submitted, submission))
 
     async def wait_final(self, job_id: str, timeout_s: float) -> None:
         """Returns when the job is final, or after the timeout."""
@@ -300,8 +298,8 @@ class Dispatcher:
 
     # Answers of the store
 
-    def _submitted(self, submission: Submission, stored: Future[Submitted]) -> None:
-        if stored.exception() is not None or not stored.result().is_new:
+    def _submitted(self, submission: Submission, stored: Submitted | Exception) -> None:
+        if isinstance(stored, Exception) or not stored.is_new:
             return
         now = self.now()
         for new in submission.jobs:

@@ -14,6 +14,7 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 # Two characters at a time: 13 look-ups an id instead of 26.
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
 _RANDOM_BITS = 80
+_RANDOM_MASK = (1 << _RANDOM_BITS) - 1
 # Leaves room above the first id of a millisecond for those that count up from it.
 _SEED_BITS = 78
 
@@ -29,6 +30,9 @@ class IdSource:
     def __init__(self, randbits: Callable[[int], int]) -> None:
         self._randbits = randbits
         self._last = 0
+        # The milliseconds of the last id, and their text: most ids share them.
+        self._millis = -1
+        self._prefix = ""
 
     def ulid(self, now_us: int) -> str:
         """Returns a ULID greater than every one returned before."""
@@ -37,15 +41,19 @@ class IdSource:
             self._last = fresh | self._randbits(_SEED_BITS)
         else:
             self._last += 1
-        value, pairs = self._last, []
-        for _ in range(13):
-            pairs.append(_PAIRS[value & 1023])
-            value >>= 10
-        return "".join(reversed(pairs))
+        millis, rest = self._last >> _RANDOM_BITS, self._last & _RANDOM_MASK
+        if millis != self._millis:
+            self._millis, self._prefix = millis, _text(millis, 5)
+        return self._prefix + _text(rest, 8)
 
     def job_id(self, now_us: int) -> str:
         """Returns a new job's id."""
         return JOB_PREFIX + self.ulid(now_us)
+
+
+def _text(value: int, pairs: int) -> str:
+    table = _PAIRS
+    return "".join([table[value >> shift & 1023] for shift in range(10 * pairs - 10, -10, -10)])
 
 
 def is_job_id(text: str) -> bool:

@@ -159,9 +159,10 @@ def _path_fields(
 ) -> tuple[TextField, ...]:
     found = []
     for variable in template.variables:
-        field = fields.get(".".join(variable.field_path))
+        name = ".".join(variable.field_path)
+        field = fields.get(name)
         if field is None or field.is_repeated:
-            raise TemplateError(f"{method.full_name}: {variable.field_path} takes no text")
+            raise TemplateError(f"{method.full_name}: {name} takes no text")
         found.append(field)
     return tuple(found)
 

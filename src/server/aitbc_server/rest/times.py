@@ -82,4 +82,5 @@ def _nanos(fraction: str | None) -> int:
 # The timestamps of one response, and of one busy moment, share their seconds.
 @lru_cache(maxsize=4096)
 def _format_second(seconds: int) -> str:
+    # strftime does not fill the year up to four digits.
     return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")

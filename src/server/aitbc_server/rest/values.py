@@ -8,8 +8,8 @@ its name there.
 from __future__ import annotations
 
 import binascii
-import math
 import re
+import sys
 from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
@@ -37,7 +37,7 @@ _INTEGERS: dict[int, tuple[int, int]] = {
 }
 _FLOATS: dict[int, float] = {
     FieldDescriptor.CPPTYPE_FLOAT: (2 - 2**-23) * 2.0**127,
-    FieldDescriptor.CPPTYPE_DOUBLE: math.inf,
+    FieldDescriptor.CPPTYPE_DOUBLE: sys.float_info.max,
 }
 _NUMBER = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?")
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
@@ -156,7 +156,7 @@ def _decode_float(largest: float) -> Decode:
     def decode(value: Any) -> float:
         if type(value) is not float and type(value) is not int:
             raise _wrong("must be a number")
-        if not -largest <= value <= largest or math.isinf(value):
+        if not -largest <= value <= largest:
             raise _wrong(f"must be a number from {-largest} to {largest}")
         return float(value)
 
@@ -203,12 +203,13 @@ def _decode_enum(enum: EnumDescriptor) -> Decode:
 
 
 def _short_names(enum: EnumDescriptor) -> dict[int, str]:
-    # Zero, "unspecified", is left out: it is written as an absent field.
-    return {
-        value.number: _short_name(enum, value.name)
-        for value in reversed(enum.values)
-        if value.number
-    }
+    names: dict[int, str] = {}
+    for value in enum.values:
+        # Zero, "unspecified", is left out: it is written as an absent field. Of the aliases of a
+        # number the first is its name.
+        if value.number:
+            names.setdefault(value.number, _short_name(enum, value.name))
+    return names
 
 
 def _short_name(enum: EnumDescriptor, value_name: str) -> str:

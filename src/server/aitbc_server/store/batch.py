@@ -15,6 +15,8 @@ from aitbc_server.domain.errors import StorageUnavailable
 
 # Runs operations in order and returns for each its result or its exception. On the thread.
 Run = Callable[[Sequence[Any]], Sequence[Any]]
+# Takes an operation's result or exception, on the loop.
+Then = Callable[[Any], None]
 
 
 class BatchThread:
@@ -27,18 +29,21 @@ class BatchThread:
         self._limit = waiting
         self._loop = asyncio.get_running_loop()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._waiting: list[tuple[Any, asyncio.Future[Any]]] = []
+        self._waiting: list[tuple[Any, asyncio.Future[Any], Then | None]] = []
         self._is_running = False
         self._is_scheduled = False
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def put(self, operation: Any) -> asyncio.Future[Any]:
-        """Queues an operation; the future has its result. Raises StorageUnavailable when full."""
+    def put(self, operation: Any, then: Then | None = None) -> asyncio.Future[Any]:
+        """Queues an operation; the future has its result. Raises StorageUnavailable when full.
+
+        `then` is called with it first, also when whoever waits for the future has gone.
+        """
         if len(self._waiting) >= self._limit:
             raise StorageUnavailable("too many operations wait for the storage", retry_after_s=1)
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._waiting.append((operation, future))
+        self._waiting.append((operation, future, then))
         if not self._is_running and not self._is_scheduled:
             # At the end of this turn of the loop, so that all its operations share the batch.
             self._is_scheduled = True
@@ -54,12 +59,14 @@ class BatchThread:
     def _start(self) -> None:
         batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
         self._is_scheduled, self._is_running = False, True
-        operations = [operation for operation, _ in batch]
+        operations = [operation for operation, _, _ in batch]
         running = self._loop.run_in_executor(self._executor, self._run, operations)
         running.add_done_callback(lambda done: self._finish(batch, done))
 
     def _finish(
-        self, batch: Sequence[tuple[Any, asyncio.Future[Any]]], done: asyncio.Future[Sequence[Any]]
+        self,
+        batch: Sequence[tuple[Any, asyncio.Future[Any], Then | None]],
+        done: asyncio.Future[Sequence[Any]],
     ) -> None:
         self._is_running = False
         if self._waiting:
@@ -69,7 +76,9 @@ class BatchThread:
             self._idle.set()
         error = done.exception()
         results = [error] * len(batch) if error else done.result()
-        for (_, future), result in zip(batch, results, strict=True):
+        for (_, future, then), result in zip(batch, results, strict=True):
+            if then is not None:
+                then(result)
             if future.cancelled():
                 continue
             if isinstance(result, BaseException):

@@ -8,7 +8,7 @@ raises StorageUnavailable when the storage cannot be reached; then nothing was w
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from aitbc_server.domain.jobs import (
@@ -28,9 +28,12 @@ from aitbc_server.domain.miners import MinerRecord
 class Store(Protocol):
     """Jobs and miners, durably. Futures rather than coroutines: nothing is lost with a caller."""
 
-    def submit(self, submission: Submission) -> Future[Submitted]:
+    def submit(
+        self, submission: Submission, then: Callable[[Submitted | Exception], None] | None = None
+    ) -> Future[Submitted]:
         """Stores the jobs, or finds those that the same request id made before.
 
+        `then` is called with what became of it, whether or not anybody still waits for the future.
         Raises IdempotencyKeyReused.
         """
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Future
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from aitbc_server.domain.jobs import (
@@ -51,8 +51,10 @@ class SqliteStore:
         self._read_connection.close()
         self._write_connection.close()
 
-    def submit(self, submission: Submission) -> Future[Submitted]:
-        return self._writes.put(operations.Submit(submission))
+    def submit(
+        self, submission: Submission, then: Callable[[Submitted | Exception], None] | None = None
+    ) -> Future[Submitted]:
+        return self._writes.put(operations.Submit(submission), then)
 
     def begin(self, leases: Sequence[Begin]) -> Future[frozenset[str]]:
         return self._writes.put(operations.BeginLeases(leases))
