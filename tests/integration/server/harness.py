@@ -74,8 +74,9 @@ class FakeMiner:
         """Returns the next message, which must be of this kind; heartbeats between are skipped."""
         async with asyncio.timeout(PATIENCE_S):
             while True:
-                message: work_pb2.CoordinatorMessage = await self.call.read()
+                message = await self.call.read()
                 assert message is not grpc.aio.EOF, f"the stream ended before {kind}"
+                assert isinstance(message, work_pb2.CoordinatorMessage)
                 got = message.WhichOneof("message")
                 if got == kind:
                     return message

@@ -97,6 +97,14 @@ class Simulation:
         if opened is not None:
             self.core.close_session(opened, CloseReason.GONE, self.now)
 
+    def leave(self, miner_id: str) -> None:
+        """Has a miner drain and say goodbye, dropping whatever it was given last."""
+        opened = self.core.sessions.get(miner_id)
+        if opened is not None:
+            self.core.set_window(opened, 0, self.now)
+            self.core.close_session(opened, CloseReason.LEFT, self.now)
+            self.held[miner_id] = {}
+
     def deliver(self, miner_id: str, lease_id: str) -> None:
         """Has a miner send a result."""
         opened = self.core.sessions[miner_id]
@@ -185,11 +193,10 @@ class Simulation:
                 held.pop(lease_id, None)
             outbox.cancellations.clear()
             outbox.acks.clear()
-            for lease in outbox.assignments:
-                if lease.is_held:
-                    held[lease.lease_id] = lease.attempt
+            given = [lease.lease_id for lease in outbox.assignments if lease.is_held]
             outbox.assignments.clear()
-            assert len(held) <= opened.window, "a miner holds more than its window"
+            held |= dict.fromkeys(given, 0)
+            assert not given or len(held) <= opened.window, "a miner holds more than its window"
 
     # The store: the same guards as the SQL
 

@@ -63,6 +63,15 @@ class CoreMachine(RuleBasedStateMachine):
         self.simulation.held[miner_id] = {}
         self.simulation.connect(miner_id)
 
+    @rule(miner_id=MINERS, window=st.integers(0, 5))
+    def miner_changes_its_window(self, miner_id: str, window: int) -> None:
+        if miner_id in self.core.sessions:
+            self.core.set_window(self.core.sessions[miner_id], window, self.simulation.now)
+
+    @rule(miner_id=MINERS)
+    def miner_leaves(self, miner_id: str) -> None:
+        self.simulation.leave(miner_id)
+
     @precondition(lambda self: self._leases())
     @rule(data=st.data(), twice=st.booleans())
     def deliver(self, data: Any, twice: bool) -> None:
@@ -118,7 +127,6 @@ class CoreMachine(RuleBasedStateMachine):
             assert lease.session is None or lease.session.leases[lease_id] is lease
         for opened in self.core.sessions.values():
             assert opened.closed is None
-            assert len(opened.leases) <= opened.window
 
     @invariant()
     def a_result_is_what_the_holder_of_the_last_lease_sent(self) -> None:

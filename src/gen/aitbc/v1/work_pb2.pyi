@@ -59,6 +59,9 @@ class MinerMessage(_message.Message):
     sends Updates. A result is safe when the coordinator acknowledges it: the miner keeps it until
     then, over reconnects too, and presents the leases it holds in its next Hello.
 
+    A miner that leaves sends Capacity 0, finishes what it holds, waits for the acknowledgements and
+    closes its side of the stream; what was assigned to it meanwhile goes to others at once.
+
     What a miner says. Any message renews all leases of its session.
     """
 

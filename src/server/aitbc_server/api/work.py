@@ -238,11 +238,13 @@ class _Stream:
 
     def _reader_done(self, reader: asyncio.Task[None]) -> None:
         error = None if reader.cancelled() else reader.exception()
+        # Half-closed by a miner that takes nothing new: it has drained, and leaves.
+        has_left = not reader.cancelled() and error is None and self._session.window == 0
         if isinstance(error, CoordinatorError):
             self._failure = error
         elif error is not None and not isinstance(error, grpc.aio.BaseError):
             _log.error("session.read_failed", miner_id=self._session.miner_id, exc_info=error)
-        self._close(CloseReason.GONE)
+        self._close(CloseReason.LEFT if has_left else CloseReason.GONE)
 
     # Writing
 

@@ -175,7 +175,10 @@ class Core:
         return lost, kept
 
     def close_session(self, session: Session, reason: CloseReason, now: Now) -> None:
-        """Ends a session; its leases wait for the miner until they expire."""
+        """Ends a session; its leases wait for the miner until they expire.
+
+        What the miner was never told, or what reached it after it had left, is given back at once.
+        """
         if session.closed is not None:
             return
         session.closed = reason
@@ -183,19 +186,23 @@ class Core:
         self._matcher.update(session)
         if self.sessions.get(session.miner_id) is session:
             del self.sessions[session.miner_id]
-        for lease in list(session.leases.values()):
+        leases = list(session.leases.values())
+        for lease in leases:
             self.leases.move(lease, None)
             if lease.expires_at is None:
                 lease.expires_at = max(session.heard_at + self._lease_s, now.mono)
                 self._timers.at(lease.expires_at, self._check_expiry, lease)
-        for lease in session.outbox.assignments:
+        untold = leases if reason is CloseReason.LEFT else session.outbox.assignments
+        for lease in untold:
             if lease.is_held:
                 self._give_back(lease, now)
         session.outbox = Outbox()
 
-    def set_window(self, session: Session, window: int) -> None:
-        """Takes the miner's new window."""
+    def set_window(self, session: Session, window: int, now: Now) -> None:
+        """Takes the miner's new window; gives back what it was not told of and has no room for."""
         session.window = window
+        while session.room < 0 and session.outbox.assignments:
+            self._withdraw(session.outbox.assignments.pop(), now)
         self._matcher.update(session)
 
     def progress(self, session: Session, lease_id: str, sequence: int, tokens: int) -> None:
@@ -271,6 +278,9 @@ class Core:
             lease.phase = Phase.HELD
             if lease.job.cancel_requested:
                 self._end(lease, "CANCELLED", "cancelled by request", now, retryable=False)
+            elif lease.session is not None and lease.session.room < 0:
+                # The window has shrunk since.
+                self._withdraw(lease, now)
             elif lease.session is not None:
                 lease.session.outbox.assignments.append(lease)
                 self.effects.touched[lease.session] = None
@@ -405,6 +415,11 @@ class Core:
             status = JobStatus.PENDING
             not_before_us = now.wall_us + int(retry_delay_s(job.attempt) * 1e6)
         self._propose_end(lease, status, code, message, now, not_before_us)
+
+    def _withdraw(self, lease: Lease, now: Now) -> None:
+        if lease.is_held:
+            self.leases.move(lease, None)
+            self._give_back(lease, now)
 
     def _give_back(self, lease: Lease, now: Now) -> None:
         """Ends a lease that never reached its miner: the attempt does not count."""

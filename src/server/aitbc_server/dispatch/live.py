@@ -30,9 +30,15 @@ class CancelReason(Enum):
 class CloseReason(StrEnum):
     """Why a session ended."""
 
+    #: The stream broke: its miner may come back.
     GONE = "gone"
+    #: The miner drained and said goodbye: it holds nothing any more.
+    LEFT = "left"
+    #: A newer session of the miner began.
     SUPERSEDED = "superseded"
+    #: Nothing was heard for as long as a lease lasts.
     SILENT = "silent"
+    #: The coordinator is about to stop.
     DRAINING = "draining"
 
 

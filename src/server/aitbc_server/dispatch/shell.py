@@ -206,7 +206,7 @@ class Dispatcher:
 
     def set_window(self, session: Session, window: int) -> None:
         """Takes a miner's new window."""
-        self.core.set_window(session, window)
+        self.core.set_window(session, window, self.now())
         self._kick()
 
     def deliver(self, session: Session, sequence: int, completion: Completion) -> None:
