@@ -40,9 +40,7 @@ async def first_of(*events: asyncio.Event, timeout_s: float | None = None) -> bo
     """Waits for any of the events; returns False when the time is over before."""
     waits = [asyncio.ensure_future(event.wait()) for event in events]
     try:
-        done, _ = await asyncio.wait(
-            waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
-        )
+        done, _ = await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         return bool(done)
     finally:
         for wait in waits:

@@ -1,7 +1,7 @@
 """One job that the miner holds: what it said so far, and what of that the coordinator was told.
 
-Sans I/O. Updates are numbered from 0 without gaps. The coordinator may forget some (it restarted) and
-asks for them again by number; what is sent then may be cut differently, as it never saw the first.
+Sans I/O. Updates are numbered from 0 without gaps. A coordinator that restarted may have forgotten
+some, and asks for them again by number; what is sent then may be cut differently.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 
 from aitbc.v1.jobs_pb2 import Usage
 from aitbc.v1.work_pb2 import Completion, Delta, Failure, Update
-
 from aitbc_miner.engines.base import Chunk, Engine
 
 
@@ -24,8 +23,8 @@ class Lease:
         "_is_ending_told",
         "_marks",
         "_prompt_tokens",
-        "_told",
         "_tokens",
+        "_told",
         "_untold",
         "engine",
         "lease_id",

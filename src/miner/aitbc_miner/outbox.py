@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from aitbc.v1.work_pb2 import Update
-
 from aitbc_miner._aio import Alarm
 from aitbc_miner.lease import Lease
 
 # Longest time that a delta waits for company. Below what a reader of the answer notices.
 FLUSH_INTERVAL_S = 0.03
 # Text in one message. The next one follows at once; a coordinator may refuse messages above 4 MiB.
-_MESSAGE_TEXT = 2**20
+_MESSAGE_CHARACTERS = 2**19
 
 
 class Outbox:
@@ -48,7 +47,7 @@ class Outbox:
             return []
         updates: list[Update] = []
         size = 0
-        while self._dirty and size < _MESSAGE_TEXT:
+        while self._dirty and size < _MESSAGE_CHARACTERS:
             lease = next(iter(self._dirty))
             del self._dirty[lease]
             for update in lease.take_updates():

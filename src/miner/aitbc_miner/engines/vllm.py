@@ -12,7 +12,8 @@ import json
 import os
 import signal
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any
+from multiprocessing import resource_tracker
+from typing import Any, cast
 
 from aitbc_miner import weights
 from aitbc_miner.engines.base import Chunk, EngineLoad, Job, Params
@@ -32,6 +33,8 @@ _USUAL_JOB_TOKENS = 1024
 # Without a GPU: enough for a small model, and no more than a small machine has.
 _CPU_MAX_CONTEXT = 4096
 _CPU_KV_CACHE_BYTES = 512 * 2**20
+# vLLM's own 5 s is about what a small CPU engine takes, and then kills it.
+_SHUTDOWN_S = 20.0
 # Set by the miner itself.
 _RESERVED_OPTIONS = ("model", "served_model_name")
 # Ends the prompt where the assistant begins to speak.
@@ -43,12 +46,20 @@ class VllmEngine:
     """One model in one vLLM engine."""
 
     def __init__(
-        self, name: str, source: str, slots: int | None, options: Mapping[str, str]
+        self,
+        name: str,
+        source: str,
+        slots: int | None,
+        options: Mapping[str, str],
+        *,
+        is_offline: bool = False,
     ) -> None:
         self.models = (name,)
         self._source = source
         self._slots = slots
         self._options = options
+        # Whether nothing need ever be asked of Hugging Face.
+        self._is_offline = is_offline
         self._llm: Any = None
         self._has_chat_template = False
         self._defaults: Params = {}
@@ -59,12 +70,12 @@ class VllmEngine:
         """What --slots says, or what the KV cache holds."""
         if self._slots is not None:
             return self._slots
-        cache = self._llm.vllm_config.cache_config
-        max_context = self._llm.model_config.max_model_len
-        fits = (cache.kv_cache_size_tokens or 0) // min(_USUAL_JOB_TOKENS, max_context)
-        at_full_context = int(cache.kv_cache_max_concurrency or 0)
-        most = self._llm.vllm_config.scheduler_config.max_num_seqs
-        return max(1, min(most, max(fits, at_full_context)))
+        config = self._llm.vllm_config
+        usual = min(_USUAL_JOB_TOKENS, config.model_config.max_model_len)
+        usual_jobs = int((config.cache_config.kv_cache_size_tokens or 0) // usual)
+        longest_jobs = int(config.cache_config.kv_cache_max_concurrency or 0)
+        most = int(config.scheduler_config.max_num_seqs)
+        return max(1, min(most, max(usual_jobs, longest_jobs)))
 
     async def start(self) -> None:
         """Fetches the weights when needed and loads them."""
@@ -72,13 +83,11 @@ class VllmEngine:
         # In a thread: loading takes seconds to minutes, and signals must be heard meanwhile.
         self._llm = await asyncio.to_thread(self._load, path)
         self._has_chat_template = _has_chat_template(self._llm)
-        self._defaults = {
-            "max_tokens": DEFAULT_MAX_TOKENS,
-            **self._llm.model_config.get_diff_sampling_param(),
-        }
+        of_model = cast("Params", self._llm.model_config.get_diff_sampling_param())
+        self._defaults = {"max_tokens": DEFAULT_MAX_TOKENS, **of_model}
 
     def _load(self, path: str) -> Any:
-        _prepare_environment(is_offline=os.path.isdir(path))
+        _prepare_environment(is_offline=self._is_offline)
         try:
             from vllm.v1.engine.async_llm import AsyncLLM
         except ImportError as error:
@@ -88,7 +97,9 @@ class VllmEngine:
                 " a server that runs elsewhere"
             ) from error
         # vLLM's processes inherit the mask: Ctrl-C in a terminal reaches the whole process group,
-        # and must not stop the engine under the jobs that the miner still finishes.
+        # and must not stop the engine under the jobs that the miner still finishes. The resource
+        # tracker unblocks the signal when it starts, so it starts before.
+        resource_tracker.ensure_running()
         former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             args = _engine_args(path, self._options)
@@ -107,10 +118,12 @@ class VllmEngine:
         from vllm.exceptions import GracefulHTTPError, VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
+        has_begun = False
         try:
             prompt = await self._render(job)
             outputs = self._llm.generate(prompt, self._sampling(job.params), job.request_id)
             async for output in outputs:
+                has_begun = True
                 yield _chunk(output)
         except VLLMClientError as error:
             # Its text with str() would show the refused value, which may be the prompt's.
@@ -120,7 +133,10 @@ class VllmEngine:
         except EngineDeadError as error:
             raise EngineDead("vLLM's engine process died") from error
         except EngineGenerateError as error:
-            raise EngineFailed(f"vLLM failed: {type(error.__cause__).__name__}") from error
+            cause = type(error.__cause__)
+            if issubclass(cause, ValueError) and not has_begun:
+                raise BadRequest("vLLM refuses what the job asks for") from error
+            raise EngineFailed(f"vLLM failed: {cause.__name__}") from error
 
     async def _render(self, job: Job) -> Any:
         """Returns the tokens, through the chat template where the model has one."""
@@ -153,9 +169,9 @@ class VllmEngine:
     async def close(self) -> None:
         """Stops vLLM's processes."""
         if self._llm is not None:
-            await asyncio.to_thread(self._llm.shutdown)
-            # Its finaliser fails when it runs as late as the interpreter's own end.
-            self._llm = None
+            await asyncio.to_thread(self._llm.shutdown, _SHUTDOWN_S)
+            # Its finaliser shuts down again, as late as the interpreter's own end, and fails then.
+            self._llm.shutdown = lambda: None
 
 
 class _Gauge:
@@ -167,7 +183,6 @@ class _Gauge:
     def record(self, scheduler_stats: Any = None, *_: Any, **__: Any) -> None:
         if scheduler_stats is not None:
             self.load = EngineLoad(
-                running_jobs=scheduler_stats.num_running_reqs,
                 waiting_jobs=scheduler_stats.num_waiting_reqs,
                 kv_cache_usage=scheduler_stats.kv_cache_usage,
             )

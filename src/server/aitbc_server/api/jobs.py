@@ -173,7 +173,7 @@ class JobService:
         self._dispatcher.seen(request.miner_id)
         live = self._dispatcher.core.jobs.get(request.job_id)
         if live is not None:
-            lease = self._dispatcher.core.held(live, request.miner_id, request.lease_id)
+            lease = live.lease_of(request.miner_id, request.lease_id)
             await self._dispatcher.complete(lease, self._completion(request, lease))
         record = await self._find(request.job_id)
         if not _is_answered_by(record, request):
@@ -250,7 +250,7 @@ class JobService:
         if live is None:
             await self._find(job_id)
             raise LeaseLost("the job is final")
-        return self._dispatcher.core.held(live, miner_id, lease_id)
+        return live.lease_of(miner_id, lease_id)
 
     async def _leased(self, lease: Lease) -> jobs_pb2.Job:
         message = job_message(await self._find(lease.job.job_id))

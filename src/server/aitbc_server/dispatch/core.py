@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from aitbc_server.dispatch.effects import Effects
+from aitbc_server.dispatch.endings import end_of_attempt, end_of_undelivered, end_of_wait
 from aitbc_server.dispatch.leases import LeaseBook, decrement
 from aitbc_server.dispatch.live import (
     CancelReason,
@@ -36,7 +37,6 @@ from aitbc_server.domain.jobs import (
     JobStatus,
     LiveRecord,
     claim_duration_s,
-    retry_delay_s,
 )
 
 
@@ -87,9 +87,8 @@ class Core:
         lease = job.lease
         if lease is None:
             if not job.is_ending:
-                self._end_pending(
-                    job, JobStatus.CANCELLED, "CANCELLED", "cancelled by request", now
-                )
+                job.cancel_requested = True
+                self._end_wait(job, "CANCELLED", "", now)
             return
         if job.cancel_requested or lease.phase is Phase.ENDING:
             return
@@ -121,24 +120,12 @@ class Core:
         self._expire_after(lease, claim_s, now)
         return lease
 
-    def held(self, job: LiveJob, miner_id: str, lease_id: str) -> Lease:
-        """Returns the job's lease if the miner holds it. Raises LeaseLost."""
-        lease = job.lease
-        if (
-            lease is None
-            or lease.phase is Phase.BEGINNING
-            or lease.miner_id != miner_id
-            or (lease_id and lease.lease_id != lease_id)
-        ):
-            raise LeaseLost(f"{miner_id} does not hold the lease on this job")
-        return lease
-
     def extend(self, lease: Lease, now: Now) -> None:
         """Renews a claim. Raises LeaseLost when it ends instead, because of a cancellation."""
         if lease.phase is Phase.ENDING:
             raise LeaseLost("the lease is ending")
         if lease.job.cancel_requested:
-            self._end(lease, "CANCELLED", "cancelled by request", now, retryable=False)
+            self._end(lease, "CANCELLED", "", now, retryable=False)
             raise LeaseLost("the job was cancelled by its client")
         if lease.claim_s is not None:
             lease.expires_at = now.mono + lease.claim_s
@@ -194,8 +181,7 @@ class Core:
                 self._timers.at(lease.expires_at, self._check_expiry, lease)
         untold = leases if reason is CloseReason.LEFT else session.outbox.assignments
         for lease in untold:
-            if lease.is_held:
-                self._give_back(lease, now)
+            self._give_back(lease, now)
         session.outbox = Outbox()
 
     def set_window(self, session: Session, window: int, now: Now) -> None:
@@ -277,7 +263,7 @@ class Core:
                 continue
             lease.phase = Phase.HELD
             if lease.job.cancel_requested:
-                self._end(lease, "CANCELLED", "cancelled by request", now, retryable=False)
+                self._end(lease, "CANCELLED", "", now, retryable=False)
             elif lease.session is not None and lease.session.room < 0:
                 # The window has shrunk since.
                 self._withdraw(lease, now)
@@ -406,65 +392,22 @@ class Core:
             self.effects.touched[lease.session] = None
 
     def _end(self, lease: Lease, code: str, message: str, now: Now, *, retryable: bool) -> None:
-        job = lease.job
         lease.phase = Phase.ENDING
-        status, not_before_us = JobStatus.FAILED, None
-        if job.cancel_requested:
-            status, code, message = JobStatus.CANCELLED, "CANCELLED", "cancelled by request"
-        elif retryable and job.attempt < job.max_attempts:
-            status = JobStatus.PENDING
-            not_before_us = now.wall_us + int(retry_delay_s(job.attempt) * 1e6)
-        self._propose_end(lease, status, code, message, now, not_before_us)
-
-    def _withdraw(self, lease: Lease, now: Now) -> None:
-        if lease.is_held:
-            self.leases.move(lease, None)
-            self._give_back(lease, now)
+        self.effects.endings.append(end_of_attempt(lease, code, message, now, retryable=retryable))
 
     def _give_back(self, lease: Lease, now: Now) -> None:
-        """Ends a lease that never reached its miner: the attempt does not count."""
-        lease.job.max_attempts += 1
-        lease.phase = Phase.ENDING
-        self._propose_end(
-            lease, JobStatus.PENDING, "NOT_DELIVERED", "the miner left before it was told", now
-        )
+        if lease.is_held:
+            lease.phase = Phase.ENDING
+            self.effects.endings.append(end_of_undelivered(lease, now))
 
-    def _propose_end(
-        self,
-        lease: Lease,
-        status: JobStatus,
-        code: str,
-        message: str,
-        now: Now,
-        not_before_us: int | None = None,
-    ) -> None:
-        self.effects.endings.append(
-            Ending(
-                job_id=lease.job.job_id,
-                lease_id=lease.lease_id,
-                status=status,
-                error_code=code,
-                error_message=message,
-                ended_us=now.wall_us,
-                not_before_us=not_before_us,
-            )
-        )
+    def _withdraw(self, lease: Lease, now: Now) -> None:
+        self.leases.move(lease, None)
+        self._give_back(lease, now)
 
-    def _end_pending(
-        self, job: LiveJob, status: JobStatus, code: str, message: str, now: Now
-    ) -> None:
+    def _end_wait(self, job: LiveJob, code: str, message: str, now: Now) -> None:
         self._matcher.remove(job)
         job.is_ending = True
-        self.effects.endings.append(
-            Ending(
-                job_id=job.job_id,
-                lease_id=None,
-                status=status,
-                error_code=code,
-                error_message=message,
-                ended_us=now.wall_us,
-            )
-        )
+        self.effects.endings.append(end_of_wait(job, code, message, now))
 
     def _give_back_unnamed(self, session: Session, now: Now) -> None:
         message = "the miner came back without the job"
@@ -510,7 +453,7 @@ class Core:
             return
         code, message = "DEADLINE_EXCEEDED", "the job's timeout_seconds passed"
         if job.lease is None:
-            self._end_pending(job, JobStatus.FAILED, code, message, now)
+            self._end_wait(job, code, message, now)
         elif job.lease.is_held:
             self._tell(job.lease, CancelReason.DEADLINE_PASSED)
             self._end(job.lease, code, message, now, retryable=False)

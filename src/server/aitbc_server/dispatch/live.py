@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import NamedTuple
 
+from aitbc_server.domain.errors import LeaseLost
 from aitbc_server.domain.jobs import LiveRecord
 
 
@@ -75,6 +76,18 @@ class LiveJob:
     is_ending: bool = False
     # What was submitted, while it waits and memory allows.
     spec: bytes | None = None
+
+    def lease_of(self, miner_id: str, lease_id: str = "") -> Lease:
+        """Returns the lease if the miner holds it, and it is the one named. Raises LeaseLost."""
+        lease = self.lease
+        if (
+            lease is None
+            or lease.phase is Phase.BEGINNING
+            or lease.miner_id != miner_id
+            or (lease_id and lease.lease_id != lease_id)
+        ):
+            raise LeaseLost(f"{miner_id} does not hold the lease on this job")
+        return lease
 
     @classmethod
     def of(cls, record: LiveRecord) -> LiveJob:

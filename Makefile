@@ -1,0 +1,77 @@
+# Every target works from a fresh clone: what it needs is installed first, once.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.ONESHELL:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+# The Python that makes the environments: 3.11 or newer.
+export PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check
+
+.PHONY: help install vllm gen gen-check lint types test bench docs run clean
+
+help:  ## Say what the targets do
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .stamps/install  ## Install both commands and the developer's tools into .venv
+
+vllm: .stamps/vllm  ## Install the miner with vLLM into .venv-vllm
+
+gen: install  ## Regenerate the stubs in src/gen from protos
+	@scripts/gen.sh
+
+gen-check: gen  ## Regenerate the stubs, and fail if those committed differ
+	@changes=$$(git status --porcelain -- src/gen)
+	[ -z "$$changes" ] || { printf '%s\n' "src/gen is not what protos generate; commit what make gen wrote:" "$$changes"; exit 1; }
+
+lint: install build/protos.binpb  ## Check style: Python with ruff, protos with buf
+	@$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/buf lint build/protos.binpb --path aitbc
+
+types: install  ## Check types with mypy
+	@$(BIN)/mypy
+
+test: install vllm .stamps/node gen-check lint types  ## Run every check and every test, real vLLM included
+	@$(BIN)/pytest $(ARGS)
+
+bench: install  ## Measure the coordinator beside bare servers; ARGS=--help lists options
+	@scripts/need.sh wrk=wrk
+	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: install  ## Regenerate the reference pages in docs/reference
+	@$(BIN)/python -m scripts.docs
+
+run: install vllm  ## Start the coordinator and a real vLLM miner, and ask a first question
+	@exec $(BIN)/python -m scripts.run $(ARGS)
+
+clean:  ## Remove environments, caches and build output; data stays
+	@rm -rf .venv .venv-vllm .stamps build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/e2e/node/node_modules
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python .venv-vllm/bin/python:
+	@scripts/venv.sh $(@D:/bin=)
+
+.stamps/install: pyproject.toml constraints/dev.txt $(BIN)/python | .stamps
+	@scripts/step.sh "Installing into .venv" $(PIP) install -c constraints/dev.txt -e '.[dev]'
+	touch $@
+
+.stamps/vllm: pyproject.toml constraints/vllm.txt scripts/vllm-env.sh .venv-vllm/bin/python | .stamps
+	@scripts/vllm-env.sh
+	touch $@
+
+.stamps/node: tests/e2e/node/package.json | .stamps
+	@scripts/need.sh node=nodejs npm=npm
+	scripts/step.sh "Installing the Node client's libraries" npm install --prefix $(<D) --no-package-lock --no-audit --no-fund
+	touch $@
+
+build/protos.binpb: $(wildcard protos/aitbc/v1/*.proto) | .stamps/install
+	@mkdir -p $(@D)
+	site=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
+	$(BIN)/python -m grpc_tools.protoc -I protos -I "$$site" --include_imports --include_source_info -o $@ $^
+
+.stamps:
+	@mkdir -p $@

@@ -1,0 +1,1 @@
+"""Measures the coordinator beside bare servers. Run with `make bench`."""

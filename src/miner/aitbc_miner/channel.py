@@ -1,0 +1,24 @@
+"""Makes the connection to the coordinator."""
+
+from __future__ import annotations
+
+from grpc import aio
+
+_OPTIONS = [
+    # NATs forget an idle connection after about a minute; a ping in time keeps it, and finds out
+    # when the other side is gone. Idle streams have no data to ping along with.
+    ("grpc.keepalive_time_ms", 25_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_receive_message_length", 64 * 2**20),
+    ("grpc.max_send_message_length", -1),
+    # Each attempt connects afresh: channels that share subchannels would share gRPC's own back-off
+    # of up to two minutes.
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+
+def open_channel(coordinator: str) -> aio.Channel:
+    """Returns a channel to the coordinator at HOST:PORT, in plain text."""
+    return aio.insecure_channel(coordinator, options=_OPTIONS)

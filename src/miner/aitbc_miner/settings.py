@@ -1,0 +1,84 @@
+"""What the command line and the environment say, checked."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from aitbc_miner.engines import ENGINES
+from aitbc_miner.errors import Misconfigured
+
+_MINER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+_ADDRESS = re.compile(r"(\[[^\]]+\]|[^:\s/]+):(\d{1,5})")
+# Commas part the items of a list in the environment, but also stand inside JSON values.
+_NEXT_OPTION = re.compile(r",(?=[A-Za-z_]\w*=)")
+_MAX_SLOTS = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How a miner is to run."""
+
+    coordinator: str
+    miner_id: str
+    engine: str
+    # Source of each model by the name under which it is served.
+    models: dict[str, str]
+    # None: what the engines hold.
+    slots: int | None
+    api_key: str | None = field(repr=False)
+    engine_options: dict[str, str] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not _ADDRESS.fullmatch(self.coordinator):
+            raise Misconfigured(
+                f"--coordinator {self.coordinator}: give HOST:PORT, such as 127.0.0.1:50051"
+            )
+        if not _MINER_ID.fullmatch(self.miner_id):
+            raise Misconfigured(
+                f"--miner-id {self.miner_id}: give letters, digits, `.`, `_`, `:` and `-`, a letter"
+                " or digit first, at most 128"
+            )
+        if self.engine not in ENGINES:
+            raise Misconfigured(f"--engine {self.engine}: give one of {', '.join(ENGINES)}")
+        if self.slots is not None and not 1 <= self.slots <= _MAX_SLOTS:
+            raise Misconfigured(f"--slots {self.slots}: give a number from 1 to {_MAX_SLOTS:,}")
+
+
+def parse_models(items: Iterable[str]) -> dict[str, str]:
+    """Reads NAME=SOURCE and NAME, which stands for NAME=NAME; items may hold several, by commas."""
+    models: dict[str, str] = {}
+    for item in (part for text in items for part in text.split(",") if part):
+        name, has_source, source = item.partition("=")
+        if not name or re.search(r"\s", name) or (has_source and not source):
+            raise Misconfigured(
+                f"--model {item}: give NAME or NAME=SOURCE, the name without spaces"
+            )
+        if name in models:
+            raise Misconfigured(f"--model {name}: given twice; serve a model under one name once")
+        models[name] = source or name
+    if not models:
+        raise Misconfigured(
+            "--model: name at least one model, such as --model llama3.2=smollm2 (a small one that"
+            " needs no GPU)"
+        )
+    return models
+
+
+def parse_engine_options(items: Iterable[str]) -> dict[str, str]:
+    """Reads KEY=VALUE items; an item may hold several, by commas."""
+    options: dict[str, str] = {}
+    for item in (part for text in items for part in _NEXT_OPTION.split(text)):
+        key, is_pair, value = item.partition("=")
+        if not is_pair or not key:
+            raise Misconfigured(f"--engine-opt {item}: give KEY=VALUE")
+        options[key] = value
+    return options
+
+
+def default_miner_id() -> str:
+    """Returns an id made of the host's name, the same at each start."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).strip("._-")
+    return f"miner-{name}"[:128] if name else "miner"

@@ -1,0 +1,119 @@
+"""Starts real processes for the tests that need them, and shows their output when a test fails."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+from scripts.processes import Coordinator, Program, start_coordinator, start_miner
+
+# A developer's own settings must not reach the programs under test.
+CLEAN_ENV = {name: value for name, value in os.environ.items() if not name.startswith("AITBC_")}
+
+_running: list[Program] = []
+
+
+class Launcher:
+    """Starts coordinators and miners below one directory, and kills what is left at the end."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._programs: list[Program] = []
+
+    def coordinator(self, *options: str) -> Coordinator:
+        """Returns a new coordinator on free ports with an empty database."""
+        name = f"coordinator-{uuid4().hex[:8]}"
+        return self._start(self._directory / name, "127.0.0.1:0", "127.0.0.1:0", options)
+
+    def again(self, before: Coordinator, *options: str) -> Coordinator:
+        """Starts a coordinator that ended on the same data and the same ports."""
+        return self._start(before.data, before.http, before.grpc, options)
+
+    def miner(
+        self,
+        coordinator: Coordinator,
+        *options: str,
+        miner_id: str = "echo",
+        engine: str = "echo",
+        models: Sequence[str] = ("llama3.2",),
+        slots: int | None = None,
+    ) -> Program:
+        """Returns a miner that is starting."""
+        program = start_miner(
+            coordinator.grpc,
+            miner_id=miner_id,
+            log=self._directory / f"miner-{miner_id}.log",
+            engine=engine,
+            models=models,
+            slots=slots,
+            options=options,
+            env=CLEAN_ENV,
+        )
+        return self.own(program)
+
+    def own(self, program: Program) -> Program:
+        """Takes over a program, to kill it at the end and show its output after a failure."""
+        self._programs.append(program)
+        _running.append(program)
+        return program
+
+    def close(self) -> None:
+        """Kills what still runs."""
+        for program in self._programs:
+            program.kill()
+            _running.remove(program)
+
+    def _start(self, data: Path, http: str, grpc: str, options: Sequence[str]) -> Coordinator:
+        coordinator = start_coordinator(
+            data=data, http=http, grpc=grpc, options=options, env=CLEAN_ENV, log=_log_of(data)
+        )
+        self.own(coordinator.program)
+        return coordinator
+
+
+def _log_of(data: Path) -> Path:
+    return data.with_suffix(".log")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Adds the last output of every running program to the report of a failure."""
+    report = yield
+    if report.failed:
+        report.sections += [(f"output of {one.name}", one.tail()) for one in _running]
+    return report
+
+
+@pytest.fixture
+def launcher(tmp_path: Path) -> Iterator[Launcher]:
+    """Starts programs that end with the test."""
+    launcher = Launcher(tmp_path)
+    yield launcher
+    launcher.close()
+
+
+@pytest.fixture(scope="session")
+def coordinator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Coordinator]:
+    """A coordinator that tests share, with an echo miner that serves `llama3.2`."""
+    launcher = Launcher(tmp_path_factory.mktemp("shared"))
+    coordinator = launcher.coordinator()
+    launcher.miner(coordinator, miner_id="shared-echo")
+    yield coordinator
+    launcher.close()
+
+
+@pytest.fixture
+def api(coordinator: Coordinator) -> Iterator[httpx.Client]:
+    """The REST API of the shared coordinator. Its time-out leaves room for a long poll."""
+    with httpx.Client(base_url=coordinator.url, timeout=70) as client:
+        yield client
+
+
+@pytest.fixture
+def model() -> str:
+    """Name of a model that no other test uses, and that no miner serves until the test has one."""
+    return f"model-{uuid4().hex[:8]}"

@@ -1,0 +1,61 @@
+"""The code of the guides works, and the links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from scripts.processes import ROOT, Coordinator, Program
+
+from aitbc_server.domain.jobs import TRANSITIONS
+from tests.conftest import CLEAN_ENV, Launcher
+from tests.docs.snippets import pages, pointed_at, snippets
+from tests.e2e.jobs import final, submit
+
+LIFECYCLE = ROOT / "docs" / "explanation" / "job-lifecycle.md"
+
+
+@pytest.mark.parametrize("kind", ["REST", "stream"])
+def test_miner_of_the_guide_works(
+    kind: str,
+    api: httpx.Client,
+    coordinator: Coordinator,
+    launcher: Launcher,
+    tmp_path: Path,
+    model: str,
+) -> None:
+    code = snippets("docs/how-to/write-a-miner.md", "python")[["REST", "stream"].index(kind)]
+    program = tmp_path / "miner.py"
+    program.write_text(pointed_at(code, coordinator).replace("llama3.2", model))
+    job_id = submit(api, model, prompt="shout")
+    launcher.own(Program([sys.executable, program], log=tmp_path / "miner.log", env=CLEAN_ENV))
+    assert final(api, job_id)["result"] == "SHOUT"
+
+
+def test_lifecycle_page_shows_the_transitions_of_the_code() -> None:
+    text = LIFECYCLE.read_text()
+    arrows = {(str(start), str(end)): cause for (start, end), cause in TRANSITIONS.items()}
+    rows = re.findall(r"^\| (\w+) \| (\w+) \| (.+) \|$", text, re.MULTILINE)
+    assert {(start, end): cause for start, end, cause in rows[1:]} == arrows
+    drawn = re.findall(r"^    (\w+) --> (\w+)$", text, re.MULTILINE)
+    assert set(drawn) == set(arrows)
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, anchor in re.findall(
+        r"\]\((?!https?://)([^)#\s]*)(?:#([^)\s]+))?\)", page.read_text()
+    ):
+        linked = page.parent / target if target else page
+        assert linked.exists(), f"{target} does not exist"
+        if anchor:
+            assert anchor in anchors(linked), f"{target} has no heading #{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """Returns the anchors of a page's headings, as they are on GitHub."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

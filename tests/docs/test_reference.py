@@ -1,0 +1,17 @@
+"""The reference pages are what `make docs` writes."""
+
+from __future__ import annotations
+
+import pytest
+from scripts.docs import REFERENCE, pages
+
+PAGES = pages()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_is_up_to_date(name: str) -> None:
+    assert (REFERENCE / name).read_text() == PAGES[name], "run `make docs`"
+
+
+def test_no_page_is_left_over() -> None:
+    assert {path.name for path in REFERENCE.iterdir()} == set(PAGES)

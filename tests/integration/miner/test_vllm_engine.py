@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from aitbc.v1.work_pb2 import CANCEL_REASON_REQUESTED, Assignment, Update
+from tests.integration.miner.fake_coordinator import FakeSession, assignment, fake_coordinator
+from tests.integration.miner.processes import miner_process
+
+COMMAND = Path(__file__).parents[3] / ".venv-vllm" / "bin" / "aitbc-miner"
+# The first start downloads the model's 98 MB and converts them; loading takes half a minute.
+START_S = 300.0
+JOBS = 8
+
+
+@pytest.mark.vllm
+@pytest.mark.timeout(2 * START_S)
+@pytest.mark.skipif(
+    not COMMAND.exists() and "CI" not in os.environ,
+    reason="vLLM is not installed: `make vllm` makes .venv-vllm. With CI set this is a failure",
+)
+async def test_vllm_answers_together_stops_what_is_cancelled_and_survives_ctrl_c() -> None:
+    async with fake_coordinator() as coordinator:
+        options = ("--coordinator", coordinator.address, "--model", "llama3.2=smollm2")
+        async with miner_process("run", *options, command=COMMAND, timeout_s=60) as miner:
+            session = await coordinator.session(START_S)
+            assert JOBS <= session.hello.capacity.max_outstanding_jobs <= 256
+            await session.welcome()
+            assert "ready: engine vllm, models llama3.2" in await miner.line()
+
+            await check_answers(session)
+            await check_cancellation(session)
+            await check_too_long_a_prompt(session)
+            await session.assign(job("last", "Count to fifty.", max_tokens=48))
+            await session.next_updates()
+            # As Ctrl-C in a terminal does it: to vLLM's processes too.
+            os.killpg(miner.process.pid, signal.SIGINT)
+            assert (await session.next()).HasField("capacity")
+            last = await ending(session, "last")
+            assert last.completion.usage.completion_tokens > 1
+            assert await miner.exit_code() == 0
+
+
+def job(lease_id: str, prompt: str, **params: float) -> Assignment:
+    return assignment(lease_id, prompt, model="llama3.2", **params)
+
+
+async def endings(session: FakeSession, *lease_ids: str) -> dict[str, Update]:
+    """Waits until all these leases ended, acknowledges them and returns how they did."""
+    ended: dict[str, Update] = {}
+    while set(ended) < set(lease_ids):
+        for update in await session.next_updates():
+            if not update.HasField("delta"):
+                ended[update.lease_id] = update
+    await session.ack(**{lease_id: update.sequence + 1 for lease_id, update in ended.items()})
+    return ended
+
+
+async def ending(session: FakeSession, lease_id: str) -> Update:
+    return (await endings(session, lease_id))[lease_id]
+
+
+async def check_answers(session: FakeSession) -> None:
+    """Asks several prompts at once."""
+    # One question to which so small a model knows the answer on any machine.
+    lease_ids = [f"job-{number}" for number in range(JOBS)]
+    question = "What is the capital of France?"
+    await session.assign(
+        *(job(lease_id, question, temperature=0.0, max_tokens=32) for lease_id in lease_ids)
+    )
+    for update in (await endings(session, *lease_ids)).values():
+        completion = update.completion
+        assert "Paris" in completion.result
+        # The chat template was applied to its end: the model does not say whose turn it is.
+        assert not completion.result.startswith("assistant")
+        assert completion.finish_reason == "stop"
+        assert completion.usage.prompt_tokens > 20
+        assert 0 < completion.usage.completion_tokens <= 32
+
+
+async def check_cancellation(session: FakeSession) -> None:
+    await session.assign(job("endless", "Write a long story.", max_tokens=3000))
+    (first,) = await session.next_updates()
+    assert first.HasField("delta")
+    await session.cancel("endless", CANCEL_REASON_REQUESTED)
+    assert (await ending(session, "endless")).failure.code == "CANCELLED"
+
+
+async def check_too_long_a_prompt(session: FakeSession) -> None:
+    await session.assign(job("long", "word " * 9000))
+    failure = (await ending(session, "long")).failure
+    assert (failure.code, failure.retryable) == ("BAD_REQUEST", False)
+    assert "context length" in failure.message

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+
+from aitbc_miner.engines.base import Chunk, Job, Message, Params
+from aitbc_miner.engines.echo import EchoEngine, EchoOptions
+from aitbc_miner.engines.options import EngineOptions
+from aitbc_miner.errors import Misconfigured
+
+
+def engine(**options: str) -> EchoEngine:
+    return EchoEngine(("m",), options=EchoOptions.parse(EngineOptions("echo", options)))
+
+
+def job(prompt: str, **params: int) -> Job:
+    return Job(request_id="1", model="m", prompt=prompt, params=Params(**params))  # type: ignore[typeddict-item]
+
+
+def answer(engine: EchoEngine, job: Job) -> Chunk:
+    chunk = engine.generate(job)
+    assert isinstance(chunk, Chunk)
+    return chunk
+
+
+def test_it_answers_with_the_prompt_at_once() -> None:
+    assert answer(engine(), job("  two\n words ")) == Chunk(
+        text="  two\n words ", tokens=2, finish_reason="stop", prompt_tokens=2
+    )
+
+
+def test_it_answers_a_conversation_with_its_last_message() -> None:
+    messages = (Message(role="system", content="s"), Message(role="user", content="hi"))
+    assert (
+        answer(engine(), Job(request_id="1", model="m", messages=messages, params={})).text == "hi"
+    )
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text"), [("1", "a"), ("2", "a  b"), ("3", "a  b a"), ("5", "a  b a  b a")]
+)
+def test_it_repeats_or_cuts_the_prompt_to_the_tokens_asked_for(tokens: str, text: str) -> None:
+    chunk = answer(engine(tokens=tokens), job("a  b"))
+    assert (chunk.text, chunk.tokens, chunk.finish_reason) == (text, int(tokens), "stop")
+
+
+def test_it_has_words_even_for_an_empty_prompt() -> None:
+    assert answer(engine(), job("")).text == ""
+    assert len(answer(engine(tokens="3"), job("")).text.split()) == 3
+
+
+def test_max_tokens_cuts_the_answer() -> None:
+    chunk = answer(engine(), job("a b c", max_tokens=2))
+    assert (chunk.text, chunk.tokens, chunk.finish_reason) == ("a b", 2, "length")
+
+
+@pytest.mark.parametrize("options", [{"latency": "0.001"}, {"tokens_per_second": "2000"}])
+async def test_slowly_it_says_the_same(options: dict[str, str]) -> None:
+    prompt = " ".join(map(str, range(50))) + " \n"
+    chunks = engine(**options).generate(job(prompt))
+    assert not isinstance(chunks, Chunk)
+    said = [chunk async for chunk in chunks]
+    assert "".join(chunk.text for chunk in said) == prompt
+    assert sum(chunk.tokens for chunk in said) == 50
+    assert [chunk.finish_reason for chunk in said if chunk.finish_reason] == ["stop"]
+    assert said[-1].prompt_tokens == 50
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tokens": "many"}, "tokens=many: give a number"),
+        ({"tokens": "0"}, "from 1"),
+        ({"tokens": "1.5"}, "whole"),
+        ({"latency": "-1"}, "from 0"),
+        ({"latency": "nan"}, "from 0"),
+        ({"latncy": "1"}, "latncy: the echo engine has no such option; it has latency, tokens"),
+    ],
+)
+def test_a_wrong_option_is_named_with_its_remedy(options: dict[str, str], message: str) -> None:
+    with pytest.raises(Misconfigured, match=message):
+        engine(**options)

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aitbc.v1.work_pb2 import Update
+from aitbc_miner.engines.base import Chunk
+from aitbc_miner.lease import Lease
+
+
+def said(*texts: str, finish: str | None = None) -> Lease:
+    """Returns a lease whose engine said these texts, each told before the next."""
+    lease = Lease("l")
+    for text in texts:
+        lease.add(Chunk(text=text, tokens=1))
+        lease.take_updates()
+    if finish is not None:
+        end(lease, finish)
+    return lease
+
+
+def end(lease: Lease, text: str = "") -> None:
+    lease.add(Chunk(text=text, tokens=bool(text), finish_reason="stop", prompt_tokens=5))
+    lease.complete()
+
+
+def told(updates: list[Update]) -> list[tuple[int, str]]:
+    """Returns number and text of each update."""
+    return [
+        (update.sequence, update.delta.text or update.completion.result or update.failure.code)
+        for update in updates
+    ]
+
+
+def test_deltas_are_numbered_from_zero_and_hold_what_came_since_the_one_before() -> None:
+    lease = Lease("l")
+    lease.add(Chunk(text="a", tokens=1))
+    lease.add(Chunk(text="b", tokens=2))
+    (first,) = lease.take_updates()
+    lease.add(Chunk(text="c", tokens=1))
+    (second,) = lease.take_updates()
+    assert (first.sequence, first.delta.text, first.delta.tokens) == (0, "ab", 3)
+    assert (second.sequence, second.delta.text, second.delta.tokens) == (1, "c", 1)
+    assert lease.take_updates() == []
+    assert lease.next_sequence == 2
+
+
+def test_an_answer_that_ends_before_its_first_delta_is_one_completion() -> None:
+    lease = Lease("l")
+    lease.add(Chunk(text="a", tokens=1))
+    end(lease, "b")
+    (update,) = lease.take_updates()
+    assert update.sequence == 0
+    assert update.completion.result == "ab"
+    assert update.completion.finish_reason == "stop"
+    assert update.completion.usage.prompt_tokens == 5
+    assert update.completion.usage.completion_tokens == 2
+
+
+def test_who_follows_an_answer_gets_its_last_delta_before_the_completion() -> None:
+    assert told(said("a", finish="b").take_updates()) == [(1, "b"), (2, "ab")]
+
+
+def test_an_exact_token_count_of_the_engine_replaces_the_sum() -> None:
+    lease = Lease("l")
+    lease.add(Chunk(text="a", tokens=1))
+    lease.add(Chunk(finish_reason="length", completion_tokens=9))
+    lease.complete()
+    (update,) = lease.take_updates()
+    assert update.completion.usage.completion_tokens == 9
+    assert not update.completion.usage.HasField("prompt_tokens")
+
+
+def test_a_failure_follows_without_the_text_that_waited() -> None:
+    lease = said("a")
+    lease.add(Chunk(text="b", tokens=1))
+    lease.fail("CANCELLED", "cancelled", retryable=False)
+    assert told(lease.take_updates()) == [(1, "CANCELLED")]
+
+
+def test_a_coordinator_that_forgot_all_gets_the_text_so_far_as_one_delta() -> None:
+    lease = said("a", "b", "c")
+    assert lease.rewind(0)
+    assert told(lease.take_updates()) == [(0, "abc")]
+    lease.add(Chunk(text="d", tokens=1))
+    (update,) = lease.take_updates()
+    assert (update.sequence, update.delta.text, update.delta.tokens) == (1, "d", 1)
+
+
+def test_a_coordinator_that_forgot_some_gets_the_rest() -> None:
+    lease = said("a", "b", "c")
+    assert lease.rewind(1)
+    (update,) = lease.take_updates()
+    assert (update.sequence, update.delta.text, update.delta.tokens) == (1, "bc", 2)
+
+
+def test_a_coordinator_that_has_all_gets_nothing() -> None:
+    lease = said("a", "b")
+    assert not lease.rewind(2)
+    assert lease.take_updates() == []
+
+
+def test_a_coordinator_ahead_of_the_miner_moves_the_numbers_on() -> None:
+    lease = said("a")
+    assert not lease.rewind(3)
+    lease.add(Chunk(text="b", tokens=1))
+    assert told(lease.take_updates()) == [(3, "b")]
+
+
+def test_an_ending_that_is_not_stored_is_told_again() -> None:
+    lease = said("a", finish="")
+    assert told(lease.take_updates()) == [(1, "a")]
+    assert lease.rewind(1)
+    assert told(lease.take_updates()) == [(1, "a")]
+
+
+def test_an_ending_is_told_alone_to_a_coordinator_that_forgot_all() -> None:
+    lease = said("a", "b", finish="c")
+    lease.take_updates()
+    assert lease.rewind(0)
+    assert told(lease.take_updates()) == [(0, "abc")]
+    assert lease.is_settled_by(1)
+
+
+def test_only_an_acknowledgement_of_the_ending_settles_a_lease() -> None:
+    lease = said("a")
+    assert not lease.is_settled_by(1)
+    end(lease)
+    assert not lease.is_settled_by(2)
+    lease.take_updates()
+    assert not lease.is_settled_by(1)
+    assert lease.is_settled_by(2)
+
+
+@given(st.lists(st.one_of(st.text(max_size=3), st.just(None), st.integers(0, 5)), max_size=20))
+def test_whatever_is_forgotten_the_deltas_make_the_text_without_gaps(
+    steps: list[str | int | None],
+) -> None:
+    """Text is said, None flushes, and a number is how many updates the coordinator remembers."""
+    lease, stored, text = Lease("l"), list[str](), ""
+    for step in steps:
+        if isinstance(step, str):
+            lease.add(Chunk(text=step, tokens=len(step)))
+            text += step
+        elif step is None:
+            store(stored, lease.take_updates())
+        else:
+            del stored[step:]
+            lease.rewind(len(stored))
+    end(lease)
+    *deltas, completion = lease.take_updates()
+    store(stored, deltas)
+    assert completion.completion.result == text
+    assert completion.completion.usage.completion_tokens == len(text)
+    assert completion.sequence == len(stored)
+    assert not stored or "".join(stored) == text
+
+
+def store(stored: list[str], updates: list[Update]) -> None:
+    for update in updates:
+        assert update.sequence == len(stored)
+        assert update.delta.tokens == len(update.delta.text)
+        stored.append(update.delta.text)

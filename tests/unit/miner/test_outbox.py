@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import asyncio
+
+from aitbc_miner._aio import Alarm
+from aitbc_miner.engines.base import Chunk
+from aitbc_miner.lease import Lease
+from aitbc_miner.outbox import FLUSH_INTERVAL_S, Outbox
+from tests.unit.miner.fakes import FakeClock
+
+
+def talking(lease_id: str, text: str) -> Lease:
+    lease = Lease(lease_id)
+    lease.add(Chunk(text=text, tokens=1))
+    return lease
+
+
+async def test_urgent_news_goes_at_once_with_all_that_waits() -> None:
+    outbox = Outbox(Alarm(), FakeClock())
+    first, second = talking("1", "a"), talking("2", "b")
+    outbox.put(first, urgent=True)
+    assert len(outbox.take()) == 1
+    first.add(Chunk(text="c"))
+    outbox.put(first, urgent=False)
+    assert outbox.take() == []
+    outbox.put(second, urgent=True)
+    assert [update.lease_id for update in outbox.take()] == ["1", "2"]
+
+
+async def test_other_news_waits_for_the_flush_interval_and_is_merged() -> None:
+    clock = FakeClock()
+    outbox, lease = Outbox(Alarm(), clock), talking("1", "a")
+    outbox.put(lease, urgent=True)
+    outbox.take()
+    for text in "bcd":
+        lease.add(Chunk(text=text))
+        outbox.put(lease, urgent=False)
+    clock.now += FLUSH_INTERVAL_S / 2
+    assert outbox.take() == []
+    clock.now += FLUSH_INTERVAL_S / 2
+    (update,) = outbox.take()
+    assert update.delta.text == "bcd"
+    assert outbox.take() == []
+
+
+async def test_the_alarm_rings_when_the_interval_is_over() -> None:
+    alarm = Alarm()
+    outbox, lease = Outbox(alarm, asyncio.get_running_loop().time), talking("1", "a")
+    outbox.put(lease, urgent=True)
+    await asyncio.wait_for(alarm.wait(), 5)
+    outbox.take()
+    lease.add(Chunk(text="b"))
+    outbox.put(lease, urgent=False)
+    assert outbox.take() == []
+    await asyncio.wait_for(alarm.wait(), 5)
+    assert len(outbox.take()) == 1
+
+
+async def test_news_that_fills_a_message_leaves_the_rest_to_the_next_one() -> None:
+    outbox = Outbox(Alarm(), FakeClock())
+    for number in range(3):
+        outbox.put(talking(str(number), "x" * 400_000), urgent=True)
+    assert [update.lease_id for update in outbox.take()] == ["0", "1"]
+    assert [update.lease_id for update in outbox.take()] == ["2"]
+    assert outbox.take() == []
+
+
+async def test_a_forgotten_lease_has_no_news() -> None:
+    outbox, lease = Outbox(Alarm(), FakeClock()), talking("1", "a")
+    outbox.put(lease, urgent=True)
+    outbox.discard(lease)
+    assert outbox.take() == []
+
+
+async def test_an_earlier_alarm_replaces_a_later_one_and_not_the_reverse() -> None:
+    alarm = Alarm()
+    alarm.ring_in(3600)
+    alarm.ring_in(0.001)
+    alarm.ring_in(3600)
+    await asyncio.wait_for(alarm.wait(), 5)

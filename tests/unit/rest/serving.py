@@ -1,0 +1,53 @@
+"""A REST app with a scripted backend, on a real HTTP server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import httpx
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+
+from aitbc_server.rest.asgi import AsgiApp
+from aitbc_server.rest.server import RestServer
+from tests.unit.rest.schema import METHODS
+
+Answer = Callable[[Message], Awaitable[Message]]
+
+
+async def echo(request: Message) -> Message:
+    """Answers with the request."""
+    return request
+
+
+class FakeBackend:
+    """Answers as the test says and remembers the last call."""
+
+    def __init__(self, methods: Sequence[MethodDescriptor] = METHODS) -> None:
+        self._methods = methods
+        self.answer: Answer = echo
+        self.method = ""
+        self.request: Message | None = None
+        self.metadata: Mapping[str, str] = {}
+
+    async def methods(self) -> Sequence[MethodDescriptor]:
+        return self._methods
+
+    async def call(
+        self, method: MethodDescriptor, request: Message, metadata: Mapping[str, str]
+    ) -> Message:
+        self.method, self.request, self.metadata = method.name, request, metadata
+        return await self.answer(request)
+
+
+@asynccontextmanager
+async def client_of(app: AsgiApp) -> AsyncIterator[httpx.AsyncClient]:
+    """Serves an app on a free port for as long as the client is open."""
+    server = RestServer(app)
+    await server.start("127.0.0.1", 0)
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
+            yield client
+    finally:
+        await server.stop(grace_s=1)

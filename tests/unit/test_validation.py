@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from google.protobuf import descriptor_pb2, message_factory
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import Message
+
+from aitbc.v1 import jobs_pb2, miners_pb2, work_pb2
+from aitbc_server.api.validation import validator
+from aitbc_server.domain.errors import InvalidArgument
+
+SUBMIT = jobs_pb2.SubmitJobRequest(model="llama3.2", prompt="hello")
+WITHOUT_MODEL = jobs_pb2.SubmitJobRequest(prompt="hello")
+
+
+def check(message: Message) -> None:
+    descriptor: Any = message.DESCRIPTOR  # stubbed as one of two classes, which are one at run time
+    validator(descriptor)(message)
+
+
+def submit(**fields: Any) -> jobs_pb2.SubmitJobRequest:
+    return jobs_pb2.SubmitJobRequest(**{"model": "llama3.2", "prompt": "hello", **fields})
+
+
+def params(**fields: Any) -> jobs_pb2.SubmitJobRequest:
+    return submit(params=jobs_pb2.GenerationParams(**fields))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        submit(),
+        submit(priority=-100, timeout_seconds=1, max_attempts=10, request_id="a-1"),
+        params(max_tokens=1, temperature=0, top_p=1, top_k=-1, min_p=0, stop=["\n"], seed=-1),
+        submit(messages=[{"role": "user", "content": "hello"}]),
+        submit(prompt=""),
+        jobs_pb2.BatchSubmitJobsRequest(jobs=[SUBMIT] * 1000),
+        jobs_pb2.CompleteJobRequest(job_id="job-1", miner_id="m", result=""),
+        jobs_pb2.CompleteJobRequest(job_id="job-1", miner_id="m", result="a\0b"),
+        jobs_pb2.GetJobRequest(job_id="job-1", wait=60),
+        jobs_pb2.ListJobsRequest(),
+        jobs_pb2.ListJobsRequest(status=jobs_pb2.JOB_STATUS_FAILED),
+        miners_pb2.RegisterMinerRequest(miner_id="my-miner-001", capabilities=["llama3.2"]),
+        work_pb2.MinerMessage(hello=work_pb2.Hello(miner_id="m", models=["a"])),
+        work_pb2.Update(delta=work_pb2.Delta(text="a\0b")),
+    ],
+)
+def test_a_valid_message_passes(message: Message) -> None:
+    check(message)
+
+
+@pytest.mark.parametrize(
+    ("message", "field", "problem"),
+    [
+        (WITHOUT_MODEL, "model", "is required"),
+        (params(max_tokens=0), "params.max_tokens", "must be at least 1"),
+        (params(max_tokens=1_000_001), "params.max_tokens", "must be at most 1000000"),
+        (params(temperature=2.1), "params.temperature", "must be at most 2"),
+        (params(temperature=math.nan), "params.temperature", "must be a finite number"),
+        (params(temperature=-math.inf), "params.temperature", "must be a finite number"),
+        (params(top_p=0), "params.top_p", "must be greater than 0"),
+        (params(stop=["x"] * 17), "params.stop", "must have at most 16 items"),
+        (params(stop=["x", ""]), "params.stop[1]", "must match the pattern (?s).+"),
+        (params(stop=["x" * 257]), "params.stop[0]", "must be at most 256 bytes of UTF-8"),
+        (submit(model="a b"), "model", r"must match the pattern \S+"),
+        (submit(model="a\0"), "model", "must not contain the NUL character"),
+        (submit(prompt="a\0"), "prompt", "must not contain the NUL character"),
+        (submit(prompt="é" * 524_289), "prompt", "must be at most 1048576 bytes of UTF-8"),
+        (submit(priority=101), "priority", "must be at most 100"),
+        (submit(request_id="a b"), "request_id", "must match the pattern [!-~]*"),
+        (submit(messages=[{"content": "x"}]), "messages[0].role", "is required"),
+        (
+            submit(messages=[{"role": "bot", "content": "x"}]),
+            "messages[0].role",
+            "must be one of system, user, assistant, tool",
+        ),
+        (jobs_pb2.BatchSubmitJobsRequest(), "jobs", "is required"),
+        (
+            jobs_pb2.BatchSubmitJobsRequest(jobs=[SUBMIT] * 1001),
+            "jobs",
+            "must have at most 1000 items",
+        ),
+        (
+            jobs_pb2.BatchSubmitJobsRequest(jobs=[SUBMIT, WITHOUT_MODEL]),
+            "jobs[1].model",
+            "is required",
+        ),
+        (jobs_pb2.GetJobRequest(job_id="j\0"), "job_id", "must not contain the NUL character"),
+        (jobs_pb2.CompleteJobRequest(job_id="j", miner_id="m"), "result", "is required"),
+        (
+            jobs_pb2.ListJobsRequest(status=9),  # type: ignore[arg-type]  # what the test is about
+            "status",
+            "must be one of JOB_STATUS_PENDING, JOB_STATUS_RUNNING, JOB_STATUS_COMPLETED, "
+            "JOB_STATUS_FAILED, JOB_STATUS_CANCELLED",
+        ),
+        (miners_pb2.RegisterMinerRequest(miner_id="m"), "capabilities", "is required"),
+        (
+            work_pb2.MinerMessage(hello=work_pb2.Hello(miner_id="m")),
+            "hello.models",
+            "is required",
+        ),
+    ],
+)
+def test_a_wrong_field_is_named_with_the_remedy(message: Message, field: str, problem: str) -> None:
+    with pytest.raises(InvalidArgument) as raised:
+        check(message)
+
+    assert (raised.value.field, raised.value.problem) == (field, problem)
+    assert str(raised.value) == f"{field}: {problem}"
+
+
+def test_a_message_may_contain_itself() -> None:
+    file = descriptor_pb2.FileDescriptorProto(name="tree.proto", package="t", syntax="proto3")
+    tree = file.message_type.add(name="Tree")
+    tree.field.add(name="name", number=1, type=9, label=1).options.MergeFromString(
+        jobs_pb2.ChatMessage.DESCRIPTOR.fields_by_name["role"].GetOptions().SerializeToString()
+    )
+    tree.field.add(name="left", number=2, type=11, label=1, type_name=".t.Tree")
+    tree.field.add(name="more", number=3, type=11, label=3, type_name=".t.Tree")
+    entry = tree.nested_type.add(name="NamedEntry")
+    entry.options.map_entry = True
+    entry.field.add(name="key", number=1, type=9, label=1)
+    entry.field.add(name="value", number=2, type=11, label=1, type_name=".t.Tree")
+    tree.field.add(name="named", number=4, type=11, label=3, type_name=".t.Tree.NamedEntry")
+    pool = DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    tree_class = message_factory.GetMessageClass(pool.FindMessageTypeByName("t.Tree"))
+    leaf = {"name": "user"}
+
+    check(tree_class(name="user", left=leaf, more=[leaf], named={"a": leaf}))
+    with pytest.raises(InvalidArgument, match=r"^left\.more\[0\]\.named\[a\]\.name: is required"):
+        check(tree_class(**leaf, left={**leaf, "more": [{**leaf, "named": {"a": {}}}]}))
