@@ -416,6 +416,7 @@ async def test_a_long_call_is_answered_when_its_client_stays(
 
     backend.answer = answer_late
 
+    # The second request shows that the watch left the connection as it was.
     for _ in range(2):
         assert (await client.post("/things", json={"left": "a"})).json() == {"left": "a"}
 

@@ -7,6 +7,7 @@ its child processes import this module again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import os
@@ -122,9 +123,10 @@ class VllmEngine:
         try:
             prompt = await self._render(job)
             outputs = self._llm.generate(prompt, self._sampling(job.params), job.request_id)
-            async for output in outputs:
-                has_begun = True
-                yield _chunk(output)
+            async with contextlib.aclosing(outputs):
+                async for output in outputs:
+                    has_begun = True
+                    yield _chunk(output)
         except VLLMClientError as error:
             # Its text with str() would show the refused value, which may be the prompt's.
             raise BadRequest(str(error.args[0])) from error
