@@ -13,7 +13,7 @@ from aitbc_server.domain.jobs import JobStatus, Totals
 from aitbc_server.domain.miners import MinerRecord
 from aitbc_server.store.connection import sqlite3
 from aitbc_server.store.schema import NewerSchemaError
-from aitbc_server.store.sqlite import FILE_NAME, SqliteStore
+from aitbc_server.store.sqlite import FILE_NAME, DataInUseError, SqliteStore
 from aitbc_server.store.statements import script, statements
 from tests.factories import START_US, begin, completion, ending, new_job, submission
 
@@ -22,7 +22,8 @@ from tests.factories import START_US, begin, completion, ending, new_job, submis
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     store = SqliteStore(tmp_path)
     yield store
-    await store.close()
+    if not store.is_closed:
+        await store.close()
 
 
 async def _submitted(store: SqliteStore, **fields: object) -> str:
@@ -225,8 +226,16 @@ async def test_a_newer_database_is_refused(store: SqliteStore, tmp_path: Path) -
         "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) "
         "VALUES ('aitbc', 'schema_9999.sql', '')"
     )
+    await store.close()
     with pytest.raises(NewerSchemaError, match=r"schema_9999\.sql.*newer"):
         SqliteStore(tmp_path)
+
+
+async def test_a_directory_serves_one_coordinator(store: SqliteStore, tmp_path: Path) -> None:
+    with pytest.raises(DataInUseError, match="another coordinator"):
+        SqliteStore(tmp_path)
+    await store.close()
+    await SqliteStore(tmp_path).close()
 
 
 def test_writes_find_jobs_by_their_key_and_pages_by_an_index() -> None:

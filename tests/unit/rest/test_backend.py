@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from aitbc.v1 import network_pb2
+from aitbc.v1 import miners_pb2, network_pb2
 from aitbc_server.api.endpoint import endpoints
-from aitbc_server.domain.caller import Caller
-from aitbc_server.domain.errors import InvalidArgument
+from aitbc_server.domain.caller import ANONYMOUS, Caller
+from aitbc_server.domain.errors import Unauthenticated
 from aitbc_server.rest.backend import LocalBackend
 
 
@@ -25,32 +25,59 @@ class _Network:
         raise AssertionError
 
 
+class _Miners:
+    descriptor = miners_pb2.DESCRIPTOR.services_by_name["MinerService"]
+
+    async def register_miner(
+        self, request: miners_pb2.RegisterMinerRequest, caller: Caller
+    ) -> miners_pb2.RegisterMinerResponse:
+        raise AssertionError
+
+    async def get_miner(
+        self, request: miners_pb2.GetMinerRequest, caller: Caller
+    ) -> miners_pb2.Miner:
+        return miners_pb2.Miner(miner_id=request.miner_id, agent_version=caller.owner)
+
+    async def list_miners(
+        self, request: miners_pb2.ListMinersRequest, caller: Caller
+    ) -> miners_pb2.ListMinersResponse:
+        raise AssertionError
+
+
 def _authenticate(metadata: Mapping[str, str]) -> Caller:
     if "x-api-key" not in metadata:
-        raise InvalidArgument("x-api-key", "is required")
+        raise Unauthenticated
     return Caller(owner=metadata["x-api-key"])
 
 
+def _backend() -> LocalBackend:
+    return LocalBackend(endpoints([_Network(), _Miners()]), _authenticate)
+
+
+_GET_MINER = _Miners.descriptor.methods_by_name["GetMiner"]
+_GET_HEALTH = _Network.descriptor.methods_by_name["GetHealth"]
+
+
 async def test_a_call_is_made_for_its_caller() -> None:
-    backend = LocalBackend(endpoints([_Network()]), _authenticate)
-    health, _ = await backend.methods()
+    asked = miners_pb2.GetMinerRequest(miner_id="m")
 
-    response = await backend.call(
-        health, network_pb2.GetHealthRequest(), {"x-api-key": "alice", "host": "x"}
-    )
+    response = await _backend().call(_GET_MINER, asked, {"x-api-key": "alice", "host": "x"})
 
-    assert response == network_pb2.GetHealthResponse(status="alice")
+    assert response == miners_pb2.Miner(miner_id="m", agent_version="alice")
 
 
-async def test_a_call_without_a_caller_is_refused() -> None:
-    backend = LocalBackend(endpoints([_Network()]), _authenticate)
-    health, _ = await backend.methods()
+async def test_a_call_without_a_caller_is_refused_before_its_request_is_looked_at() -> None:
+    with pytest.raises(Unauthenticated):
+        await _backend().call(_GET_MINER, miners_pb2.GetMinerRequest(), {})
 
-    with pytest.raises(InvalidArgument):
-        await backend.call(health, network_pb2.GetHealthRequest(), {})
+
+async def test_a_public_method_is_for_anybody() -> None:
+    response = await _backend().call(_GET_HEALTH, network_pb2.GetHealthRequest(), {})
+
+    assert response == network_pb2.GetHealthResponse(status=ANONYMOUS)
 
 
 async def test_the_methods_are_the_same_object_each_time() -> None:
-    backend = LocalBackend(endpoints([_Network()]), _authenticate)
+    backend = _backend()
 
     assert await backend.methods() is await backend.methods()

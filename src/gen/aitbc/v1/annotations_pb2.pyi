@@ -108,10 +108,13 @@ class Rules(_message.Message):
 Global___Rules: _TypeAlias = Rules  # noqa: Y015
 
 HTTP_SUCCESS_FIELD_NUMBER: _builtins.int
+IS_PUBLIC_FIELD_NUMBER: _builtins.int
 HTTP_HEADER_FIELD_NUMBER: _builtins.int
 RULES_FIELD_NUMBER: _builtins.int
 http_success: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___HttpSuccess]
 """How a success is told over HTTP."""
+is_public: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.bool]
+"""Whether anybody may call the method, whatever the coordinator asks of its callers."""
 http_header: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.str]
 """Name of the HTTP header that fills the field when the request body does not."""
 rules: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___Rules]

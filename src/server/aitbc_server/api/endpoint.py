@@ -16,11 +16,14 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
+from aitbc.v1 import annotations_pb2
 from aitbc_server.api.validation import validator
 from aitbc_server.domain.caller import Caller
 
 # Turns the metadata of a call (lower-case names) into its caller. Raises a domain error.
 Authenticate = Callable[[Mapping[str, str]], Caller]
+_ANYBODY = Caller()
+
 Handler = Callable[[Any, Caller], Awaitable[Message]]
 
 
@@ -36,6 +39,8 @@ class Endpoint:
 
     method: MethodDescriptor
     request_class: type[Message]
+    # Whether anybody may call it.
+    is_public: bool
     _handler: Handler
     _validate: Callable[[Message], None]
 
@@ -44,8 +49,11 @@ class Endpoint:
         """Full name of its service."""
         return self.method.containing_service.full_name
 
-    async def __call__(self, request: Message, caller: Caller) -> Message:
-        """Validates the request and answers it. Raises domain errors."""
+    async def __call__(
+        self, request: Message, metadata: Mapping[str, str], authenticate: Authenticate
+    ) -> Message:
+        """Identifies the caller, validates the request and answers it. Raises domain errors."""
+        caller = _ANYBODY if self.is_public else authenticate(metadata)
         self._validate(request)
         return await self._handler(request, caller)
 
@@ -62,6 +70,7 @@ def endpoints(services: Iterable[Service]) -> dict[str, Endpoint]:
                 continue
             table[method.full_name] = Endpoint(
                 method=method,
+                is_public=method.GetOptions().Extensions[annotations_pb2.is_public],
                 request_class=message_factory.GetMessageClass(method.input_type),
                 _handler=getattr(service, _snake(method.name)),
                 _validate=validator(method.input_type),

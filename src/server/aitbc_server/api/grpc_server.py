@@ -110,8 +110,7 @@ class _GenericOnly:
 def _unary(endpoint: Endpoint, authenticate: Authenticate) -> grpc.RpcMethodHandler[Any, Any]:
     async def call(request: Message, context: Context) -> Message:
         try:
-            caller = authenticate(_metadata(context))
-            return await endpoint(request, caller)
+            return await endpoint(request, _metadata(context), authenticate)
         except Exception as error:
             await _abort(context, error, endpoint.method.full_name)
             raise  # abort has raised already

@@ -39,5 +39,4 @@ class LocalBackend:
         self, method: MethodDescriptor, request: Message, metadata: Mapping[str, str]
     ) -> Message:
         """Authenticates the caller and answers the request. Raises domain errors."""
-        caller = self._authenticate(metadata)
-        return await self._endpoints[method.full_name](request, caller)
+        return await self._endpoints[method.full_name](request, metadata, self._authenticate)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
 from asyncio import Future
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,6 +29,11 @@ from aitbc_server.store.schema import migrate
 from aitbc_server.store.writer import Writer
 
 FILE_NAME = "coordinator.db"
+_LOCK_NAME = "coordinator.lock"
+
+
+class DataInUseError(OSError):
+    """Another process serves from the same directory."""
 
 
 class SqliteStore:
@@ -35,13 +42,19 @@ class SqliteStore:
     def __init__(self, directory: Path) -> None:
         """Opens the database, creating or migrating it; needs a running event loop.
 
-        Raises OSError, sqlite3.Error, SqliteTooOldError and NewerSchemaError.
+        Raises OSError (DataInUseError), sqlite3.Error, SqliteTooOldError and NewerSchemaError.
         """
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.is_closed = False
+        self._lock = _lock(directory)
         path = directory / FILE_NAME
-        self._write_connection = connect(path)
-        migrate(self._write_connection)
-        self._read_connection = connect(path, read_only=True)
+        try:
+            self._write_connection = connect(path)
+            migrate(self._write_connection)
+            self._read_connection = connect(path, read_only=True)
+        except BaseException:
+            os.close(self._lock)
+            raise
         self._writes = BatchThread("store-writer", Writer(self._write_connection).run)
         self._reads = BatchThread("store-reader", Reader(self._read_connection).run, most=64)
 
@@ -50,6 +63,8 @@ class SqliteStore:
         await asyncio.gather(self._writes.close(), self._reads.close())
         self._read_connection.close()
         self._write_connection.close()
+        os.close(self._lock)
+        self.is_closed = True
 
     def submit(
         self, submission: Submission, then: Callable[[Submitted | Exception], None] | None = None
@@ -99,3 +114,19 @@ class SqliteStore:
 
     def totals(self) -> Future[Totals]:
         return self._reads.put(lambda reader: reader.totals())
+
+
+def _lock(directory: Path) -> int:
+    """Returns the open file whose lock keeps others out, for as long as this process lives.
+
+    The dispatcher's memory is the authority on live jobs: two of them would give out one job twice.
+    """
+    file = os.open(directory / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        raise DataInUseError(
+            f"another coordinator serves from {directory}: stop it, or give another --data"
+        ) from None
+    return file
