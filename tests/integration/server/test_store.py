@@ -22,8 +22,7 @@ from tests.factories import START_US, begin, completion, ending, new_job, submis
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     store = SqliteStore(tmp_path)
     yield store
-    if not store.is_closed:
-        await store.close()
+    await store.close()
 
 
 async def _submitted(store: SqliteStore, **fields: object) -> str:

@@ -45,7 +45,7 @@ class SqliteStore:
         Raises OSError (DataInUseError), sqlite3.Error, SqliteTooOldError and NewerSchemaError.
         """
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.is_closed = False
+        self._is_closed = False
         self._lock = _lock(directory)
         path = directory / FILE_NAME
         try:
@@ -59,12 +59,14 @@ class SqliteStore:
         self._reads = BatchThread("store-reader", Reader(self._read_connection).run, most=64)
 
     async def close(self) -> None:
-        """Commits what waits and closes the file."""
+        """Commits what waits and closes the file. May be repeated."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         await asyncio.gather(self._writes.close(), self._reads.close())
         self._read_connection.close()
         self._write_connection.close()
         os.close(self._lock)
-        self.is_closed = True
 
     def submit(
         self, submission: Submission, then: Callable[[Submitted | Exception], None] | None = None
