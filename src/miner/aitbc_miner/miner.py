@@ -128,7 +128,9 @@ class Miner:
         if not agent.engine_died.is_set():
             log.info("miner.drains")
             agent.drain()
-            await first_of(agent.idle, stop.insisted, agent.engine_died)
+            # Again when work arrived that had crossed the goodbye: idle was true for a moment only.
+            while not any(e.is_set() for e in (agent.idle, stop.insisted, agent.engine_died)):
+                await first_of(agent.idle, stop.insisted, agent.engine_died)
         unfinished = 0
         if not agent.idle.is_set():
             unfinished = agent.hand_back()

@@ -103,10 +103,9 @@ class ReflectedBackend:
     async def _learn(self) -> None:
         try:
             methods = await _reflect(self._channel)
-        except grpc.aio.AioRpcError as error:
-            code = error.code()
-            _log.warning("reflection_failed", target=self._target, code=code.name)
-            if code == grpc.StatusCode.UNIMPLEMENTED:
+        except _ReflectionFailed as error:
+            _log.warning("reflection_failed", target=self._target, code=error.code.name)
+            if error.code == grpc.StatusCode.UNIMPLEMENTED:
                 raise CoordinatorUnreachable(
                     "the coordinator does not offer server reflection"
                 ) from None
@@ -145,8 +144,17 @@ async def _reflect(channel: grpc.aio.Channel) -> tuple[MethodDescriptor, ...]:
             for method in files.pool.FindServiceByName(service).methods
             if not method.client_streaming and not method.server_streaming
         )
+    except grpc.aio.AioRpcError:
+        # A write that crosses the end of the call fails as INTERNAL; the call itself knows why.
+        raise _ReflectionFailed(await call.code()) from None
     finally:
         call.cancel()
+
+
+class _ReflectionFailed(Exception):
+    def __init__(self, code: grpc.StatusCode) -> None:
+        super().__init__(code.name)
+        self.code = code
 
 
 class _Files:
