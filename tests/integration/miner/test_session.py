@@ -9,7 +9,16 @@ from dataclasses import dataclass
 import grpc
 import pytest
 
-from aitbc.v1.work_pb2 import CANCEL_REASON_REQUESTED, Failure, GpuInfo, Update
+from aitbc.v1.work_pb2 import (
+    CANCEL_REASON_REQUESTED,
+    Ack,
+    Acks,
+    Assignments,
+    CoordinatorMessage,
+    Failure,
+    GpuInfo,
+    Update,
+)
 from aitbc_miner.agent import Agent
 from aitbc_miner.engines.base import Engine
 from aitbc_miner.engines.echo import EchoEngine
@@ -24,6 +33,9 @@ from tests.integration.miner.fake_coordinator import (
 )
 from tests.unit.miner.fakes import FakeEngine
 
+# Beyond every update of a lease.
+ALL = 1000
+
 UNAVAILABLE = Ending(code=grpc.StatusCode.UNAVAILABLE, details="draining", reason="DRAINING")
 
 
@@ -31,6 +43,7 @@ UNAVAILABLE = Ending(code=grpc.StatusCode.UNAVAILABLE, details="draining", reaso
 class RunningMiner:
     """A miner in this process."""
 
+    agent: Agent
     stop: Stop
     ready: asyncio.Event
     task: asyncio.Task[None]
@@ -64,7 +77,7 @@ async def running(
     )
     task = asyncio.create_task(miner.run())
     try:
-        yield RunningMiner(stop=stop, ready=ready, task=task)
+        yield RunningMiner(agent=agent, stop=stop, ready=ready, task=task)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -228,6 +241,35 @@ async def test_a_stopped_miner_finishes_over_a_reconnect_and_leaves_when_all_is_
         # The miner's goodbye: it closed its side itself.
         ending = await asyncio.wait_for(second.ended, TIMEOUT_S)
         assert ending.code is grpc.StatusCode.OK
+
+
+async def test_work_that_crossed_the_drain_is_finished_and_not_handed_back(
+    coordinator: FakeCoordinator,
+) -> None:
+    engine = FakeEngine()
+    async with running(coordinator.address, [engine]) as miner:
+        session = await coordinator.session()
+        await session.welcome()
+        await session.assign(assignment("1"))
+        engine.say("1", "a")
+        await session.text_until("1", "a")
+        miner.stop.ask()
+        assert (await session.next()).HasField("capacity")
+        engine.finish("1", "b")
+        await session.next_updates()
+        # Heard in one turn of the loop: in between the miner is idle for an instant.
+        acks = Acks(acks=[Ack(lease_id="1", next_sequence=ALL)])
+        miner.agent.hear(CoordinatorMessage(acks=acks))
+        assert miner.agent.idle.is_set()
+        given = Assignments(assignments=[assignment("2")])
+        miner.agent.hear(CoordinatorMessage(assignments=given))
+        engine.say("2", "c")
+        await session.text_until("2", "c")
+        engine.finish("2", "d")
+        *_, last = await session.next_updates()
+        assert last.completion.result == "cd"
+        await session.ack(**{"2": ALL})
+        await miner.end()
 
 
 async def test_an_idle_miner_stops_at_once_even_without_a_coordinator() -> None:
