@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any
 
 from aitbc_server.dispatch.live import LiveJob, Now, Session
+from aitbc_server.domain.caller import ANONYMOUS
 from aitbc_server.domain.ids import IdSource, lease_id_of
 from aitbc_server.domain.jobs import Begin, Completion, Ending, JobStatus, NewJob, Submission
 
@@ -25,7 +26,7 @@ def new_job(**fields: Any) -> NewJob:
     created_us = fields.pop("created_us", START_US + next(_TICKS))
     values: dict[str, Any] = {
         "job_id": _IDS.job_id(created_us),
-        "owner": "anonymous",
+        "owner": ANONYMOUS,
         "model": "m",
         "priority": 0,
         "max_attempts": 3,

@@ -6,6 +6,8 @@ isort:skip_file
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pb2 as _descriptor_pb2
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf.internal import extension_dict as _extension_dict
 import builtins as _builtins
 import sys
@@ -17,6 +19,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Role:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ROLE_UNSPECIFIED: _Role.ValueType  # 0
+    """Not a role of any key."""
+    ROLE_CLIENT: _Role.ValueType  # 1
+    """Submits jobs and sees its own."""
+    ROLE_MINER: _Role.ValueType  # 2
+    """Takes jobs and answers them."""
+    ROLE_ADMIN: _Role.ValueType  # 3
+    """Runs the coordinator; may call every method."""
+
+class Role(_Role, metaclass=_RoleEnumTypeWrapper):
+    """What a key is for."""
+
+ROLE_UNSPECIFIED: Role.ValueType  # 0
+"""Not a role of any key."""
+ROLE_CLIENT: Role.ValueType  # 1
+"""Submits jobs and sees its own."""
+ROLE_MINER: Role.ValueType  # 2
+"""Takes jobs and answers them."""
+ROLE_ADMIN: Role.ValueType  # 3
+"""Runs the coordinator; may call every method."""
+Global___Role: _TypeAlias = Role  # noqa: Y015
 
 @_typing.final
 class HttpSuccess(_message.Message):
@@ -109,12 +139,15 @@ Global___Rules: _TypeAlias = Rules  # noqa: Y015
 
 HTTP_SUCCESS_FIELD_NUMBER: _builtins.int
 IS_PUBLIC_FIELD_NUMBER: _builtins.int
+ROLES_FIELD_NUMBER: _builtins.int
 HTTP_HEADER_FIELD_NUMBER: _builtins.int
 RULES_FIELD_NUMBER: _builtins.int
 http_success: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___HttpSuccess]
 """How a success is told over HTTP."""
 is_public: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.bool]
 """Whether anybody may call the method, whatever the coordinator asks of its callers."""
+roles: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _containers.RepeatedScalarFieldContainer[Global___Role.ValueType]]
+"""Roles whose keys may call the method, beside admins. None: every key."""
 http_header: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.str]
 """Name of the HTTP header that fills the field when the request body does not."""
 rules: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___Rules]

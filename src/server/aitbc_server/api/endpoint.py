@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 
 from aitbc.v1 import annotations_pb2
 from aitbc_server.api.validation import validator
-from aitbc_server.domain.caller import Caller
+from aitbc_server.domain.caller import Caller, Role
 
 # Turns the metadata of a call (lower-case names) into its caller. Raises a domain error.
 Authenticate = Callable[[Mapping[str, str]], Caller]
@@ -41,6 +41,8 @@ class Endpoint:
     request_class: type[Message]
     # Whether anybody may call it.
     is_public: bool
+    # Roles whose keys may call it, beside admins; none stands for every key.
+    roles: frozenset[Role]
     _handler: Handler
     _validate: Callable[[Message], None]
 
@@ -71,11 +73,18 @@ def endpoints(services: Iterable[Service]) -> dict[str, Endpoint]:
             table[method.full_name] = Endpoint(
                 method=method,
                 is_public=method.GetOptions().Extensions[annotations_pb2.is_public],
+                roles=_roles(method),
                 request_class=message_factory.GetMessageClass(method.input_type),
                 _handler=getattr(service, _snake(method.name)),
                 _validate=validator(method.input_type),
             )
     return table
+
+
+def _roles(method: MethodDescriptor) -> frozenset[Role]:
+    numbers = method.GetOptions().Extensions[annotations_pb2.roles]
+    names = (annotations_pb2.Role.Name(number).removeprefix("ROLE_") for number in numbers)
+    return frozenset(Role(name.lower()) for name in names)
 
 
 def _snake(name: str) -> str:
