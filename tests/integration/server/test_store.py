@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from aitbc_server.domain.caller import ANONYMOUS
 from aitbc_server.domain.errors import IdempotencyKeyReused, StorageUnavailable
 from aitbc_server.domain.jobs import JobStatus, Totals
 from aitbc_server.domain.miners import MinerRecord
@@ -149,14 +150,14 @@ async def test_pages_are_newest_first_and_complete(store: SqliteStore) -> None:
     mine = [await _submitted(store, model=f"m{n % 2}") for n in range(7)]
     await _submitted(store, owner="other")
     await store.begin([begin(mine[3])])
-    assert [r.job_id for r in await store.jobs("anonymous", limit=100)] == mine[::-1]
-    page = await store.jobs("anonymous", limit=3, before=mine[5])
+    assert [r.job_id for r in await store.jobs(ANONYMOUS, limit=100)] == mine[::-1]
+    page = await store.jobs(ANONYMOUS, limit=3, before=mine[5])
     assert [r.job_id for r in page] == [mine[4], mine[3], mine[2]]
-    running = await store.jobs("anonymous", limit=9, status=JobStatus.RUNNING)
+    running = await store.jobs(ANONYMOUS, limit=9, status=JobStatus.RUNNING)
     assert [r.job_id for r in running] == [mine[3]]
-    odd = await store.jobs("anonymous", limit=9, model="m1")
+    odd = await store.jobs(ANONYMOUS, limit=9, model="m1")
     assert [r.job_id for r in odd] == [mine[5], mine[3], mine[1]]
-    both = await store.jobs("anonymous", limit=9, model="m1", status=JobStatus.PENDING)
+    both = await store.jobs(ANONYMOUS, limit=9, model="m1", status=JobStatus.PENDING)
     assert [r.job_id for r in both] == [mine[5], mine[1]]
 
 
@@ -240,15 +241,15 @@ async def test_a_directory_serves_one_coordinator(store: SqliteStore, tmp_path: 
 def test_writes_find_jobs_by_their_key_and_pages_by_an_index() -> None:
     database = sqlite3.connect(":memory:")
     database.executescript(script("schema_0001.sql"))
-    named = statements("writes.sql") | {
-        name: sql for name, sql in statements("reads.sql").items() if name.startswith("page")
+    named = statements("job_writes.sql") | {
+        name: sql for name, sql in statements("job_reads.sql").items() if name.startswith("page")
     }
     for name, sql in named.items():
         values = ["[]", b"", "", "", "", ""][: max(int(n) for n in "123456" if f"?{n}" in sql)]
         plan = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
         scans = [step for step in plan if step.startswith("SCAN") and "VIRTUAL TABLE" not in step]
         assert not scans, name
-        if name in statements("writes.sql"):
+        if name in statements("job_writes.sql"):
             assert not [s for s in plan if "jobs USING INDEX" in s], name
 
 

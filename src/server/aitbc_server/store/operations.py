@@ -1,4 +1,4 @@
-"""The write operations that the writer's thread takes: one for each method of the Store."""
+"""The writes of jobs and miners: one operation for each method of the Store that writes."""
 
 from __future__ import annotations
 
@@ -49,6 +49,3 @@ class Register:
     """Stores a miner."""
 
     miner: MinerRecord
-
-
-Write = Submit | BeginLeases | Complete | End | FlagCancels | Register

@@ -5,126 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import orjson
 import structlog
 
 from aitbc_server.domain.errors import StorageUnavailable
-from aitbc_server.domain.ids import JOB_PREFIX
-from aitbc_server.domain.jobs import JobRecord, JobStatus, LiveRecord, Totals
-from aitbc_server.domain.miners import MinerRecord
 from aitbc_server.store.connection import sqlite3
-from aitbc_server.store.statements import statements
 
 _log = structlog.get_logger(__name__)
-_SQL = statements("reads.sql")
-# Greater than every job id.
-_AFTER_ALL = JOB_PREFIX + "~"
 
-Read = Callable[["Reader"], Any]
+# A read with its arguments, bound to the connection that reads.
+Read = Callable[[], Any]
 
 
-class Reader:
-    """A connection that reads."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def run(self, batch: Sequence[Read]) -> Sequence[Any]:
-        """Runs each read; returns its result or exception."""
-        return [self._one(read) for read in batch]
-
-    def _one(self, read: Read) -> Any:
-        try:
-            return read(self)
-        except sqlite3.Error as error:
-            _log.error("store.read_failed", error=str(error))
-            return StorageUnavailable(retry_after_s=1)
-
-    def job(self, job_id: str) -> JobRecord | None:
-        """Returns a job."""
-        row = self._connection.execute(_SQL["job"], (job_id,)).fetchone()
-        return _job(row) if row else None
-
-    def jobs(
-        self,
-        owner: str,
-        status: JobStatus | None,
-        model: str | None,
-        before: str | None,
-        limit: int,
-    ) -> list[JobRecord]:
-        """Returns a page of the owner's jobs, the newest first."""
-        statement = "page" + ("_status" if status else "") + ("_model" if model else "")
-        page = self._connection.execute(
-            _SQL[statement if status or model else "page_all"],
-            (owner, status, model, before or _AFTER_ALL, limit),
-        ).fetchall()
-        found = (self.job(job_id) for (job_id,) in page)
-        return [record for record in found if record]
-
-    def specs(self, job_ids: Sequence[str]) -> dict[str, bytes]:
-        """Returns what was submitted, by job id."""
-        return dict(self._connection.execute(_SQL["specs"], (_json(job_ids),)).fetchall())
-
-    def leases(self, job_ids: Sequence[str]) -> dict[str, tuple[JobStatus, str, str]]:
-        """Returns (status, last lease, its miner) by job id."""
-        rows = self._connection.execute(_SQL["leases"], (_json(job_ids),)).fetchall()
-        return {row[0]: (JobStatus(row[1]), row[2], row[3]) for row in rows if row[2]}
-
-    def live(self) -> list[LiveRecord]:
-        """Returns every job that is not final, the oldest first."""
-        names = LiveRecord.__slots__
-        rows = self._connection.execute(_SQL["live"])
-        return [LiveRecord(**dict(zip(names, row, strict=True))) for row in rows]
-
-    def miners(self) -> list[MinerRecord]:
-        """Returns every miner."""
-        return [
-            MinerRecord(
-                miner_id=row[0],
-                models=tuple(orjson.loads(row[1])),
-                gpu_info=row[2],
-                public_key=row[3],
-                agent_version=row[4],
-                registered_us=row[5],
-            )
-            for row in self._connection.execute(_SQL["miners"])
-        ]
-
-    def totals(self) -> Totals:
-        """Returns the counts of final jobs."""
-        rows = {row[0]: row[1:] for row in self._connection.execute(_SQL["totals"])}
-        return Totals(
-            completed=rows["completed"][0],
-            failed=rows["failed"][0],
-            cancelled=rows["cancelled"][0],
-            prompt_tokens=rows["completed"][1],
-            completion_tokens=rows["completed"][2],
-        )
+def run_reads(batch: Sequence[Read]) -> Sequence[Any]:
+    """Runs each read; returns its result or exception."""
+    return [_one(read) for read in batch]
 
 
-def _job(row: Sequence[Any]) -> JobRecord:
-    return JobRecord(
-        job_id=row[0],
-        owner=row[1],
-        model=row[2],
-        status=JobStatus(row[3]),
-        created_us=row[4],
-        attempt=row[5],
-        spec=row[6],
-        miner_id=row[7],
-        lease_id=row[8],
-        started_us=row[9],
-        cancel_requested_us=row[10],
-        finished_us=row[11],
-        result=row[12],
-        prompt_tokens=row[13],
-        completion_tokens=row[14],
-        finish_reason=row[15],
-        error_code=row[16],
-        error_message=row[17],
-    )
-
-
-def _json(values: Sequence[str]) -> str:
-    return orjson.dumps(list(values)).decode()
+def _one(read: Read) -> Any:
+    try:
+        return read()
+    except sqlite3.Error as error:
+        _log.error("store.read_failed", error=str(error))
+        return StorageUnavailable(retry_after_s=1)

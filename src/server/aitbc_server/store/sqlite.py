@@ -7,6 +7,7 @@ import fcntl
 import os
 from asyncio import Future
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from aitbc_server.domain.jobs import (
@@ -24,7 +25,9 @@ from aitbc_server.domain.miners import MinerRecord
 from aitbc_server.store import operations
 from aitbc_server.store.batch import BatchThread
 from aitbc_server.store.connection import connect
-from aitbc_server.store.reader import Reader
+from aitbc_server.store.job_reads import JobReads
+from aitbc_server.store.job_writes import JobWrites
+from aitbc_server.store.reader import run_reads
 from aitbc_server.store.schema import migrate
 from aitbc_server.store.writer import Writer
 
@@ -55,8 +58,10 @@ class SqliteStore:
         except BaseException:
             os.close(self._lock)
             raise
-        self._writes = BatchThread("store-writer", Writer(self._write_connection).run)
-        self._reads = BatchThread("store-reader", Reader(self._read_connection).run, most=64)
+        parts = [JobWrites(self._write_connection)]
+        self._writes = BatchThread("store-writer", Writer(self._write_connection, parts).run)
+        self._reads = BatchThread("store-reader", run_reads, most=64)
+        self._jobs = JobReads(self._read_connection)
 
     async def close(self) -> None:
         """Commits what waits and closes the file. May be repeated."""
@@ -89,7 +94,7 @@ class SqliteStore:
         return self._writes.put(operations.Register(miner))
 
     def job(self, job_id: str) -> Future[JobRecord | None]:
-        return self._reads.put(lambda reader: reader.job(job_id))
+        return self._reads.put(partial(self._jobs.job, job_id))
 
     def jobs(
         self,
@@ -100,22 +105,22 @@ class SqliteStore:
         model: str | None = None,
         before: str | None = None,
     ) -> Future[list[JobRecord]]:
-        return self._reads.put(lambda reader: reader.jobs(owner, status, model, before, limit))
+        return self._reads.put(partial(self._jobs.jobs, owner, status, model, before, limit))
 
     def specs(self, job_ids: Sequence[str]) -> Future[dict[str, bytes]]:
-        return self._reads.put(lambda reader: reader.specs(job_ids))
+        return self._reads.put(partial(self._jobs.specs, job_ids))
 
     def leases(self, job_ids: Sequence[str]) -> Future[dict[str, tuple[JobStatus, str, str]]]:
-        return self._reads.put(lambda reader: reader.leases(job_ids))
+        return self._reads.put(partial(self._jobs.leases, job_ids))
 
     def live(self) -> Future[list[LiveRecord]]:
-        return self._reads.put(lambda reader: reader.live())
+        return self._reads.put(self._jobs.live)
 
     def miners(self) -> Future[list[MinerRecord]]:
-        return self._reads.put(lambda reader: reader.miners())
+        return self._reads.put(self._jobs.miners)
 
     def totals(self) -> Future[Totals]:
-        return self._reads.put(lambda reader: reader.totals())
+        return self._reads.put(self._jobs.totals)
 
 
 def _lock(directory: Path) -> int:

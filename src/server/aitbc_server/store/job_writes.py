@@ -1,0 +1,202 @@
+"""Writes of jobs and miners: each kind as one set. Runs on the writer's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from aitbc_server.domain.errors import IdempotencyKeyReused
+from aitbc_server.domain.jobs import JobStatus, NewJob, Submission, Submitted
+from aitbc_server.store.connection import sqlite3
+from aitbc_server.store.operations import (
+    BeginLeases,
+    Complete,
+    End,
+    FlagCancels,
+    Register,
+    Submit,
+)
+from aitbc_server.store.rows import json_rows, packed
+from aitbc_server.store.statements import statements
+from aitbc_server.store.writer import Writes
+
+_SQL = statements("job_writes.sql") | statements("job_reads.sql")
+
+
+class JobWrites:
+    """The part of the writer that jobs and miners are."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.writes: Writes = {
+            Submit: self._submit,
+            BeginLeases: self._begin,
+            Complete: self._complete,
+            End: self._end,
+            FlagCancels: self._flag_cancels,
+            Register: self._register,
+        }
+
+    def _submit(self, operations: Sequence[Submit]) -> Sequence[Any]:
+        results: list[Submitted | IdempotencyKeyReused] = []
+        fresh: list[NewJob] = []
+        # Names that this very batch takes: the same request may have come twice at once.
+        taken: dict[tuple[str, str], tuple[bytes, Submitted]] = {}
+        for operation in operations:
+            submission = operation.submission
+            found = self._find(submission, taken) if submission.request_id else None
+            if found is None:
+                fresh.extend(submission.jobs)
+                made = tuple((j.job_id, JobStatus.PENDING, j.created_us) for j in submission.jobs)
+                found = Submitted(jobs=made, is_new=True)
+                self._name(submission, found, taken)
+            results.append(found)
+        if fresh:
+            self._insert(fresh)
+        return results
+
+    def _find(
+        self, submission: Submission, taken: dict[tuple[str, str], tuple[bytes, Submitted]]
+    ) -> Submitted | IdempotencyKeyReused | None:
+        owner, request_id = submission.jobs[0].owner, submission.request_id or ""
+        if (owner, request_id) in taken:
+            fingerprint, first = taken[owner, request_id]
+            found = Submitted(jobs=first.jobs, is_new=False)
+        else:
+            row = self._connection.execute(_SQL["request"], (owner, request_id)).fetchone()
+            if row is None:
+                return None
+            fingerprint = row[0]
+            jobs = [self._submitted(job_id) for job_id in orjson.loads(row[1])]
+            found = Submitted(jobs=tuple(jobs), is_new=False)
+        return found if fingerprint == submission.fingerprint else IdempotencyKeyReused()
+
+    def _submitted(self, job_id: str) -> tuple[str, JobStatus, int]:
+        row = self._connection.execute(_SQL["submitted"], (job_id,)).fetchone()
+        return row[0], JobStatus(row[1]), row[2]
+
+    def _name(
+        self,
+        submission: Submission,
+        made: Submitted,
+        taken: dict[tuple[str, str], tuple[bytes, Submitted]],
+    ) -> None:
+        if submission.request_id is None:
+            return
+        first = submission.jobs[0]
+        taken[first.owner, submission.request_id] = (submission.fingerprint, made)
+        job_ids = orjson.dumps([job_id for job_id, _, _ in made.jobs]).decode()
+        self._connection.execute(
+            _SQL["insert_request"],
+            (first.owner, submission.request_id, submission.fingerprint, job_ids, first.created_us),
+        )
+
+    def _insert(self, jobs: Sequence[NewJob]) -> None:
+        offsets, heap = packed(job.spec for job in jobs)
+        text = json_rows(
+            [
+                (
+                    job.job_id,
+                    job.owner,
+                    job.model,
+                    job.priority,
+                    job.max_attempts,
+                    job.max_tokens,
+                    job.created_us,
+                    job.deadline_us,
+                    *offset,
+                )
+                for job, offset in zip(jobs, offsets, strict=True)
+            ]
+        )
+        self._connection.execute(_SQL["insert_jobs"], (text,))
+        self._connection.execute(_SQL["insert_specs"], (text, heap))
+
+    def _begin(self, operations: Sequence[BeginLeases]) -> Sequence[frozenset[str]]:
+        rows = [
+            (b.job_id, b.lease_id, b.attempt, b.miner_id, b.started_us, b.claim_s)
+            for operation in operations
+            for b in operation.leases
+        ]
+        text = json_rows(rows)
+        changed = self._connection.execute(_SQL["begin_jobs"], (text,)).rowcount
+        done = None if changed == len(rows) else self._job_ids("begun_jobs", text)
+        return [_done(done, operation.leases) for operation in operations]
+
+    def _complete(self, operations: Sequence[Complete]) -> Sequence[frozenset[str]]:
+        completions = [c for operation in operations for c in operation.completions]
+        offsets, heap = packed(c.result.encode() for c in completions)
+        rows = [
+            (
+                c.job_id,
+                c.lease_id,
+                c.prompt_tokens,
+                c.completion_tokens,
+                c.finish_reason,
+                c.completed_us,
+                *offset,
+            )
+            for c, offset in zip(completions, offsets, strict=True)
+        ]
+        text = json_rows(rows)
+        execute = self._connection.execute
+        changed = execute(_SQL["insert_completed_attempts"], (text,)).rowcount
+        done = None if changed == len(rows) else self._job_ids("completable_jobs", text)
+        execute(_SQL["insert_results"], (text, heap))
+        execute(_SQL["complete_jobs"], (text,))
+        return [_done(done, operation.completions) for operation in operations]
+
+    def _end(self, operations: Sequence[End]) -> Sequence[frozenset[str]]:
+        rows = [
+            (
+                e.job_id,
+                e.lease_id,
+                e.status,
+                e.error_code,
+                e.error_message,
+                e.ended_us,
+                e.not_before_us,
+            )
+            for operation in operations
+            for e in operation.endings
+        ]
+        text = json_rows(rows)
+        done = self._job_ids("endable_jobs", text)
+        self._connection.execute(_SQL["insert_ended_attempts"], (text,))
+        self._connection.execute(_SQL["end_jobs"], (text,))
+        return [_done(done, operation.endings) for operation in operations]
+
+    def _flag_cancels(self, operations: Sequence[FlagCancels]) -> Sequence[None]:
+        rows = [job for operation in operations for job in operation.jobs]
+        self._connection.execute(_SQL["flag_cancels"], (json_rows(rows),))
+        return [None] * len(operations)
+
+    def _register(self, operations: Sequence[Register]) -> Sequence[None]:
+        for operation in operations:
+            miner = operation.miner
+            self._connection.execute(
+                _SQL["upsert_miners"],
+                (
+                    miner.miner_id,
+                    orjson.dumps(miner.models).decode(),
+                    miner.gpu_info,
+                    miner.public_key,
+                    miner.agent_version,
+                    miner.registered_us,
+                ),
+            )
+        return [None] * len(operations)
+
+    def _job_ids(self, statement: str, rows: str) -> frozenset[str]:
+        # One row that holds them all: each row that is fetched takes the GIL anew.
+        return frozenset(
+            orjson.loads(self._connection.execute(_SQL[statement], (rows,)).fetchone()[0])
+        )
+
+
+def _done(job_ids: frozenset[str] | None, items: Sequence[Any]) -> frozenset[str]:
+    """Returns which jobs of an operation changed; None stands for all of the batch."""
+    asked = frozenset(item.job_id for item in items)
+    return asked if job_ids is None else asked & job_ids
