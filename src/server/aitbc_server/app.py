@@ -25,6 +25,7 @@ from aitbc_server.lifecycle import Lifecycle, Phase
 from aitbc_server.rest.app import RestApp
 from aitbc_server.rest.backend import LocalBackend
 from aitbc_server.rest.server import RestServer
+from aitbc_server.rest.site import Mount, Site
 from aitbc_server.store.sqlite import SqliteStore
 
 _log = structlog.get_logger(__name__)
@@ -77,9 +78,9 @@ class Coordinator:
         self._grpc = GrpcServer(
             table, self._work, authenticate, max_message_bytes=settings.max_message_bytes
         )
-        self._rest = RestServer(
-            RestApp(LocalBackend(table, authenticate), max_body_bytes=settings.max_message_bytes)
-        )
+        rest = RestApp(LocalBackend(table, authenticate), max_body_bytes=settings.max_message_bytes)
+        mounts: list[Mount] = []
+        self._rest = RestServer(Site(mounts, rest))
 
     @property
     def http_port(self) -> int:

@@ -1,0 +1,48 @@
+"""What is served over HTTP beside the transcoded methods: pages, files, other dialects of JSON.
+
+A mount takes the paths it names; what none takes goes to the REST layer. Mounts get the scope as it
+came, and are asked in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from aitbc_server.rest.asgi import AsgiApp, Receive, Scope, Send
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """An application at some paths."""
+
+    # A path, or with a slash at its end everything below it.
+    path: str
+    app: AsgiApp
+    # Whether the mount takes a request at its path; the others go on to the next.
+    takes: Callable[[Scope], bool] | None = None
+
+
+class Site:
+    """An ASGI application that asks its mounts, and then the REST layer."""
+
+    def __init__(self, mounts: Sequence[Mount], rest: AsgiApp) -> None:
+        self._rest = rest
+        self._exact: dict[str, list[Mount]] = {}
+        self._below: list[Mount] = []
+        for mount in mounts:
+            if mount.path.endswith("/") and mount.path != "/":
+                self._below.append(mount)
+            else:
+                self._exact.setdefault(mount.path, []).append(mount)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path: str = scope["path"]
+            for mount in self._exact.get(path, ()):
+                if mount.takes is None or mount.takes(scope):
+                    return await mount.app(scope, receive, send)
+            for mount in self._below:
+                if path.startswith(mount.path) and (mount.takes is None or mount.takes(scope)):
+                    return await mount.app(scope, receive, send)
+        return await self._rest(scope, receive, send)
