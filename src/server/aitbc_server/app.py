@@ -115,7 +115,7 @@ class Coordinator:
 
     async def stop(self) -> None:
         """Ends the streams, whose miners keep their jobs, then the servers, then the store."""
-        for session in list(self._dispatcher.core.sessions.values()):
+        for session in list(self._dispatcher.core.sessions.by_miner.values()):
             self._dispatcher.close_session(session, CloseReason.DRAINING)
         self._dispatcher.release_waiters()
         await asyncio.gather(self._grpc.stop(_CALL_GRACE_S), self._rest.stop(_CALL_GRACE_S))

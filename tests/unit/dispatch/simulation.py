@@ -86,37 +86,37 @@ class Simulation:
         """Opens a session with everything that the miner holds."""
         opened = session(miner_id, window=window, heard_at=self.now.mono)
         held = self.held.setdefault(miner_id, {})
-        lost, _ = self.core.open_session(opened, list(held), self.now)
+        lost, _ = self.core.sessions.open(opened, list(held), self.now)
         for lease_id in lost:
             del held[lease_id]
         return opened
 
     def disconnect(self, miner_id: str) -> None:
         """Breaks the miner's stream."""
-        opened = self.core.sessions.get(miner_id)
+        opened = self.core.sessions.by_miner.get(miner_id)
         if opened is not None:
-            self.core.close_session(opened, CloseReason.GONE, self.now)
+            self.core.sessions.close(opened, CloseReason.GONE, self.now)
 
     def leave(self, miner_id: str) -> None:
         """Has a miner drain and say goodbye, dropping whatever it was given last."""
-        opened = self.core.sessions.get(miner_id)
+        opened = self.core.sessions.by_miner.get(miner_id)
         if opened is not None:
-            self.core.set_window(opened, 0, self.now)
-            self.core.close_session(opened, CloseReason.LEFT, self.now)
+            self.core.sessions.set_window(opened, 0, self.now)
+            self.core.sessions.close(opened, CloseReason.LEFT, self.now)
             self.held[miner_id] = {}
 
     def deliver(self, miner_id: str, lease_id: str) -> None:
         """Has a miner send a result."""
-        opened = self.core.sessions[miner_id]
+        opened = self.core.sessions.by_miner[miner_id]
         opened.heard_at = self.now.mono
         done = completion(job_of_lease(lease_id) or "", lease_id=lease_id, result=lease_id)
-        self.core.deliver(opened, 0, done)
+        self.core.sessions.deliver(opened, 0, done)
 
     def fail(self, miner_id: str, lease_id: str, *, retryable: bool) -> None:
         """Has a miner send a failure."""
-        opened = self.core.sessions[miner_id]
+        opened = self.core.sessions.by_miner[miner_id]
         opened.heard_at = self.now.mono
-        self.core.fail(
+        self.core.sessions.fail(
             opened, lease_id, 0, code="X", message="x", retryable=retryable, now=self.now
         )
 
@@ -162,7 +162,7 @@ class Simulation:
         """
         while True:
             self.core.match(self.now)
-            effects = self.core.take_effects()
+            effects = self.core.effects.take()
             if store_works:
                 begun = frozenset(b.job_id for b in effects.begins if self._begin(b))
                 done = frozenset(c.job_id for c in effects.completions if self._complete(c))
@@ -187,7 +187,7 @@ class Simulation:
                 return
 
     def _read_outboxes(self) -> None:
-        for miner_id, opened in self.core.sessions.items():
+        for miner_id, opened in self.core.sessions.by_miner.items():
             outbox, held = opened.outbox, self.held[miner_id]
             for lease_id in [*outbox.cancellations, *outbox.acks]:
                 held.pop(lease_id, None)

@@ -31,7 +31,7 @@ class CoreMachine(RuleBasedStateMachine):
             (miner_id, lease_id)
             for miner_id, held in sorted(self.simulation.held.items())
             for lease_id in sorted(held)
-            if miner_id in self.core.sessions
+            if miner_id in self.core.sessions.by_miner
         ]
 
     @rule(
@@ -65,8 +65,10 @@ class CoreMachine(RuleBasedStateMachine):
 
     @rule(miner_id=MINERS, window=st.integers(0, 5))
     def miner_changes_its_window(self, miner_id: str, window: int) -> None:
-        if miner_id in self.core.sessions:
-            self.core.set_window(self.core.sessions[miner_id], window, self.simulation.now)
+        if miner_id in self.core.sessions.by_miner:
+            self.core.sessions.set_window(
+                self.core.sessions.by_miner[miner_id], window, self.simulation.now
+            )
 
     @rule(miner_id=MINERS)
     def miner_leaves(self, miner_id: str) -> None:
@@ -83,7 +85,7 @@ class CoreMachine(RuleBasedStateMachine):
     @rule(data=st.data(), thief=MINERS)
     def deliver_anothers(self, data: Any, thief: str) -> None:
         owner, lease_id = data.draw(st.sampled_from(self._leases()))
-        if thief != owner and thief in self.core.sessions:
+        if thief != owner and thief in self.core.sessions.by_miner:
             self.simulation.deliver(thief, lease_id)
             row = next(r for r in self.simulation.rows.values() if lease_id in r.leases)
             assert row.miner_id == owner or row.lease_id != lease_id
@@ -125,7 +127,7 @@ class CoreMachine(RuleBasedStateMachine):
             assert lease.job.lease is lease
             assert self.core.jobs[lease.job.job_id] is lease.job
             assert lease.session is None or lease.session.leases[lease_id] is lease
-        for opened in self.core.sessions.values():
+        for opened in self.core.sessions.by_miner.values():
             assert opened.closed is None
 
     @invariant()
@@ -136,7 +138,7 @@ class CoreMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """With a miner that works and time that passes, every job becomes final."""
-        for miner_id in list(self.core.sessions):
+        for miner_id in list(self.core.sessions.by_miner):
             self.simulation.disconnect(miner_id)
         for _ in range(60):
             self.simulation.connect("miner-9", window=1000)

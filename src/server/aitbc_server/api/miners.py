@@ -79,7 +79,7 @@ class MinerService:
 
     def _message(self, record: MinerRecord, now: Now) -> miners_pb2.Miner:
         core, registry = self._dispatcher.core, self._dispatcher.registry
-        session = core.sessions.get(record.miner_id)
+        session = core.sessions.by_miner.get(record.miner_id)
         miner = miners_pb2.Miner(
             miner_id=record.miner_id,
             status=_STATUS[registry.status(record.miner_id, now)],

@@ -206,7 +206,7 @@ class _Stream:
         dispatcher, session = self._dispatcher, self._session
         kind = update.WhichOneof("event")
         if kind == "delta":
-            dispatcher.core.progress(session, update.lease_id, update.sequence, update.delta.tokens)
+            dispatcher.progress(session, update.lease_id, update.sequence, update.delta.tokens)
         elif kind == "completion":
             dispatcher.deliver(
                 session, update.sequence, self._completion(update.lease_id, update.completion)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from aitbc_server.dispatch.live import Session
 from aitbc_server.domain.jobs import Begin, Completion, Ending
@@ -25,3 +25,12 @@ class Effects:
     touched: dict[Session, None] = field(default_factory=dict)
     # Jobs that became final.
     finals: list[str] = field(default_factory=list)
+
+    def take(self) -> Effects:
+        """Returns what was asked for until now, and begins anew."""
+        taken = Effects()
+        for each in fields(self):
+            fresh = getattr(taken, each.name)
+            setattr(taken, each.name, getattr(self, each.name))
+            setattr(self, each.name, fresh)
+        return taken

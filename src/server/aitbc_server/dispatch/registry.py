@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from aitbc_server.dispatch.live import Now, Session
+from aitbc_server.dispatch.live import Now
+from aitbc_server.dispatch.sessions import Sessions
 from aitbc_server.domain.errors import MinerNotFound
 from aitbc_server.domain.miners import MinerRecord, MinerStatus
 
@@ -13,11 +14,11 @@ POLL_PRESENCE_US = 60_000_000
 
 
 class Registry:
-    """Miners by id. `sessions` is the dispatcher's, by miner id."""
+    """Miners by id."""
 
-    def __init__(self, records: Iterable[MinerRecord], sessions: dict[str, Session]) -> None:
+    def __init__(self, records: Iterable[MinerRecord], sessions: Sessions) -> None:
         self._records = {record.miner_id: record for record in records}
-        self._sessions = sessions
+        self._sessions = sessions.by_miner
         # When a miner was last heard of outside a session (microseconds since the Unix epoch).
         self._seen_us: dict[str, int] = {}
 

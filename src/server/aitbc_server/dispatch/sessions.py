@@ -1,0 +1,154 @@
+"""The Work streams as the core sees them: who is there, with what window, and what it reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aitbc_server.dispatch.effects import Effects
+from aitbc_server.dispatch.leasing import Leasing
+from aitbc_server.dispatch.live import CancelReason, CloseReason, Lease, Now, Outbox, Session
+from aitbc_server.dispatch.matcher import Matcher
+from aitbc_server.dispatch.timers import Timers
+from aitbc_server.domain.jobs import Completion
+
+
+class Sessions:
+    """The open sessions, at most one a miner."""
+
+    def __init__(
+        self, effects: Effects, leasing: Leasing, matcher: Matcher, timers: Timers
+    ) -> None:
+        self.by_miner: dict[str, Session] = {}
+        self._effects = effects
+        self._leasing = leasing
+        self._matcher = matcher
+        self._timers = timers
+
+    @property
+    def hold_leases(self) -> bool:
+        """Whether any session has work under way."""
+        return any(session.leases for session in self.by_miner.values())
+
+    def open(
+        self, session: Session, held: Iterable[str], now: Now
+    ) -> tuple[list[str], list[Lease]]:
+        """Begins a session; returns which held leases are lost, and which go on in it.
+
+        Leases of the miner that it does not name are given back: they never reached it, or it was
+        started anew.
+        """
+        older = self.by_miner.get(session.miner_id)
+        if older is not None:
+            self.close(older, CloseReason.SUPERSEDED, now)
+        self.by_miner[session.miner_id] = session
+        book = self._leasing.book
+        lost, kept = [], []
+        for lease_id in dict.fromkeys(held):
+            lease = book.by_id.get(lease_id)
+            if lease is None or lease.miner_id != session.miner_id or lease.claim_s is not None:
+                lost.append(lease_id)
+                continue
+            book.move(lease, session)
+            if not lease.job.cancel_requested:
+                lease.expires_at = None
+            elif lease.is_held:
+                self._leasing.tell(lease, CancelReason.REQUESTED)
+            kept.append(lease)
+        self._give_back_unnamed(session, now)
+        self._matcher.update(session)
+        self._timers.at(now.mono + self._leasing.lease_s, self._check_silence, session)
+        return lost, kept
+
+    def close(self, session: Session, reason: CloseReason, now: Now) -> None:
+        """Ends a session; its leases wait for the miner until they expire.
+
+        What the miner was never told, or what reached it after it had left, is given back at once.
+        """
+        if session.closed is not None:
+            return
+        session.closed = reason
+        self._effects.touched[session] = None
+        self._matcher.update(session)
+        if self.by_miner.get(session.miner_id) is session:
+            del self.by_miner[session.miner_id]
+        leases = list(session.leases.values())
+        for lease in leases:
+            self._leasing.book.move(lease, None)
+            if lease.expires_at is None:
+                silent_at = session.heard_at + self._leasing.lease_s
+                self._leasing.expire_at(lease, max(silent_at, now.mono))
+        untold = leases if reason is CloseReason.LEFT else session.outbox.assignments
+        for lease in untold:
+            self._leasing.give_back(lease, now)
+        session.outbox = Outbox()
+
+    def set_window(self, session: Session, window: int, now: Now) -> None:
+        """Takes the miner's new window; gives back what it was not told of and has no room for."""
+        session.window = window
+        while session.room < 0 and session.outbox.assignments:
+            self._leasing.withdraw(session.outbox.assignments.pop(), now)
+        self._matcher.update(session)
+
+    def progress(self, session: Session, lease_id: str, sequence: int, tokens: int) -> Lease | None:
+        """Notes more of an answer; returns the lease that it is news of, or None."""
+        lease = self._lease_of(session, lease_id)
+        if lease is None or sequence < lease.next_sequence:
+            return None
+        lease.next_sequence = sequence + 1
+        lease.tokens += tokens
+        return lease
+
+    def deliver(self, session: Session, sequence: int, completion: Completion) -> None:
+        """Takes a result: proposes the completion if the session holds the lease."""
+        lease = self._lease_of(session, completion.lease_id)
+        if lease is not None:
+            lease.next_sequence, lease.is_reported = sequence + 1, True
+            self._leasing.complete(lease, completion)
+
+    def fail(
+        self,
+        session: Session,
+        lease_id: str,
+        sequence: int,
+        *,
+        code: str,
+        message: str,
+        retryable: bool,
+        now: Now,
+    ) -> None:
+        """Takes a failure."""
+        lease = self._lease_of(session, lease_id)
+        if lease is not None:
+            lease.next_sequence, lease.is_reported = sequence + 1, True
+            self._leasing.end(lease, code, message, now, retryable=retryable)
+
+    def _lease_of(self, session: Session, lease_id: str) -> Lease | None:
+        """Returns the lease if its session may change it now; else tells where it stands."""
+        book = self._leasing.book
+        lease = book.by_id.get(lease_id)
+        if lease is not None and lease.session is session:
+            # Ending: the answer follows when its end is stored.
+            return lease if lease.is_held else None
+        if session.closed is None:
+            ended_at = book.ended_at(lease_id)
+            if ended_at is not None:
+                session.outbox.acks[lease_id] = ended_at
+            else:
+                session.outbox.cancellations[lease_id] = CancelReason.LEASE_LOST
+            self._effects.touched[session] = None
+        return None
+
+    def _give_back_unnamed(self, session: Session, now: Now) -> None:
+        message = "the miner came back without the job"
+        for lease in self._leasing.book.away(session.miner_id):
+            if lease.is_held:
+                self._leasing.end(lease, "MINER_RESTARTED", message, now, retryable=True)
+
+    def _check_silence(self, session: Session, now: Now) -> None:
+        if session.closed is not None:
+            return
+        due = session.heard_at + self._leasing.lease_s
+        if due > now.mono:
+            self._timers.at(due, self._check_silence, session)
+        else:
+            self.close(session, CloseReason.SILENT, now)

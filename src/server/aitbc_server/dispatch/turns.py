@@ -1,0 +1,187 @@
+"""Carries the core's effects to the store and its answers back.
+
+Everything that happens in one turn of the event loop is one turn of the core, and becomes one write
+of each kind. Nothing here awaits for one job: answers come back as callbacks on whole batches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import Future
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from aitbc_server.dispatch.core import Core
+from aitbc_server.dispatch.live import Now
+from aitbc_server.dispatch.specs import Specs
+from aitbc_server.dispatch.waiters import Waiters
+from aitbc_server.domain.clock import Clock
+from aitbc_server.domain.errors import StorageUnavailable
+from aitbc_server.domain.jobs import Begin, Completion, Ending, JobStatus
+from aitbc_server.store.seam import Store
+
+# Seconds until a write that the storage refused is tried again.
+_RETRY_S = 1.0
+
+
+class Turns:
+    """Takes a turn whenever something happened or is due."""
+
+    def __init__(
+        self, core: Core, store: Store, clock: Clock, specs: Specs, waiters: Waiters
+    ) -> None:
+        self._core = core
+        self._store = store
+        self._clock = clock
+        self._specs = specs
+        self._waiters = waiters
+        self._loop = asyncio.get_running_loop()
+        self._is_kicked = False
+        self._timer: asyncio.TimerHandle | None = None
+        # Set at each turn at whose end no session holds a lease.
+        self._idle = asyncio.Event()
+
+    def now(self) -> Now:
+        """Returns this instant."""
+        return Now(self._clock.monotonic(), self._clock.wall_us())
+
+    def kick(self) -> None:
+        """Has a turn taken once everything that is ready to happen has happened."""
+        if not self._is_kicked:
+            self._is_kicked = True
+            self._loop.call_soon(self._turn)
+
+    def stop(self) -> None:
+        """Ends all timers. What is proposed already may still be stored."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def wait_idle(self, timeout_s: float) -> None:
+        """Returns when no stream has work under way, or after the timeout."""
+        self._idle.clear()
+        self.kick()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            pass
+
+    def _turn(self) -> None:
+        self._is_kicked = False
+        core, now = self._core, self.now()
+        # 1. What is due, 2. new leases, 3. everything proposed in this turn to the store.
+        core.tick(now)
+        core.match(now)
+        effects = core.effects.take()
+        if effects.begins:
+            self._put(self._store.begin, effects.begins, self._begun)
+        if effects.completions:
+            self._put(self._store.complete, effects.completions, self._completed)
+        if effects.endings:
+            self._put(self._store.end, effects.endings, self._ended)
+        if effects.flags:
+            self._put(self._store.flag_cancels, effects.flags, self._flagged)
+        # 4. What others wait for.
+        for session in effects.touched:
+            session.wake()
+        self._waiters.tell_final(effects.finals)
+        if not self._idle.is_set() and not core.sessions.hold_leases:
+            self._idle.set()
+        self._arm(now)
+
+    def _arm(self, now: Now) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self._core.next_timer()
+        if due is not None:
+            self._timer = self._loop.call_later(max(0.0, due - now.mono), self.kick)
+
+    def _put(
+        self,
+        write: Callable[[Sequence[Any]], Future[Any]],
+        items: Sequence[Any],
+        answer: Callable[[Sequence[Any], Future[Any]], None],
+    ) -> None:
+        try:
+            future = write(items)
+        except StorageUnavailable as error:
+            future = self._loop.create_future()
+            future.set_exception(error)
+        future.add_done_callback(partial(answer, items))
+
+    # Answers of the store
+
+    def _begun(self, begins: Sequence[Begin], stored: Future[frozenset[str]]) -> None:
+        if stored.exception() is not None:
+            self._core.begin_failed(begins, _RETRY_S, self.now())
+            self.kick()
+            return
+        missing = [b.job_id for b in begins if self._core.jobs[b.job_id].spec is None]
+        if missing:
+            self._put(self._store.specs, missing, partial(self._specs_read, begins, stored))
+        else:
+            self._tell_begun(begins, stored.result())
+
+    def _specs_read(
+        self,
+        begins: Sequence[Begin],
+        stored: Future[frozenset[str]],
+        job_ids: Sequence[str],
+        read: Future[dict[str, bytes]],
+    ) -> None:
+        if read.exception() is not None:
+            self._loop.call_later(_RETRY_S, self._begun, begins, stored)
+            return
+        for job_id, spec in read.result().items():
+            self._specs.put(self._core.jobs[job_id], spec)
+        self._tell_begun(begins, stored.result())
+
+    def _tell_begun(self, begins: Sequence[Begin], done: frozenset[str]) -> None:
+        self._core.begun(begins, done, self.now())
+        self._waiters.tell_begun(begins)
+        self.kick()
+
+    def _completed(self, completions: Sequence[Completion], stored: Future[frozenset[str]]) -> None:
+        if self._retry(self._store.complete, completions, stored, self._completed):
+            return
+        done = _result(stored)
+        self._core.completed(completions, done)
+        self._waiters.tell_ended(completions, done)
+        self.kick()
+
+    def _ended(self, endings: Sequence[Ending], stored: Future[frozenset[str]]) -> None:
+        if self._retry(self._store.end, endings, stored, self._ended):
+            return
+        done = _result(stored)
+        for ending in endings:
+            if ending.status is not JobStatus.PENDING:
+                self._specs.take(self._core.jobs[ending.job_id])
+        self._core.ended(endings, done, self.now())
+        self._waiters.tell_ended(endings, done)
+        self.kick()
+
+    def _flagged(self, flags: Sequence[tuple[str, int]], stored: Future[None]) -> None:
+        self._retry(self._store.flag_cancels, flags, stored, self._flagged)
+
+    def _retry(
+        self,
+        write: Callable[[Sequence[Any]], Future[Any]],
+        items: Sequence[Any],
+        stored: Future[Any],
+        answer: Callable[[Sequence[Any], Future[Any]], None],
+    ) -> bool:
+        # Guarded writes may be repeated: what was applied already is not applied again.
+        if not isinstance(stored.exception(), StorageUnavailable):
+            return False
+        self._loop.call_later(_RETRY_S, self._put, write, items, answer)
+        return True
+
+
+def _result(stored: Future[frozenset[str]]) -> frozenset[str]:
+    error = stored.exception()
+    if error is not None:
+        # The store has logged it. Nothing was applied.
+        return frozenset()
+    return stored.result()

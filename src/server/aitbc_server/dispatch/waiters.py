@@ -1,0 +1,74 @@
+"""The calls that wait for something to be stored."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import Future
+from collections.abc import Iterable, Sequence
+
+from aitbc_server.domain.jobs import Begin, Completion, Ending
+
+
+class Waiters:
+    """Futures of calls, by what they wait for. A call that goes away leaves nothing behind."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._final: dict[str, list[Future[None]]] = {}
+        # By lease id.
+        self._begin: dict[str, Future[None]] = {}
+        self._end: dict[str, list[Future[bool]]] = {}
+
+    async def final(self, job_id: str, timeout_s: float) -> None:
+        """Returns when the job is final, or after the timeout."""
+        future: Future[None] = self._loop.create_future()
+        self._final.setdefault(job_id, []).append(future)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await future
+        except TimeoutError:
+            pass
+        finally:
+            waiters = self._final.get(job_id)
+            if waiters and future in waiters:
+                waiters.remove(future)
+                if not waiters:
+                    del self._final[job_id]
+
+    def begun(self, lease_id: str) -> Future[None]:
+        """Returns what is done when the lease is stored."""
+        future = self._begin[lease_id] = self._loop.create_future()
+        return future
+
+    def ended(self, lease_id: str) -> Future[bool]:
+        """Returns what says, when the lease has ended, whether it was still its miner's."""
+        future: Future[bool] = self._loop.create_future()
+        self._end.setdefault(lease_id, []).append(future)
+        return future
+
+    def release(self) -> None:
+        """Lets every `final` return: the process is about to end."""
+        self.tell_final(list(self._final))
+
+    def tell_final(self, job_ids: Iterable[str]) -> None:
+        """Lets those return that wait for these jobs."""
+        for job_id in job_ids:
+            for waiter in self._final.pop(job_id, ()):
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    def tell_begun(self, begins: Sequence[Begin]) -> None:
+        """Lets those return that wait for these leases to begin."""
+        for begin in begins:
+            waiter = self._begin.pop(begin.lease_id, None)
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
+
+    def tell_ended(
+        self, ends: Sequence[Completion] | Sequence[Ending], done: frozenset[str]
+    ) -> None:
+        """Lets those return that wait for these leases to end. `done`: jobs it applied to."""
+        for end in ends:
+            for waiter in self._end.pop(end.lease_id or "", ()):
+                if not waiter.done():
+                    waiter.set_result(end.job_id in done)
