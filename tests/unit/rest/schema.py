@@ -95,8 +95,18 @@ def _thing(file: FileDescriptorProto) -> None:
 def _service(file: FileDescriptorProto) -> None:
     service = file.service.add(name="ThingService")
 
-    def add(name: str, rule: dict[str, Any], success: dict[str, Any] | None = None) -> None:
+    def add(
+        name: str,
+        rule: dict[str, Any],
+        success: dict[str, Any] | None = None,
+        events: dict[str, str] | None = None,
+    ) -> None:
         method = service.method.add(name=name, input_type=".test.Thing", output_type=".test.Thing")
+        if events is not None:
+            method.server_streaming = True
+            method.options.Extensions[annotations_pb2.http_events].CopyFrom(
+                annotations_pb2.HttpEvents(**events)
+            )
         method.options.Extensions[http_pb2.http].CopyFrom(http_rule_pb2.HttpRule(**rule))
         if success:
             method.options.Extensions[annotations_pb2.http_success].CopyFrom(
@@ -109,6 +119,9 @@ def _service(file: FileDescriptorProto) -> None:
     add("Replace", {"put": "/things/{text_value}/child", "body": "child"})
     add("Nested", {"post": "/under/{child.text_value=shelves/*}:move", "body": "*"})
     add("Poll", {"get": "/poll", "response_body": "child"}, {"empty_status": 204})
+    named = {"event_field": "color", "id_field": "i32_value"}
+    add("Follow", {"get": "/things/{text_value}/events"}, {"empty_status": 204}, named)
+    add("Make", {"post": "/things", "body": "*"}, {"status": 201}, {})
     add("Watch", {"custom": {"kind": "REPORT", "path": "/things/{text_value}"}})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import httpx
@@ -14,11 +14,17 @@ from aitbc_server.rest.server import RestServer
 from tests.unit.rest.schema import METHODS
 
 Answer = Callable[[Message], Awaitable[Message]]
+Stream = Callable[[Message], AsyncGenerator[Message, None]]
 
 
 async def echo(request: Message) -> Message:
     """Answers with the request."""
     return request
+
+
+async def echo_once(request: Message) -> AsyncGenerator[Message, None]:
+    """Streams the request."""
+    yield request
 
 
 class FakeBackend:
@@ -27,6 +33,8 @@ class FakeBackend:
     def __init__(self, methods: Sequence[MethodDescriptor] = METHODS) -> None:
         self._methods = methods
         self.answer: Answer = echo
+        self.stream: Stream = echo_once
+        self.open_error: Exception | None = None
         self.method = ""
         self.request: Message | None = None
         self.metadata: Mapping[str, str] = {}
@@ -39,6 +47,14 @@ class FakeBackend:
     ) -> Message:
         self.method, self.request, self.metadata = method.name, request, metadata
         return await self.answer(request)
+
+    async def open(
+        self, method: MethodDescriptor, request: Message, metadata: Mapping[str, str]
+    ) -> AsyncGenerator[Message, None]:
+        self.method, self.request, self.metadata = method.name, request, metadata
+        if self.open_error is not None:
+            raise self.open_error
+        return self.stream(request)
 
 
 @asynccontextmanager

@@ -83,6 +83,36 @@ class HttpSuccess(_message.Message):
 Global___HttpSuccess: _TypeAlias = HttpSuccess  # noqa: Y015
 
 @_typing.final
+class HttpEvents(_message.Message):
+    """Says how the messages of a server stream are told as Server-Sent Events. A stream that is bound to
+    the same HTTP method and path as a unary method is chosen by `stream=true` in the query.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_FIELD_NUMBER: _builtins.int
+    ID_FIELD_FIELD_NUMBER: _builtins.int
+    event_field: _builtins.str
+    """Name of the response field, an enum, whose value is the name of the event. Empty: `message`."""
+    id_field: _builtins.str
+    """Name of the response field whose value is the id of the event: what a reader that comes back
+    sends as `Last-Event-ID`, which a request field with that `http_header` takes. Empty: no ids.
+    """
+    def __init__(
+        self,
+        *,
+        event_field: _builtins.str = ...,
+        id_field: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_field", b"event_field", "id_field", b"id_field"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HttpEvents: _TypeAlias = HttpEvents  # noqa: Y015
+
+@_typing.final
 class Rules(_message.Message):
     """Says which values of a request field are valid. Bounds are inclusive. A field that is absent is
     valid unless `google.api.field_behavior` says REQUIRED.
@@ -140,6 +170,7 @@ Global___Rules: _TypeAlias = Rules  # noqa: Y015
 HTTP_SUCCESS_FIELD_NUMBER: _builtins.int
 IS_PUBLIC_FIELD_NUMBER: _builtins.int
 ROLES_FIELD_NUMBER: _builtins.int
+HTTP_EVENTS_FIELD_NUMBER: _builtins.int
 HTTP_HEADER_FIELD_NUMBER: _builtins.int
 RULES_FIELD_NUMBER: _builtins.int
 http_success: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___HttpSuccess]
@@ -148,6 +179,8 @@ is_public: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptio
 """Whether anybody may call the method, whatever the coordinator asks of its callers."""
 roles: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _containers.RepeatedScalarFieldContainer[Global___Role.ValueType]]
 """Roles whose keys may call the method, beside admins. None: every key."""
+http_events: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___HttpEvents]
+"""How a server stream is told over HTTP."""
 http_header: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.str]
 """Name of the HTTP header that fills the field when the request body does not."""
 rules: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___Rules]

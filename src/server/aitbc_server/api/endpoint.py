@@ -1,14 +1,20 @@
-"""The unary methods of all services as one table, which gRPC and REST both call.
+"""The methods of all services as one table, which gRPC and REST both call.
 
-A service is a class with a `descriptor` and one coroutine method for each unary rpc, named like it
-in snake_case: `SubmitJob` is `async def submit_job(self, request, caller)`. It returns the response
+A service is a class with a `descriptor` and one coroutine method for each rpc, named like it in
+snake_case: `SubmitJob` is `async def submit_job(self, request, caller)`. It returns the response
 message or raises a domain error; it knows neither gRPC nor HTTP.
+
+The coroutine of an rpc that streams its responses returns them as an async generator. What it
+raises itself is the failure of the call; what the generator raises ends a stream that has begun.
+Whoever takes a generator closes it, also when its reader has gone.
+
+An rpc that streams requests is served by the gRPC port alone.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,7 +30,11 @@ from aitbc_server.domain.caller import Caller, Role
 Authenticate = Callable[[Mapping[str, str]], Caller]
 _ANYBODY = Caller()
 
-Handler = Callable[[Any, Caller], Awaitable[Message]]
+# Metadata with which a stream of responses begins. A call that fails before has none of it.
+OPENED = (("aitbc-stream", "open"),)
+# The responses of one call, as they come.
+Messages = AsyncGenerator[Message, None]
+Handler = Callable[[Any, Caller], Awaitable[Any]]
 
 
 class Service(Protocol):
@@ -35,7 +45,7 @@ class Service(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One unary method, ready to be called."""
+    """One method, ready to be called."""
 
     method: MethodDescriptor
     request_class: type[Message]
@@ -51,10 +61,28 @@ class Endpoint:
         """Full name of its service."""
         return self.method.containing_service.full_name
 
+    @property
+    def is_streaming(self) -> bool:
+        """Whether it is opened, for many responses, instead of called for one."""
+        return self.method.server_streaming
+
     async def __call__(
         self, request: Message, metadata: Mapping[str, str], authenticate: Authenticate
     ) -> Message:
         """Identifies the caller, validates the request and answers it. Raises domain errors."""
+        response: Message = await self._answer(request, metadata, authenticate)
+        return response
+
+    async def open(
+        self, request: Message, metadata: Mapping[str, str], authenticate: Authenticate
+    ) -> Messages:
+        """Does the same for a method that streams. The generator may raise domain errors too."""
+        responses: Messages = await self._answer(request, metadata, authenticate)
+        return responses
+
+    async def _answer(
+        self, request: Message, metadata: Mapping[str, str], authenticate: Authenticate
+    ) -> Any:
         caller = _ANYBODY if self.is_public else authenticate(metadata)
         self._validate(request)
         return await self._handler(request, caller)
@@ -68,7 +96,7 @@ def endpoints(services: Iterable[Service]) -> dict[str, Endpoint]:
     table = {}
     for service in services:
         for method in service.descriptor.methods:
-            if method.client_streaming or method.server_streaming:
+            if method.client_streaming:
                 continue
             table[method.full_name] = Endpoint(
                 method=method,

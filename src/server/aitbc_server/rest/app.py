@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import cast
 
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
@@ -21,15 +20,13 @@ from aitbc_server.rest.errors import (
 )
 from aitbc_server.rest.route import Route, compile_routes
 from aitbc_server.rest.router import Router
+from aitbc_server.rest.stream import EventResponse, dialect_for
+from aitbc_server.rest.watch import ClientGone, ClientWatch
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 _PREFIX = "/api"
 # Calls that last longer end when their client goes. Most are over before it is worth watching.
 _WATCH_CLIENT_AFTER_S = 0.2
-
-
-class _ClientGone(Exception):
-    """The client closed its connection, so nobody waits for a response."""
 
 
 class RestApp:
@@ -54,7 +51,10 @@ class RestApp:
         http_method = scope["method"]
         try:
             response = await self._answer(http_method, scope, receive)
-        except _ClientGone:
+            if isinstance(response, EventResponse):
+                await response.send(send, receive, with_body=http_method != "HEAD")
+                return
+        except ClientGone:
             return
         except asyncio.CancelledError:
             # The server stops and waits no longer. This is the last thing the task does, and it
@@ -64,20 +64,26 @@ class RestApp:
             response = error_response(error, f"{http_method} {scope['path']}")
         await send_response(send, response, with_body=http_method != "HEAD")
 
-    async def _answer(self, http_method: str, scope: Scope, receive: Receive) -> Response:
+    async def _answer(
+        self, http_method: str, scope: Scope, receive: Receive
+    ) -> Response | EventResponse:
         # 1. Which method is it?
         router = await self._current_router()
         path = _wire_path(scope)
         if http_method == "OPTIONS":
             return Response(204, ((b"allow", allow_header(router.allowed(path))),))
         route, captures = router.match("GET" if http_method == "HEAD" else http_method, path)
+        route, query = route.chosen_by(scope["query_string"])
         # 2. What does it ask?
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
         }
         body = await self._body(headers, receive) if route.has_body else b""
-        request = route.request(captures, scope["query_string"], headers, body)
+        request = route.request(captures, query, headers, body)
         # 3. What is the answer?
+        if route.method.server_streaming:
+            messages = await self._backend.open(route.method, request, headers)
+            return route.stream(messages, dialect_for(headers.get("accept", "")))
         return route.response(await self._call(route.method, request, headers, receive))
 
     async def _current_router(self) -> Router[Route]:
@@ -111,7 +117,7 @@ class RestApp:
         headers: Mapping[str, str],
         receive: Receive,
     ) -> Message:
-        call = _Watched(receive)
+        call = ClientWatch(receive, _WATCH_CLIENT_AFTER_S)
         try:
             return await self._backend.call(method, request, headers)
         except asyncio.CancelledError:
@@ -119,41 +125,6 @@ class RestApp:
             raise
         finally:
             call.close()
-
-
-class _Watched:
-    """Cancels the current task when its client goes while it runs a long call.
-
-    Short calls are over before the timer fires, and a timer costs less than a task for each call.
-    """
-
-    def __init__(self, receive: Receive) -> None:
-        # Always there: an ASGI server runs each request as a task.
-        self._task = cast("asyncio.Task[None]", asyncio.current_task())
-        self._receive = receive
-        self._watcher: asyncio.Task[None] | None = None
-        self._client_gone = False
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(_WATCH_CLIENT_AFTER_S, self._start)
-
-    def close(self) -> None:
-        self._timer.cancel()
-        if self._watcher is not None:
-            self._watcher.cancel()
-
-    def raise_if_client_gone(self) -> None:
-        # A cancellation that came from elsewhere as well, such as a shutdown, stays one.
-        if self._client_gone and self._task.uncancel() == 0:
-            raise _ClientGone from None
-
-    def _start(self) -> None:
-        self._watcher = asyncio.create_task(self._watch())
-
-    async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass  # what is left of a body that nobody reads
-        self._client_gone = True
-        self._task.cancel()
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:
@@ -178,7 +149,7 @@ def _wire_path(scope: Scope) -> str:
 async def _next_part(receive: Receive) -> Event:
     event = await receive()
     if event["type"] == "http.disconnect":
-        raise _ClientGone
+        raise ClientGone
     return event
 
 

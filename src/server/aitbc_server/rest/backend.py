@@ -8,11 +8,11 @@ from typing import Protocol
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
-from aitbc_server.api.endpoint import Authenticate, Endpoint
+from aitbc_server.api.endpoint import Authenticate, Endpoint, Messages
 
 
 class Backend(Protocol):
-    """A set of gRPC methods. Both functions raise what `error_response` can tell a client."""
+    """A set of gRPC methods. All functions raise what `error_response` can tell a client."""
 
     async def methods(self) -> Sequence[MethodDescriptor]:
         """Returns the methods: the same object for as long as they are the same."""
@@ -21,6 +21,11 @@ class Backend(Protocol):
         self, method: MethodDescriptor, request: Message, metadata: Mapping[str, str]
     ) -> Message:
         """Answers a request, with the headers of the HTTP request by their lower-case names."""
+
+    async def open(
+        self, method: MethodDescriptor, request: Message, metadata: Mapping[str, str]
+    ) -> Messages:
+        """Begins the stream of responses of a method that streams; the caller closes it."""
 
 
 class LocalBackend:
@@ -40,3 +45,9 @@ class LocalBackend:
     ) -> Message:
         """Authenticates the caller and answers the request. Raises domain errors."""
         return await self._endpoints[method.full_name](request, metadata, self._authenticate)
+
+    async def open(
+        self, method: MethodDescriptor, request: Message, metadata: Mapping[str, str]
+    ) -> Messages:
+        """Authenticates the caller and begins the stream. Raises domain errors."""
+        return await self._endpoints[method.full_name].open(request, metadata, self._authenticate)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, cast
 
 import grpc
 import structlog
 from google.protobuf import descriptor_pb2, message_factory
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 from grpc_reflection.v1alpha import reflection_pb2
 
+from aitbc_server.api.endpoint import OPENED, Messages
 from aitbc_server.api.errors import CallError, from_rpc_error
 from aitbc_server.rest.errors import CoordinatorUnreachable
 
@@ -30,6 +32,9 @@ _CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    # A stream of responses may be silent for long: without pings, nobody saw its server vanish.
+    ("grpc.keepalive_time_ms", 25_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
 )
@@ -65,28 +70,54 @@ class ReflectedBackend:
         self, method: MethodDescriptor, request: Message, metadata: Mapping[str, str]
     ) -> Message:
         """Calls the method, with the caller's key. Raises CallError or CoordinatorUnreachable."""
-        forwarded = tuple(
-            (name, _NOT_METADATA.sub("?", value))
-            for name in _FORWARDED
-            if (value := metadata.get(name)) is not None
-        )
-        stub = _stub(self._channel, method)
-        call = stub(request, metadata=forwarded, timeout=_CALL_TIMEOUT_S)
+        stub = self._channel.unary_unary(*_codec(method))
+        call = stub(request, metadata=_forwarded(metadata), timeout=_CALL_TIMEOUT_S)
         try:
             response: Message = await call
         except grpc.aio.AioRpcError as error:
-            failure = from_rpc_error(error)
-            if failure.code == grpc.StatusCode.UNIMPLEMENTED:
-                self._methods = ()
-            # A reason that only repeats the code comes from gRPC itself, not from a coordinator.
-            if failure.reason == grpc.StatusCode.UNAVAILABLE.name:
-                raise CoordinatorUnreachable from None
-            raise CallError(failure) from None
+            raise self._failure(error) from None
         else:
             return response
         finally:
             # A call that its awaiter left is neither ended nor collected by grpc.aio.
             call.cancel()
+
+    async def open(
+        self, method: MethodDescriptor, request: Message, metadata: Mapping[str, str]
+    ) -> Messages:
+        """Begins the stream, with the caller's key. Raises as `call`, as does the stream."""
+        stub = self._channel.unary_stream(*_codec(method))
+        responses = self._responses(stub(request, metadata=_forwarded(metadata)))
+        # The first item says only that the call has not failed: see OPENED.
+        await anext(responses)
+        return responses
+
+    async def _responses(
+        self, call: grpc.aio.UnaryStreamCall[Any, Any]
+    ) -> AsyncGenerator[Message, None]:
+        try:
+            opened = dict(OPENED).items() <= dict(await call.initial_metadata()).items()
+            # Another server says nothing before its first response.
+            first = None if opened else await call.read()
+            yield Empty()
+            if first is not None and first is not grpc.aio.EOF:
+                yield cast("Message", first)
+            if first is not grpc.aio.EOF:
+                async for response in call:
+                    yield response
+        except grpc.aio.AioRpcError as error:
+            raise self._failure(error) from None
+        finally:
+            call.cancel()
+
+    def _failure(self, error: grpc.aio.AioRpcError) -> CallError | CoordinatorUnreachable:
+        failure = from_rpc_error(error)
+        if failure.code == grpc.StatusCode.UNIMPLEMENTED:
+            self._methods = ()
+        # A reason that only repeats the code comes from gRPC itself, not from a coordinator.
+        if failure.reason == grpc.StatusCode.UNAVAILABLE.name:
+            return CoordinatorUnreachable()
+        return CallError(failure)
 
     async def close(self) -> None:
         """Ends all calls and the connection."""
@@ -114,20 +145,29 @@ class ReflectedBackend:
         _log.info("reflection_learnt", target=self._target, methods=len(methods))
 
 
-def _stub(
-    channel: grpc.aio.Channel, method: MethodDescriptor
-) -> grpc.aio.UnaryUnaryMultiCallable[Any, Any]:
-    # Made for each call: a table would have to outlive the calls of older descriptors.
+def _codec(method: MethodDescriptor) -> tuple[str, Any, Any]:
+    """Returns what a channel makes a stub of: the path, and what turns messages to bytes and back.
+
+    Made for each call: a table of stubs would have to outlive the calls of older descriptors.
+    """
     service, _, name = method.full_name.rpartition(".")
-    return channel.unary_unary(
+    return (
         f"/{service}/{name}",
-        request_serializer=message_factory.GetMessageClass(method.input_type).SerializeToString,
-        response_deserializer=message_factory.GetMessageClass(method.output_type).FromString,
+        message_factory.GetMessageClass(method.input_type).SerializeToString,
+        message_factory.GetMessageClass(method.output_type).FromString,
+    )
+
+
+def _forwarded(metadata: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (name, _NOT_METADATA.sub("?", value))
+        for name in _FORWARDED
+        if (value := metadata.get(name)) is not None
     )
 
 
 async def _reflect(channel: grpc.aio.Channel) -> tuple[MethodDescriptor, ...]:
-    """Returns the unary methods of the server, from a descriptor pool of their own."""
+    """Returns the methods of the server, from a descriptor pool of their own."""
     # Not by the generated stub, whose types know the channels of threads only.
     ask = channel.stream_stream(
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
@@ -142,7 +182,6 @@ async def _reflect(channel: grpc.aio.Channel) -> tuple[MethodDescriptor, ...]:
             method
             for service in services
             for method in files.pool.FindServiceByName(service).methods
-            if not method.client_streaming and not method.server_streaming
         )
     except grpc.aio.AioRpcError:
         # A write that crosses the end of the call fails as INTERNAL; the call itself knows why.

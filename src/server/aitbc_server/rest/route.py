@@ -1,4 +1,4 @@
-"""The HTTP bindings of a method: from a request to its message and from its message to a response.
+"""The HTTP bindings of a method: from a request to its message and from its messages to a response.
 
 Everything is read once from the descriptor, its `google.api.http` rule and our options beside it;
 nothing is written for a method by hand.
@@ -6,8 +6,8 @@ nothing is written for a method by hand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -18,6 +18,8 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 
 from aitbc.v1 import annotations_pb2
+from aitbc_server.api.endpoint import Messages
+from aitbc_server.domain.errors import InvalidArgument
 from aitbc_server.rest.asgi import Response, json_response
 from aitbc_server.rest.codec import Values, decoder, encoder
 from aitbc_server.rest.errors import InvalidJson
@@ -31,17 +33,23 @@ from aitbc_server.rest.fields import (
     text_fields,
 )
 from aitbc_server.rest.router import Router
+from aitbc_server.rest.stream import Dialect, Event, EventResponse
 from aitbc_server.rest.template import Template, TemplateError, parse
 
 # Body of a rule whose whole message comes from the request body.
 _WHOLE = "*"
+# Query parameter that chooses between two methods of one binding.
+_CHOICE = b"stream"
+_CHOICES = {b"true": True, b"1": True, b"false": False, b"0": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One binding of one unary method."""
+    """One binding of one method."""
 
     method: MethodDescriptor
+    # The method that streams and has the same binding: `stream=true` in the query chooses it.
+    streamed: Route | None = None
     # Whether the HTTP body is read at all.
     has_body: bool
     _request_class: type[Message]
@@ -58,6 +66,26 @@ class Route:
     _status: int
     _empty_status: int
     _existing_field: str
+    # aitbc.v1.HttpEvents.
+    _event_field: str
+    _id_field: str
+
+    def chosen_by(self, query: bytes) -> tuple[Route, bytes]:
+        """Returns the route that the query chooses, and what is left of the query.
+
+        Raises InvalidArgument.
+        """
+        if self.streamed is None or b"stream" not in query:
+            return self, query
+        parts = query.split(b"&")
+        choices = [part for part in parts if part.partition(b"=")[0] == _CHOICE]
+        if not choices:
+            return self, query
+        choice = _CHOICES.get(choices[0].partition(b"=")[2].lower())
+        if choice is None or len(choices) > 1:
+            raise InvalidArgument("stream", "must be true or false")
+        rest = b"&".join(part for part in parts if part not in choices)
+        return (self.streamed if choice else self), rest
 
     def request(
         self, captures: Sequence[str], query: bytes, headers: Mapping[str, str], body: bytes
@@ -86,6 +114,23 @@ class Route:
         body = data.get(self._response_field) if self._response_field else data
         return json_response(status, orjson.dumps(body))
 
+    def stream(self, messages: Messages, dialect: Dialect) -> EventResponse:
+        """Returns the HTTP response of a stream."""
+        return EventResponse(
+            messages=messages,
+            event=self._event,
+            dialect=dialect,
+            status=self._status,
+            empty_status=self._empty_status,
+            where=self.method.full_name,
+        )
+
+    def _event(self, message: Message) -> Event:
+        data = self._encode(message)
+        name = str(data.get(self._event_field, "")) if self._event_field else ""
+        event_id = str(data.get(self._id_field, "")) if self._id_field else ""
+        return Event(data, name, event_id)
+
     def _decode_body(self, body: bytes) -> Values:
         try:
             data = orjson.loads(body) if body else {}
@@ -99,42 +144,59 @@ class Route:
 
 
 def compile_routes(methods: Iterable[MethodDescriptor]) -> Router[Route]:
-    """Returns the router to every `google.api.http` binding of the unary methods.
+    """Returns the router to every `google.api.http` binding of the methods.
 
     Raises ValueError for a binding that cannot work.
     """
+    bindings = [binding for method in methods for binding in _bindings(method)]
+    streams = {
+        (http_method, path): route
+        for http_method, path, route in bindings
+        if route.method.server_streaming
+    }
     router: Router[Route] = Router()
-    for method in methods:
-        if method.client_streaming or method.server_streaming:
-            continue
-        # Parsed again: a method of another descriptor pool holds the options as unknown bytes.
-        options = MethodOptions.FromString(method.GetOptions().SerializeToString())
-        if options.HasExtension(http_annotations_pb2.http):
-            rule = options.Extensions[http_annotations_pb2.http]
-            success = options.Extensions[annotations_pb2.http_success]
-            for binding in (rule, *rule.additional_bindings):
-                _add(router, method, binding, success)
+    for http_method, path, route in bindings:
+        if not route.method.server_streaming:
+            streamed = streams.pop((http_method, path), None)
+            router.add(http_method, parse(path), replace(route, streamed=streamed))
+    for (http_method, path), route in streams.items():
+        router.add(http_method, parse(path), route)
     return router
 
 
-def _add(router: Router[Route], method: MethodDescriptor, rule: Any, success: Any) -> None:
+def _bindings(method: MethodDescriptor) -> Iterator[tuple[str, str, Route]]:
+    if method.client_streaming:
+        return
+    # Parsed again: a method of another descriptor pool holds the options as unknown bytes.
+    options = MethodOptions.FromString(method.GetOptions().SerializeToString())
+    if not options.HasExtension(http_annotations_pb2.http):
+        return
+    rule = options.Extensions[http_annotations_pb2.http]
+    for binding in (rule, *rule.additional_bindings):
+        http_method, path = _pattern(method, binding)
+        yield http_method, path, _route(method, binding, parse(path), options)
+
+
+def _pattern(method: MethodDescriptor, rule: Any) -> tuple[str, str]:
     pattern = rule.WhichOneof("pattern")
     if pattern == "custom":
-        http_method, path = rule.custom.kind, rule.custom.path
-    elif pattern is not None:
-        http_method, path = pattern.upper(), getattr(rule, pattern)
-    else:
+        return rule.custom.kind, rule.custom.path
+    if pattern is None:
         raise ValueError(f"{method.full_name} has an HTTP rule without a pattern")
-    template = parse(path)
-    router.add(http_method, template, _route(method, rule, template, success))
+    return pattern.upper(), getattr(rule, pattern)
 
 
-def _route(method: MethodDescriptor, rule: Any, template: Template, success: Any) -> Route:
+def _route(
+    method: MethodDescriptor, rule: Any, template: Template, options: MethodOptions
+) -> Route:
+    success = options.Extensions[annotations_pb2.http_success]
+    events = options.Extensions[annotations_pb2.http_events]
     descriptor = method.input_type
     body_field = "" if rule.body == _WHOLE else rule.body
     _require_field(descriptor, body_field)
     _require_field(method.output_type, rule.response_body)
-    _require_field(method.output_type, success.existing_field)
+    for name in (success.existing_field, events.event_field, events.id_field):
+        _require_field(method.output_type, name)
     fields = text_fields(descriptor)
     path_fields = _path_fields(method, template, fields)
     return Route(
@@ -151,6 +213,8 @@ def _route(method: MethodDescriptor, rule: Any, template: Template, success: Any
         _status=success.status or 200,
         _empty_status=success.empty_status,
         _existing_field=success.existing_field,
+        _event_field=events.event_field,
+        _id_field=events.id_field,
     )
 
 

@@ -1,0 +1,50 @@
+"""Ends a call whose client has gone."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+from aitbc_server.rest.asgi import Receive
+
+
+class ClientGone(Exception):
+    """The client closed its connection, so nobody waits for a response."""
+
+
+class ClientWatch:
+    """Cancels the current task when its client goes while it runs a long call.
+
+    Short calls are over before the timer fires, and a timer costs less than a task for each call.
+    """
+
+    def __init__(self, receive: Receive, after_s: float) -> None:
+        """Begins to watch after some seconds."""
+        # Always there: an ASGI server runs each request as a task.
+        self._task = cast("asyncio.Task[None]", asyncio.current_task())
+        self._receive = receive
+        self._watcher: asyncio.Task[None] | None = None
+        self._client_gone = False
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(after_s, self._start)
+
+    def close(self) -> None:
+        """Watches no longer."""
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    def raise_if_client_gone(self) -> None:
+        """Raises ClientGone for a cancellation that came from here."""
+        # One that came from elsewhere as well, such as a shutdown, stays a cancellation.
+        if self._client_gone and self._task.uncancel() == 0:
+            raise ClientGone from None
+
+    def _start(self) -> None:
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass  # what is left of a body that nobody reads
+        self._client_gone = True
+        self._task.cancel()
