@@ -797,6 +797,67 @@ class ClaimJobRequest(_message.Message):
 Global___ClaimJobRequest: _TypeAlias = ClaimJobRequest  # noqa: Y015
 
 @_typing.final
+class MinerStatement(_message.Message):
+    """What a miner says it did, with its signature: see docs/reference/formats.md. What is set besides
+    must agree with the request.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MINER_ID_FIELD_NUMBER: _builtins.int
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    LEASE_ID_FIELD_NUMBER: _builtins.int
+    RESULT_HASH_FIELD_NUMBER: _builtins.int
+    RESULT_SALT_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    COMPLETION_TOKENS_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    miner_id: _builtins.str
+    """The miner."""
+    job_id: _builtins.str
+    """The job."""
+    lease_id: _builtins.str
+    """The lease under which it worked."""
+    result_hash: _builtins.str
+    """SHA-256 of the salt and the result, in hex."""
+    result_salt: _builtins.str
+    """The salt: 16 random bytes, in hex. Required with a signature."""
+    prompt_tokens: _builtins.int
+    """Tokens of the prompt."""
+    completion_tokens: _builtins.int
+    """Tokens generated."""
+    signature: _builtins.str
+    """Ed25519 signature of the statement, 64 bytes in Base64. Checked when the miner has registered a
+    key, which then makes it required.
+    """
+    def __init__(
+        self,
+        *,
+        miner_id: _builtins.str = ...,
+        job_id: _builtins.str = ...,
+        lease_id: _builtins.str = ...,
+        result_hash: _builtins.str = ...,
+        result_salt: _builtins.str = ...,
+        prompt_tokens: _builtins.int | None = ...,
+        completion_tokens: _builtins.int | None = ...,
+        signature: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_completion_tokens", b"_completion_tokens", "_prompt_tokens", b"_prompt_tokens", "completion_tokens", b"completion_tokens", "prompt_tokens", b"prompt_tokens"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_completion_tokens", b"_completion_tokens", "_prompt_tokens", b"_prompt_tokens", "completion_tokens", b"completion_tokens", "job_id", b"job_id", "lease_id", b"lease_id", "miner_id", b"miner_id", "prompt_tokens", b"prompt_tokens", "result_hash", b"result_hash", "result_salt", b"result_salt", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__completion_tokens: _TypeAlias = _typing.Literal["completion_tokens"]  # noqa: Y015
+    _WhichOneofArgType__completion_tokens: _TypeAlias = _typing.Literal["_completion_tokens", b"_completion_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__prompt_tokens: _TypeAlias = _typing.Literal["prompt_tokens"]  # noqa: Y015
+    _WhichOneofArgType__prompt_tokens: _TypeAlias = _typing.Literal["_prompt_tokens", b"_prompt_tokens"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__completion_tokens) -> _WhichOneofReturnType__completion_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt_tokens) -> _WhichOneofReturnType__prompt_tokens | None: ...
+
+Global___MinerStatement: _TypeAlias = MinerStatement  # noqa: Y015
+
+@_typing.final
 class CompleteJobRequest(_message.Message):
     """Delivers a result."""
 
@@ -808,10 +869,11 @@ class CompleteJobRequest(_message.Message):
     COMPLETED_AT_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     LEASE_ID_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """Required. The job."""
     miner_id: _builtins.str
-    """Required. The miner that holds the lease."""
+    """The miner that holds the lease. Required, unless it stands in `receipt`."""
     result: _builtins.str
     """Required. The model's answer, which may be empty."""
     lease_id: _builtins.str
@@ -824,6 +886,10 @@ class CompleteJobRequest(_message.Message):
     def usage(self) -> Global___Usage:
         """Tokens taken."""
 
+    @_builtins.property
+    def receipt(self) -> Global___MinerStatement:
+        """The miner's own signed statement of the work."""
+
     def __init__(
         self,
         *,
@@ -833,10 +899,11 @@ class CompleteJobRequest(_message.Message):
         completed_at: _timestamp_pb2.Timestamp | None = ...,
         usage: Global___Usage | None = ...,
         lease_id: _builtins.str = ...,
+        receipt: Global___MinerStatement | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_result", b"_result", "completed_at", b"completed_at", "result", b"result", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_result", b"_result", "completed_at", b"completed_at", "receipt", b"receipt", "result", b"result", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_result", b"_result", "completed_at", b"completed_at", "job_id", b"job_id", "lease_id", b"lease_id", "miner_id", b"miner_id", "result", b"result", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_result", b"_result", "completed_at", b"completed_at", "job_id", b"job_id", "lease_id", b"lease_id", "miner_id", b"miner_id", "receipt", b"receipt", "result", b"result", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__result: _TypeAlias = _typing.Literal["result"]  # noqa: Y015
     _WhichOneofArgType__result: _TypeAlias = _typing.Literal["_result", b"_result"]  # noqa: Y015

@@ -61,7 +61,9 @@ class JobServiceStub:
     """Stores the result of a claimed job and makes it final. Repeated with the same result it answers
     the same.
 
-    Errors: NOT_FOUND `JOB_NOT_FOUND`; ABORTED `LEASE_LOST` when the miner does not hold the lease.
+    Errors: NOT_FOUND `JOB_NOT_FOUND`; ABORTED `LEASE_LOST` when the miner does not hold the lease;
+    INVALID_ARGUMENT `MINER_SIGNATURE_REFUSED` when the miner has a key and its signature is missing or
+    wrong: nothing is changed, and the lease goes on until it is completed, failed or expires.
     """
     FailJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.FailJobRequest, _jobs_pb2.Job]
     """Gives a claimed job back as failed: it is tried again when `retryable` and attempts are left,
@@ -170,7 +172,9 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         """Stores the result of a claimed job and makes it final. Repeated with the same result it answers
         the same.
 
-        Errors: NOT_FOUND `JOB_NOT_FOUND`; ABORTED `LEASE_LOST` when the miner does not hold the lease.
+        Errors: NOT_FOUND `JOB_NOT_FOUND`; ABORTED `LEASE_LOST` when the miner does not hold the lease;
+        INVALID_ARGUMENT `MINER_SIGNATURE_REFUSED` when the miner has a key and its signature is missing or
+        wrong: nothing is changed, and the lease goes on until it is completed, failed or expires.
         """
 
     @_abc_1.abstractmethod

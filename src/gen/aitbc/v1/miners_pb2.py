@@ -29,7 +29,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61itbc/v1/miners.proto\x12\x08\x61itbc.v1\x1a\x1a\x61itbc/v1/annotations.proto\x1a\x13\x61itbc/v1/work.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd6\x02\n\x05Miner\x12\x10\n\x08miner_id\x18\x01 \x01(\t\x12%\n\x06status\x18\x02 \x01(\x0e\x32\x15.aitbc.v1.MinerStatus\x12\x0e\n\x06models\x18\x03 \x03(\t\x12#\n\x08gpu_info\x18\x04 \x01(\x0b\x32\x11.aitbc.v1.GpuInfo\x12\x19\n\x0crunning_jobs\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12!\n\x14max_outstanding_jobs\x18\x06 \x01(\x05H\x01\x88\x01\x01\x12\x31\n\rregistered_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tlast_seen\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\ragent_version\x18\t \x01(\tB\x0f\n\r_running_jobsB\x17\n\x15_max_outstanding_jobs\"\xa5\x01\n\x14RegisterMinerRequest\x12=\n\x08miner_id\x18\x01 \x01(\tB+\xe2\x41\x01\x02\xf2\xe0\x18#2![A-Za-z0-9][A-Za-z0-9._:-]{0,127}\x12)\n\x0c\x63\x61pabilities\x18\x02 \x03(\tB\x13\xe2\x41\x01\x02\xf2\xe0\x18\x0b \x80\x02(\x80\x02\x32\x03\\S+\x12#\n\x08gpu_info\x18\x03 \x01(\x0b\x32\x11.aitbc.v1.GpuInfo\"\xb3\x01\n\x15RegisterMinerResponse\x12\x10\n\x08miner_id\x18\x01 \x01(\t\x12%\n\x06status\x18\x02 \x01(\x0e\x32\x15.aitbc.v1.MinerStatus\x12\x31\n\rregistered_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\")\n\x0fGetMinerRequest\x12\x16\n\x08miner_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xa5\x01\n\x11ListMinersRequest\x12%\n\x06status\x18\x01 \x01(\x0e\x32\x15.aitbc.v1.MinerStatus\x12\x16\n\x05model\x18\x02 \x01(\tB\x07\xf2\xe0\x18\x03 \x80\x02\x12*\n\x05limit\x18\x03 \x01(\x05\x42\x16\xf2\xe0\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00Y@H\x00\x88\x01\x01\x12\x1b\n\npage_token\x18\x04 \x01(\tB\x07\xf2\xe0\x18\x03 \x80\x02\x42\x08\n\x06_limit\"N\n\x12ListMinersResponse\x12\x1f\n\x06miners\x18\x01 \x03(\x0b\x32\x0f.aitbc.v1.Miner\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*y\n\x0bMinerStatus\x12\x1c\n\x18MINER_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13MINER_STATUS_ONLINE\x10\x01\x12\x19\n\x15MINER_STATUS_DRAINING\x10\x02\x12\x18\n\x14MINER_STATUS_OFFLINE\x10\x03\x32\x96\x03\n\x0cMinerService\x12\x88\x01\n\rRegisterMiner\x12\x1e.aitbc.v1.RegisterMinerRequest\x1a\x1f.aitbc.v1.RegisterMinerResponse\"6\xea\xe0\x18\x0f\x08\xc9\x01\x1a\nupdated_at\xfa\xe0\x18\x01\x02\x82\xd3\xe4\x93\x02\x18\"\x13/v1/miners/register:\x01*\x12U\n\x08GetMiner\x12\x19.aitbc.v1.GetMinerRequest\x1a\x0f.aitbc.v1.Miner\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/miners/{miner_id}\x12[\n\nListMiners\x12\x1b.aitbc.v1.ListMinersRequest\x1a\x1c.aitbc.v1.ListMinersResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/miners\x12G\n\x04Work\x12\x16.aitbc.v1.MinerMessage\x1a\x1c.aitbc.v1.CoordinatorMessage\"\x05\xfa\xe0\x18\x01\x02(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61itbc/v1/miners.proto\x12\x08\x61itbc.v1\x1a\x1a\x61itbc/v1/annotations.proto\x1a\x13\x61itbc/v1/work.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfb\x02\n\x05Miner\x12\x10\n\x08miner_id\x18\x01 \x01(\t\x12%\n\x06status\x18\x02 \x01(\x0e\x32\x15.aitbc.v1.MinerStatus\x12\x0e\n\x06models\x18\x03 \x03(\t\x12#\n\x08gpu_info\x18\x04 \x01(\x0b\x32\x11.aitbc.v1.GpuInfo\x12\x19\n\x0crunning_jobs\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12!\n\x14max_outstanding_jobs\x18\x06 \x01(\x05H\x01\x88\x01\x01\x12\x31\n\rregistered_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tlast_seen\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\ragent_version\x18\t \x01(\t\x12\x12\n\npublic_key\x18\x0f \x01(\x0c\x12\x0f\n\x07\x61\x64\x64ress\x18\x10 \x01(\tB\x0f\n\r_running_jobsB\x17\n\x15_max_outstanding_jobs\"\xcd\x01\n\x14RegisterMinerRequest\x12=\n\x08miner_id\x18\x01 \x01(\tB+\xe2\x41\x01\x02\xf2\xe0\x18#2![A-Za-z0-9][A-Za-z0-9._:-]{0,127}\x12)\n\x0c\x63\x61pabilities\x18\x02 \x03(\tB\x13\xe2\x41\x01\x02\xf2\xe0\x18\x0b \x80\x02(\x80\x02\x32\x03\\S+\x12#\n\x08gpu_info\x18\x03 \x01(\x0b\x32\x11.aitbc.v1.GpuInfo\x12\x17\n\npublic_key\x18\x04 \x01(\x0cH\x00\x88\x01\x01\x42\r\n\x0b_public_key\"\xb3\x01\n\x15RegisterMinerResponse\x12\x10\n\x08miner_id\x18\x01 \x01(\t\x12%\n\x06status\x18\x02 \x01(\x0e\x32\x15.aitbc.v1.MinerStatus\x12\x31\n\rregistered_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\")\n\x0fGetMinerRequest\x12\x16\n\x08miner_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xa5\x01\n\x11ListMinersRequest\x12%\n\x06status\x18\x01 \x01(\x0e\x32\x15.aitbc.v1.MinerStatus\x12\x16\n\x05model\x18\x02 \x01(\tB\x07\xf2\xe0\x18\x03 \x80\x02\x12*\n\x05limit\x18\x03 \x01(\x05\x42\x16\xf2\xe0\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00Y@H\x00\x88\x01\x01\x12\x1b\n\npage_token\x18\x04 \x01(\tB\x07\xf2\xe0\x18\x03 \x80\x02\x42\x08\n\x06_limit\"N\n\x12ListMinersResponse\x12\x1f\n\x06miners\x18\x01 \x03(\x0b\x32\x0f.aitbc.v1.Miner\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*y\n\x0bMinerStatus\x12\x1c\n\x18MINER_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13MINER_STATUS_ONLINE\x10\x01\x12\x19\n\x15MINER_STATUS_DRAINING\x10\x02\x12\x18\n\x14MINER_STATUS_OFFLINE\x10\x03\x32\x96\x03\n\x0cMinerService\x12\x88\x01\n\rRegisterMiner\x12\x1e.aitbc.v1.RegisterMinerRequest\x1a\x1f.aitbc.v1.RegisterMinerResponse\"6\xea\xe0\x18\x0f\x08\xc9\x01\x1a\nupdated_at\xfa\xe0\x18\x01\x02\x82\xd3\xe4\x93\x02\x18\"\x13/v1/miners/register:\x01*\x12U\n\x08GetMiner\x12\x19.aitbc.v1.GetMinerRequest\x1a\x0f.aitbc.v1.Miner\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/miners/{miner_id}\x12[\n\nListMiners\x12\x1b.aitbc.v1.ListMinersRequest\x1a\x1c.aitbc.v1.ListMinersResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/miners\x12G\n\x04Work\x12\x16.aitbc.v1.MinerMessage\x1a\x1c.aitbc.v1.CoordinatorMessage\"\x05\xfa\xe0\x18\x01\x02(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,20 +56,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MINERSERVICE'].methods_by_name['ListMiners']._serialized_options = b'\202\323\344\223\002\014\022\n/v1/miners'
   _globals['_MINERSERVICE'].methods_by_name['Work']._loaded_options = None
   _globals['_MINERSERVICE'].methods_by_name['Work']._serialized_options = b'\372\340\030\001\002'
-  _globals['_MINERSTATUS']._serialized_start=1166
-  _globals['_MINERSTATUS']._serialized_end=1287
+  _globals['_MINERSTATUS']._serialized_start=1243
+  _globals['_MINERSTATUS']._serialized_end=1364
   _globals['_MINER']._serialized_start=181
-  _globals['_MINER']._serialized_end=523
-  _globals['_REGISTERMINERREQUEST']._serialized_start=526
-  _globals['_REGISTERMINERREQUEST']._serialized_end=691
-  _globals['_REGISTERMINERRESPONSE']._serialized_start=694
-  _globals['_REGISTERMINERRESPONSE']._serialized_end=873
-  _globals['_GETMINERREQUEST']._serialized_start=875
-  _globals['_GETMINERREQUEST']._serialized_end=916
-  _globals['_LISTMINERSREQUEST']._serialized_start=919
-  _globals['_LISTMINERSREQUEST']._serialized_end=1084
-  _globals['_LISTMINERSRESPONSE']._serialized_start=1086
-  _globals['_LISTMINERSRESPONSE']._serialized_end=1164
-  _globals['_MINERSERVICE']._serialized_start=1290
-  _globals['_MINERSERVICE']._serialized_end=1696
+  _globals['_MINER']._serialized_end=560
+  _globals['_REGISTERMINERREQUEST']._serialized_start=563
+  _globals['_REGISTERMINERREQUEST']._serialized_end=768
+  _globals['_REGISTERMINERRESPONSE']._serialized_start=771
+  _globals['_REGISTERMINERRESPONSE']._serialized_end=950
+  _globals['_GETMINERREQUEST']._serialized_start=952
+  _globals['_GETMINERREQUEST']._serialized_end=993
+  _globals['_LISTMINERSREQUEST']._serialized_start=996
+  _globals['_LISTMINERSREQUEST']._serialized_end=1161
+  _globals['_LISTMINERSRESPONSE']._serialized_start=1163
+  _globals['_LISTMINERSRESPONSE']._serialized_end=1241
+  _globals['_MINERSERVICE']._serialized_start=1367
+  _globals['_MINERSERVICE']._serialized_end=1773
 # @@protoc_insertion_point(module_scope)

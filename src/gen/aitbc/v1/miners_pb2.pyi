@@ -64,6 +64,8 @@ class Miner(_message.Message):
     REGISTERED_AT_FIELD_NUMBER: _builtins.int
     LAST_SEEN_FIELD_NUMBER: _builtins.int
     AGENT_VERSION_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
     miner_id: _builtins.str
     """Its id, chosen by itself."""
     status: Global___MinerStatus.ValueType
@@ -74,6 +76,10 @@ class Miner(_message.Message):
     """Jobs it takes at once at most. Absent for a miner that polls."""
     agent_version: _builtins.str
     """Name and version of its program."""
+    public_key: _builtins.bytes
+    """Ed25519 public key, 32 bytes, with which it signs its results. Absent when it has none."""
+    address: _builtins.str
+    """Address that its receipts pay."""
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Models it serves."""
@@ -102,10 +108,12 @@ class Miner(_message.Message):
         registered_at: _timestamp_pb2.Timestamp | None = ...,
         last_seen: _timestamp_pb2.Timestamp | None = ...,
         agent_version: _builtins.str = ...,
+        public_key: _builtins.bytes = ...,
+        address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_outstanding_jobs", b"_max_outstanding_jobs", "_running_jobs", b"_running_jobs", "gpu_info", b"gpu_info", "last_seen", b"last_seen", "max_outstanding_jobs", b"max_outstanding_jobs", "registered_at", b"registered_at", "running_jobs", b"running_jobs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_outstanding_jobs", b"_max_outstanding_jobs", "_running_jobs", b"_running_jobs", "agent_version", b"agent_version", "gpu_info", b"gpu_info", "last_seen", b"last_seen", "max_outstanding_jobs", b"max_outstanding_jobs", "miner_id", b"miner_id", "models", b"models", "registered_at", b"registered_at", "running_jobs", b"running_jobs", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_outstanding_jobs", b"_max_outstanding_jobs", "_running_jobs", b"_running_jobs", "address", b"address", "agent_version", b"agent_version", "gpu_info", b"gpu_info", "last_seen", b"last_seen", "max_outstanding_jobs", b"max_outstanding_jobs", "miner_id", b"miner_id", "models", b"models", "public_key", b"public_key", "registered_at", b"registered_at", "running_jobs", b"running_jobs", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_outstanding_jobs: _TypeAlias = _typing.Literal["max_outstanding_jobs"]  # noqa: Y015
     _WhichOneofArgType__max_outstanding_jobs: _TypeAlias = _typing.Literal["_max_outstanding_jobs", b"_max_outstanding_jobs"]  # noqa: Y015
@@ -127,8 +135,13 @@ class RegisterMinerRequest(_message.Message):
     MINER_ID_FIELD_NUMBER: _builtins.int
     CAPABILITIES_FIELD_NUMBER: _builtins.int
     GPU_INFO_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
     miner_id: _builtins.str
     """Required. Id chosen by the miner: letters, digits, `.`, `_`, `:`, `-`; at most 128."""
+    public_key: _builtins.bytes
+    """Ed25519 public key, 32 bytes, with which it signs its results. From then on a completion without
+    its signature is refused. Absent: the key stays as it was.
+    """
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Required. Names of the models it serves, 1 to 256."""
@@ -143,12 +156,15 @@ class RegisterMinerRequest(_message.Message):
         miner_id: _builtins.str = ...,
         capabilities: _abc.Iterable[_builtins.str] | None = ...,
         gpu_info: _work_pb2.GpuInfo | None = ...,
+        public_key: _builtins.bytes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["gpu_info", b"gpu_info"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_public_key", b"_public_key", "gpu_info", b"gpu_info", "public_key", b"public_key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "gpu_info", b"gpu_info", "miner_id", b"miner_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_public_key", b"_public_key", "capabilities", b"capabilities", "gpu_info", b"gpu_info", "miner_id", b"miner_id", "public_key", b"public_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__public_key: _TypeAlias = _typing.Literal["public_key"]  # noqa: Y015
+    _WhichOneofArgType__public_key: _TypeAlias = _typing.Literal["_public_key", b"_public_key"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__public_key) -> _WhichOneofReturnType__public_key | None: ...
 
 Global___RegisterMinerRequest: _TypeAlias = RegisterMinerRequest  # noqa: Y015
 

@@ -36,6 +36,8 @@ class _CancelReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CancelRe
     """The job's deadline passed."""
     CANCEL_REASON_LEASE_LOST: _CancelReason.ValueType  # 3
     """The lease is not the miner's any more."""
+    CANCEL_REASON_SIGNATURE_REFUSED: _CancelReason.ValueType  # 4
+    """The signature of its completion is missing or wrong: the attempt failed."""
 
 class CancelReason(_CancelReason, metaclass=_CancelReasonEnumTypeWrapper):
     """Why a lease is to be stopped."""
@@ -48,6 +50,8 @@ CANCEL_REASON_DEADLINE_PASSED: CancelReason.ValueType  # 2
 """The job's deadline passed."""
 CANCEL_REASON_LEASE_LOST: CancelReason.ValueType  # 3
 """The lease is not the miner's any more."""
+CANCEL_REASON_SIGNATURE_REFUSED: CancelReason.ValueType  # 4
+"""The signature of its completion is missing or wrong: the attempt failed."""
 Global___CancelReason: _TypeAlias = CancelReason  # noqa: Y015
 
 @_typing.final
@@ -310,6 +314,13 @@ class Updates(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     UPDATES_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    signature: _builtins.bytes
+    """Ed25519 signature, 64 bytes, over the Merkle root of the statements of this message's completions,
+    in their order: see docs/reference/formats.md. Required with completions when the Hello had a key:
+    without it, or when it is wrong, each of them ends its lease as a failure that can be retried, and
+    the miner is told CANCEL_REASON_SIGNATURE_REFUSED.
+    """
     @_builtins.property
     def updates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Update]:
         """In the order in which they happened."""
@@ -318,10 +329,11 @@ class Updates(_message.Message):
         self,
         *,
         updates: _abc.Iterable[Global___Update] | None = ...,
+        signature: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["updates", b"updates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["signature", b"signature", "updates", b"updates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -410,10 +422,13 @@ class Completion(_message.Message):
     RESULT_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     FINISH_REASON_FIELD_NUMBER: _builtins.int
+    RESULT_SALT_FIELD_NUMBER: _builtins.int
     result: _builtins.str
     """The text."""
     finish_reason: _builtins.str
     """Why the generation ended: `stop` or `length`."""
+    result_salt: _builtins.bytes
+    """16 random bytes that come before the result where it is hashed. Required of a miner with a key."""
     @_builtins.property
     def usage(self) -> _jobs_pb2.Usage:
         """Tokens taken."""
@@ -424,10 +439,11 @@ class Completion(_message.Message):
         result: _builtins.str = ...,
         usage: _jobs_pb2.Usage | None = ...,
         finish_reason: _builtins.str = ...,
+        result_salt: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "result", b"result", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "result", b"result", "result_salt", b"result_salt", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

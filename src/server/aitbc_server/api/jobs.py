@@ -170,6 +170,7 @@ class JobService:
         self, request: jobs_pb2.CompleteJobRequest, caller: Caller
     ) -> jobs_pb2.Job:
         """Stores a claimed job's result."""
+        _settle_miner_id(request)
         self._dispatcher.seen(request.miner_id)
         live = self._dispatcher.core.jobs.get(request.job_id)
         if live is not None:
@@ -313,6 +314,15 @@ def _available(spec: bytes) -> jobs_pb2.AvailableJob:
     if job.HasField("params"):
         available.params.CopyFrom(job.params)
     return available
+
+
+def _settle_miner_id(request: jobs_pb2.CompleteJobRequest) -> None:
+    stated = request.receipt.miner_id
+    if request.miner_id and stated and request.miner_id != stated:
+        raise InvalidArgument("receipt.miner_id", "is not the request's miner_id")
+    request.miner_id = request.miner_id or stated
+    if not request.miner_id:
+        raise InvalidArgument("miner_id", "is required")
 
 
 def _is_answered_by(record: JobRecord, request: jobs_pb2.CompleteJobRequest) -> bool:
