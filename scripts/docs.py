@@ -251,6 +251,7 @@ is the default."""
     for program, module in (
         ("aitbc-coordinator", "aitbc_server.cli"),
         ("aitbc-miner", "aitbc_miner.cli"),
+        ("aitbc", "aitbc_client.cli"),
     ):
         yield from _command(_command_of(module), program)
 

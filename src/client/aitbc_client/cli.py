@@ -1,0 +1,262 @@
+"""The command `aitbc`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from aitbc_client import batch as batches
+from aitbc_client import shown
+from aitbc_client.aio import AsyncClient
+from aitbc_client.client import Client
+from aitbc_client.connection import DEFAULT_TARGET, DEFAULT_TIMEOUT_S, Connection
+from aitbc_client.errors import AitbcError
+from aitbc_client.models import Job, JobStatus, Params
+from aitbc_client.operations import ended_well
+
+app = typer.Typer(
+    name="aitbc",
+    help="Asks models through an AITBC coordinator.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_JOB = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+_Model = Annotated[str, typer.Option("--model", "-m", envvar="AITBC_MODEL", help="Model to ask.")]
+
+
+class _Options:
+    """Where the coordinator is, from the options before the command."""
+
+    def __init__(self, connection: Connection, timeout_s: float) -> None:
+        self.connection = connection
+        self.timeout_s = timeout_s
+
+    def client(self) -> Client:
+        return Client(self.connection, timeout_s=self.timeout_s)
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    coordinator: Annotated[
+        str, typer.Option(envvar="AITBC_COORDINATOR", help="Its gRPC address.", metavar="HOST:PORT")
+    ] = DEFAULT_TARGET,
+    api_key: Annotated[
+        str | None,
+        typer.Option(envvar="AITBC_API_KEY", help="Key of role client, where keys are required."),
+    ] = None,
+    tls: Annotated[
+        bool, typer.Option("--tls", envvar="AITBC_TLS", help="Encrypt the connection.")
+    ] = False,
+    tls_ca: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="AITBC_TLS_CA",
+            help="Certificate authorities to trust instead of the system's. Implies --tls.",
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(envvar="AITBC_TLS_CERT", help="Own certificate, where one is asked for."),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(envvar="AITBC_TLS_KEY", help="Key of the own certificate.")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds to keep trying to reach the coordinator.")
+    ] = DEFAULT_TIMEOUT_S,
+) -> None:
+    connection = Connection(
+        target=coordinator,
+        api_key=api_key,
+        tls=tls,
+        tls_ca=tls_ca,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+    )
+    context.obj = _Options(connection, timeout)
+
+
+@app.command()
+def submit(
+    context: typer.Context,
+    prompt: Annotated[
+        list[str], typer.Argument(metavar="PROMPT...", help="The prompt; - reads it from stdin.")
+    ],
+    model: _Model,
+    max_tokens: Annotated[int | None, typer.Option(help="Most tokens to generate.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Randomness, 0 to 2.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the sampling.")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="Text that ends the answer; once for each.")
+    ] = None,
+    priority: Annotated[int, typer.Option(help="Higher runs first, -100 to 100.")] = 0,
+    deadline: Annotated[
+        int | None, typer.Option(help="Seconds after which the job fails unless final.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait, and print the answer.")] = False,
+    json: _Json = False,
+) -> None:
+    """Submit a prompt; prints the job's id, or with --wait the answer."""
+    params: Params = {}
+    if max_tokens is not None:
+        params["max_tokens"] = max_tokens
+    if temperature is not None:
+        params["temperature"] = temperature
+    if seed is not None:
+        params["seed"] = seed
+    if stop:
+        params["stop"] = stop
+    with _options(context).client() as client:
+        submitted = client.submit(
+            _prompt(prompt),
+            model=model,
+            params=params,
+            priority=priority,
+            timeout_seconds=deadline,
+        )
+        if wait:
+            _show_answer(client.wait(submitted.job_id), json=json)
+        elif json:
+            shown.as_json(submitted)
+        else:
+            shown.text(submitted.job_id)
+
+
+@app.command()
+def wait(context: typer.Context, job: _JOB, json: _Json = False) -> None:
+    """Wait for a job's end and print its answer."""
+    with _options(context).client() as client:
+        _show_answer(client.wait(job), json=json)
+
+
+@app.command()
+def cancel(context: typer.Context, job: _JOB, json: _Json = False) -> None:
+    """Cancel a job."""
+    with _options(context).client() as client:
+        cancelled = client.cancel(job)
+    shown.as_json(cancelled) if json else shown.text(f"{job} is {cancelled.status}")
+
+
+@app.command("list")
+def list_jobs(
+    context: typer.Context,
+    status: Annotated[JobStatus | None, typer.Option(help="Only jobs in this status.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only jobs for this model.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Jobs to show.")] = 20,
+    json: _Json = False,
+) -> None:
+    """List your jobs, the newest first."""
+    with _options(context).client() as client:
+        found = list(islice(client.jobs(status=status, model=model), limit))
+    if json:
+        for job in found:
+            shown.as_json(job)
+    else:
+        shown.jobs(found)
+
+
+@app.command()
+def miners(
+    context: typer.Context,
+    model: Annotated[str | None, typer.Option(help="Only miners of this model.")] = None,
+    json: _Json = False,
+) -> None:
+    """List the miners."""
+    with _options(context).client() as client:
+        found = list(client.miners(model=model))
+    if json:
+        for miner in found:
+            shown.as_json(miner)
+    else:
+        shown.miners(found)
+
+
+@app.command()
+def batch(
+    context: typer.Context,
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT.jsonl", help="One JSON object a line, with `prompt`.")
+    ],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUTPUT.jsonl", help="Gets one line for each job that ended.")
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", envvar="AITBC_MODEL", help="Model of lines that name none."),
+    ] = None,
+    concurrency: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Jobs under way at once.")
+    ] = 256,
+) -> None:
+    """Answer a file of prompts. Started again, it goes on where it ended."""
+    try:
+        progress = asyncio.run(_batch(_options(context), source, target, model, concurrency))
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from error
+    answered = f"{progress.done} of {progress.total} lines answered in {target}"
+    shown.err.print(f"{answered}, {progress.unsuccessful} of them without a result")
+    if progress.unsuccessful:
+        raise typer.Exit(1)
+
+
+async def _batch(
+    options: _Options, source: Path, target: Path, model: str | None, concurrency: int
+) -> batches.Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=shown.err) as bar:
+        task = bar.add_task(source.name, total=None)
+
+        def show(progress: batches.Progress) -> None:
+            bar.update(task, completed=progress.done, total=progress.total)
+
+        async with AsyncClient(options.connection, timeout_s=options.timeout_s) as client:
+            return await batches.run_batch(
+                client, source, target, model=model, concurrency=concurrency, on_progress=show
+            )
+
+
+def _options(context: typer.Context) -> _Options:
+    options = context.obj
+    assert isinstance(options, _Options)  # noqa: S101 - narrows the type
+    return options
+
+
+def _prompt(words: Iterable[str]) -> str:
+    prompt = " ".join(words)
+    return sys.stdin.read() if prompt == "-" else prompt
+
+
+def _show_answer(job: Job, *, json: bool) -> None:
+    if json:
+        shown.as_json(job)
+    shown.text(ended_well(job).result or "") if not json else ended_well(job)
+
+
+def main() -> None:
+    """Runs the command; a failure is one line on standard error."""
+    try:
+        app()
+    except AitbcError as error:
+        hint = f" ({error.error_code})"
+        shown.err.print(f"aitbc: {error}{hint}", style="red", markup=False, emoji=False)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""The client for threads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+import grpc
+import tenacity
+
+from aitbc_client import operations
+from aitbc_client.connection import DEFAULT_TARGET, DEFAULT_TIMEOUT_S, Connection, retries
+from aitbc_client.errors import DeadlineExceeded, error_of
+from aitbc_client.models import Job, JobStatus, Message, Miner, Params, Submitted
+from aitbc_client.operations import Operation, Page, ended_well, job_request
+
+T = TypeVar("T")
+
+
+class Client:
+    """Calls a coordinator. Safe to use from several threads; close it, or use it in a `with`.
+
+        with Client("127.0.0.1:50051") as client:
+            print(client.run("Explain quantum computing", model="llama3.2").result)
+
+    Every method raises AitbcError. Calls are repeated while that may help, until `timeout_s`.
+    """
+
+    def __init__(
+        self,
+        coordinator: str | Connection = DEFAULT_TARGET,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> None:
+        """`coordinator`: HOST:PORT, or a Connection where there is TLS. Raises OSError."""
+        connection = Connection.of(coordinator, api_key)
+        self._metadata = connection.metadata
+        self._timeout_s = timeout_s
+        self._channel = connection.open()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection and every call on it."""
+        self._channel.close()
+
+    def submit(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        model: str,
+        params: Params | None = None,
+        priority: int = 0,
+        timeout_seconds: int | None = None,
+        max_attempts: int | None = None,
+        request_id: str = "",
+    ) -> Submitted:
+        """Stores a job: a prompt, or a conversation. The same `request_id` gives the same job."""
+        request = job_request(
+            prompt,
+            model=model,
+            params=params,
+            priority=priority,
+            timeout_seconds=timeout_seconds,
+            max_attempts=max_attempts,
+            request_id=request_id,
+        )
+        return self.call(operations.submit(request))
+
+    def run(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        model: str,
+        params: Params | None = None,
+        timeout_s: float | None = None,
+    ) -> Job:
+        """Submits a job and returns it completed. Raises JobUnsuccessful, DeadlineExceeded."""
+        submitted = self.submit(prompt, model=model, params=params)
+        return ended_well(self.wait(submitted.job_id, timeout_s))
+
+    def get(self, job_id: str) -> Job:
+        """Returns a job."""
+        return self.call(operations.get(job_id))
+
+    def wait(self, job_id: str, timeout_s: float | None = None) -> Job:
+        """Returns a job when it is final. Raises DeadlineExceeded when that takes longer."""
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            left_s = operations.MAX_WAIT_S if until is None else until - time.monotonic()
+            job = self.call(operations.get(job_id, left_s))
+            if job.status.is_final:
+                return job
+            if until is not None and time.monotonic() >= until:
+                raise DeadlineExceeded(
+                    f"{job_id} is {job.status} still", error_code="DEADLINE_EXCEEDED"
+                )
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancels a job. Raises Conflict when it is final."""
+        return self.call(operations.cancel(job_id))
+
+    def jobs(
+        self, *, status: JobStatus | str | None = None, model: str | None = None
+    ) -> Iterator[Job]:
+        """Yields the caller's jobs, the newest first."""
+        return self._each(lambda token: operations.jobs(status, model, token))
+
+    def miners(self, *, model: str | None = None) -> Iterator[Miner]:
+        """Yields the miners."""
+        return self._each(lambda token: operations.miners(model, token))
+
+    def call(self, operation: Operation[T]) -> T:
+        """Makes a call, and repeats it while that may help."""
+        timeout_s = self._timeout_s + operation.patience_s
+        retrying = tenacity.Retrying(**retries(timeout_s))
+        until = time.monotonic() + timeout_s
+        response = retrying(self._attempt, operation, until)
+        return operation.read(response)
+
+    def _attempt(self, operation: Operation[Any], until: float) -> Any:
+        method = self._channel.unary_unary(
+            operation.path,
+            request_serializer=operation.serialize,
+            response_deserializer=operation.response_class.FromString,
+        )
+        left_s = max(0.0, until - time.monotonic())
+        try:
+            return method(operation.request, timeout=left_s, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise error_of(error) from error
+
+    def _each(self, page_of: Callable[[str | None], Operation[Page[T]]]) -> Iterator[T]:
+        page = self.call(page_of(None))
+        yield from page.items
+        while page.next_token is not None:
+            page = self.call(page_of(page.next_token))
+            yield from page.items

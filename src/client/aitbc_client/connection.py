@@ -1,0 +1,114 @@
+"""Where the coordinator is, and how calls to it are made and repeated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import tenacity
+
+from aitbc_client.errors import AitbcError, LimitExceeded, Unavailable
+
+DEFAULT_TARGET = "127.0.0.1:50051"
+DEFAULT_TIMEOUT_S = 30.0
+
+_OPTIONS = (
+    # Finds out that the other side is gone, also through NATs that forget idle connections.
+    ("grpc.keepalive_time_ms", 25_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_receive_message_length", 64 * 2**20),
+    # After a failure the next attempt is ours to time; gRPC's own back-off grows to two minutes.
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+)
+_FIRST_WAIT_S = 0.1
+_LONGEST_WAIT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """How to reach a coordinator."""
+
+    # HOST:PORT of its gRPC port.
+    target: str = DEFAULT_TARGET
+    api_key: str | None = field(default=None, repr=False)
+    # Encrypts; with the system's certificate authorities unless `tls_ca` names a file of others.
+    tls: bool = False
+    tls_ca: Path | None = None
+    # The client's own certificate and key, where the coordinator asks for one.
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+    def __post_init__(self) -> None:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key: give both or neither")
+
+    @classmethod
+    def of(cls, coordinator: str | Connection, api_key: str | None) -> Connection:
+        """Returns the connection, with the key where one is given beside it."""
+        if isinstance(coordinator, str):
+            return cls(target=coordinator, api_key=api_key)
+        return coordinator if api_key is None else replace(coordinator, api_key=api_key)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Metadata of every call."""
+        return (("x-api-key", self.api_key),) if self.api_key else ()
+
+    def open(self) -> grpc.Channel:
+        """Returns a channel for threads. Raises OSError when a TLS file cannot be read."""
+        credentials = self._credentials()
+        if credentials is None:
+            return grpc.insecure_channel(self.target, options=_OPTIONS)
+        return grpc.secure_channel(self.target, credentials, options=_OPTIONS)
+
+    def open_aio(self) -> grpc.aio.Channel:
+        """Returns a channel for the running event loop. Raises OSError as `open` does."""
+        credentials = self._credentials()
+        if credentials is None:
+            return grpc.aio.insecure_channel(self.target, options=_OPTIONS)
+        return grpc.aio.secure_channel(self.target, credentials, options=_OPTIONS)
+
+    def _credentials(self) -> grpc.ChannelCredentials | None:
+        if not (self.tls or self.tls_ca or self.tls_cert):
+            return None
+        return grpc.ssl_channel_credentials(
+            root_certificates=_read(self.tls_ca),
+            private_key=_read(self.tls_key),
+            certificate_chain=_read(self.tls_cert),
+        )
+
+
+def retries(timeout_s: float) -> dict[str, Any]:
+    """Returns the arguments of a tenacity retrier for a call that may take so long in all.
+
+    Repeated is what may succeed next time: the coordinator is away, drains, or says when to come
+    back. Every operation may be repeated, because those that make something are named.
+    """
+    return {
+        "retry": tenacity.retry_if_exception(_may_succeed_later),
+        "wait": _wait_s,
+        "stop": tenacity.stop_before_delay(timeout_s),
+        "reraise": True,
+    }
+
+
+def _may_succeed_later(error: BaseException) -> bool:
+    if isinstance(error, LimitExceeded):
+        return error.retry_after_s is not None
+    return isinstance(error, Unavailable)
+
+
+def _read(file: Path | None) -> bytes | None:
+    return file.read_bytes() if file else None
+
+
+_backoff = tenacity.wait_exponential_jitter(multiplier=_FIRST_WAIT_S, max=_LONGEST_WAIT_S)
+
+
+def _wait_s(state: tenacity.RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked_s = error.retry_after_s if isinstance(error, AitbcError) else None
+    return max(_backoff(state), asked_s or 0.0)
