@@ -27,6 +27,7 @@ from aitbc_server.rest.backend import LocalBackend
 from aitbc_server.rest.server import RestServer
 from aitbc_server.rest.site import Mount, Site
 from aitbc_server.store.sqlite import SqliteStore
+from aitbc_server.web.explorer import Explorer
 
 _log = structlog.get_logger(__name__)
 
@@ -79,7 +80,8 @@ class Coordinator:
             table, self._work, authenticate, max_message_bytes=settings.max_message_bytes
         )
         rest = RestApp(LocalBackend(table, authenticate), max_body_bytes=settings.max_message_bytes)
-        mounts: list[Mount] = []
+        self._explorer = Explorer(table)
+        mounts: list[Mount] = [*self._explorer.mounts]
         self._rest = RestServer(Site(mounts, rest))
 
     @property
@@ -97,6 +99,7 @@ class Coordinator:
         await self._rest.start(self._settings.http.host, self._settings.http.port)
         await self._grpc.start(self._settings.grpc)
         await self._dispatcher.start()
+        self._explorer.start()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         self._lifecycle.phase = Phase.SERVING
@@ -119,6 +122,7 @@ class Coordinator:
             self._dispatcher.close_session(session, CloseReason.DRAINING)
         self._dispatcher.release_waiters()
         await asyncio.gather(self._grpc.stop(_CALL_GRACE_S), self._rest.stop(_CALL_GRACE_S))
+        self._explorer.stop()
         self._dispatcher.stop()
         await self._store.close()
         _log.info("coordinator.stopped")

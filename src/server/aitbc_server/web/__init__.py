@@ -1,0 +1,1 @@
+"""The explorer: pages for people, over the same methods that programs call."""

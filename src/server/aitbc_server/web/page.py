@@ -1,0 +1,46 @@
+"""What the explorer is asked for, and what its pages are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.protobuf.message import Message
+
+# Answers a request message by the method that takes it. Raises domain errors.
+Read = Callable[[Message], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """One request for a page."""
+
+    # What the path names, such as the height of a block.
+    name: str
+    # First value of each query parameter.
+    query: Mapping[str, str]
+
+    @property
+    def page_token(self) -> str:
+        """Where a list goes on; empty on its first page."""
+        return self.query.get("page_token", "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A template and what it shows."""
+
+    template: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """Another page to go to, by its path from the root, without a slash before it."""
+
+    path: str
+
+
+Show = Callable[[Read, Visit], Awaitable[Page | Redirect]]

@@ -1,0 +1,46 @@
+// What a page does beyond its HTML: copies ids, and keeps what is live up to date.
+
+const news = document.querySelector("#news");
+const live = () => document.querySelector("#live");
+
+function addCopyButtons(scope) {
+  if (!navigator.clipboard) return;
+  for (const element of scope.querySelectorAll("[data-copy]")) {
+    if (element.nextElementSibling?.classList.contains("copy")) continue;
+    const button = document.createElement("button");
+    button.className = "copy";
+    button.type = "button";
+    button.textContent = "Copy";
+    button.setAttribute("aria-label", `Copy ${element.dataset.copy}`);
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(element.textContent.trim());
+      button.textContent = "Copied";
+      setTimeout(() => { button.textContent = "Copy"; }, 1500);
+    });
+    element.after(button);
+  }
+}
+
+addCopyButtons(document);
+
+// --- Live parts -------------------------------------------------------------------------------
+
+const keysOf = () => new Set([...live().querySelectorAll("[data-key]")].map((row) => row.dataset.key));
+let before = live() ? keysOf() : new Set();
+
+document.addEventListener("htmx:before:request", (event) => {
+  if (document.hidden) event.preventDefault();
+});
+
+// A page that could not be had, or is an error, changes nothing: the next one may be better.
+document.addEventListener("htmx:before:response", (event) => {
+  if (event.detail.ctx.response.status !== 200) event.preventDefault();
+});
+
+document.addEventListener("htmx:after:swap", () => {
+  const fresh = [...live().querySelectorAll("[data-key]")].filter((row) => !before.has(row.dataset.key));
+  for (const row of fresh) row.classList.add("new");
+  const told = fresh.find((row) => row.dataset.news);
+  if (told) news.textContent = told.dataset.news;
+  before = keysOf();
+});
