@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from aitbc_server.domain.caller import ANONYMOUS
 from aitbc_server.domain.errors import IdempotencyKeyReused, StorageUnavailable
 from aitbc_server.domain.jobs import JobStatus, Totals
 from aitbc_server.domain.miners import MinerRecord
+from aitbc_server.store import job_reads
 from aitbc_server.store.connection import sqlite3
 from aitbc_server.store.schema import NewerSchemaError
 from aitbc_server.store.sqlite import FILE_NAME, DataInUseError, SqliteStore
@@ -150,15 +152,43 @@ async def test_pages_are_newest_first_and_complete(store: SqliteStore) -> None:
     mine = [await _submitted(store, model=f"m{n % 2}") for n in range(7)]
     await _submitted(store, owner="other")
     await store.begin([begin(mine[3])])
-    assert [r.job_id for r in await store.jobs(ANONYMOUS, limit=100)] == mine[::-1]
-    page = await store.jobs(ANONYMOUS, limit=3, before=mine[5])
-    assert [r.job_id for r in page] == [mine[4], mine[3], mine[2]]
-    running = await store.jobs(ANONYMOUS, limit=9, status=JobStatus.RUNNING)
-    assert [r.job_id for r in running] == [mine[3]]
-    odd = await store.jobs(ANONYMOUS, limit=9, model="m1")
-    assert [r.job_id for r in odd] == [mine[5], mine[3], mine[1]]
-    both = await store.jobs(ANONYMOUS, limit=9, model="m1", status=JobStatus.PENDING)
-    assert [r.job_id for r in both] == [mine[5], mine[1]]
+    assert await _listed(store, limit=100) == (mine[::-1], None)
+    assert await _listed(store, limit=7) == (mine[::-1], None)
+    assert await _listed(store, limit=3, before=mine[5]) == ([mine[4], mine[3], mine[2]], mine[2])
+    assert await _listed(store, limit=9, status=JobStatus.RUNNING) == ([mine[3]], None)
+    assert await _listed(store, limit=9, model="m1") == ([mine[5], mine[3], mine[1]], None)
+
+
+async def test_a_rare_pair_of_status_and_model_takes_pages_of_bounded_cost(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_reads, "_SCAN", 10)
+    mine = [await _submitted(store, model="rare" if n % 12 == 0 else "m") for n in range(40)]
+    rare = [job_id for n, job_id in enumerate(mine) if n % 12 == 0][::-1]
+    await store.begin([begin(job_id) for job_id in rare])
+    await store.complete([completion(job_id) for job_id in rare[1:]])
+    for status, expected in (
+        (JobStatus.PENDING, []),
+        (JobStatus.RUNNING, rare[:1]),
+        (JobStatus.COMPLETED, rare[1:]),
+    ):
+        for limit in (1, 2, 9):
+            found: list[str] = []
+            before: str | None = None
+            for _ in range(50):
+                page, before = await _listed(
+                    store, limit=limit, model="rare", status=status, before=before
+                )
+                assert len(page) <= limit
+                found += page
+                if before is None:
+                    break
+            assert (found, before) == (expected, None)
+
+
+async def _listed(store: SqliteStore, **query: Any) -> tuple[list[str], str | None]:
+    page = await store.jobs(ANONYMOUS, **query)
+    return [record.job_id for record in page.records], page.next_before
 
 
 async def test_miners_keep_when_they_first_came(store: SqliteStore) -> None:
@@ -242,7 +272,9 @@ def test_writes_find_jobs_by_their_key_and_pages_by_an_index() -> None:
     database = sqlite3.connect(":memory:")
     database.executescript(script("schema_0001.sql"))
     named = statements("job_writes.sql") | {
-        name: sql for name, sql in statements("job_reads.sql").items() if name.startswith("page")
+        name: sql
+        for name, sql in statements("job_reads.sql").items()
+        if name.startswith(("page", "scan"))
     }
     for name, sql in named.items():
         values = ["[]", b"", "", "", "", ""][: max(int(n) for n in "123456" if f"?{n}" in sql)]

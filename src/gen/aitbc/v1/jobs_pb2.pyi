@@ -596,7 +596,9 @@ class ListJobsResponse(_message.Message):
     """Token of the next page. Absent on the last one."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Job]:
-        """The jobs, the newest first."""
+        """The jobs, the newest first. May be fewer than asked for, even none, when both a status and a
+        model are given and few jobs have both.
+        """
 
     def __init__(
         self,

@@ -111,17 +111,16 @@ class JobService:
         if before is not None and not is_job_id(before):
             raise InvalidArgument("page_token", "is not a next_page_token of this list")
         limit = request.limit if request.HasField("limit") else _PAGE
-        records = await self._store.jobs(
+        page = await self._store.jobs(
             caller.owner,
-            limit=limit + 1,
+            limit=limit,
             status=STATUS_FROM_PROTO.get(request.status),
             model=request.model or None,
             before=before,
         )
-        page = records[:limit]
-        token = page_token(page[-1].job_id) if len(records) > limit else ""
         return jobs_pb2.ListJobsResponse(
-            jobs=[job_message(record) for record in page], next_page_token=token
+            jobs=[job_message(record) for record in page.records],
+            next_page_token=page_token(page.next_before) if page.next_before else "",
         )
 
     async def cancel_job(self, request: jobs_pb2.CancelJobRequest, caller: Caller) -> jobs_pb2.Job:

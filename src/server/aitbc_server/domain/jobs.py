@@ -173,6 +173,15 @@ class JobRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobPage:
+    """A part of a list of jobs, the newest first."""
+
+    records: tuple[JobRecord, ...]
+    # Id of the job that the next page comes after; None on the last page.
+    next_before: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LiveRecord:
     """What the dispatcher needs of a stored job that is not final."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from aitbc_server.domain.ids import JOB_PREFIX
-from aitbc_server.domain.jobs import JobRecord, JobStatus, LiveRecord, Totals
+from aitbc_server.domain.jobs import JobPage, JobRecord, JobStatus, LiveRecord, Totals
 from aitbc_server.domain.miners import MinerRecord
 from aitbc_server.store.connection import sqlite3
 from aitbc_server.store.rows import json_rows
@@ -17,6 +17,8 @@ from aitbc_server.store.statements import statements
 _SQL = statements("job_reads.sql")
 # Greater than every job id.
 _AFTER_ALL = JOB_PREFIX + "~"
+# Jobs that one page looks at when no index has both of what is asked for.
+_SCAN = 1000
 
 
 class JobReads:
@@ -37,15 +39,39 @@ class JobReads:
         model: str | None,
         before: str | None,
         limit: int,
-    ) -> list[JobRecord]:
+    ) -> JobPage:
         """Returns a page of the owner's jobs, the newest first."""
-        statement = "page" + ("_status" if status else "") + ("_model" if model else "")
-        page = self._connection.execute(
-            _SQL[statement if status or model else "page_all"],
-            (owner, status, model, before or _AFTER_ALL, limit),
-        ).fetchall()
-        found = (self.job(job_id) for (job_id,) in page)
-        return [record for record in found if record]
+        values = (owner, status, model, before or _AFTER_ALL)
+        if status and model:
+            job_ids, next_before = self._scan(values, limit)
+        else:
+            name = "page_status" if status else "page_model" if model else "page_all"
+            rows = self._connection.execute(_SQL[name], (*values, limit + 1)).fetchall()
+            job_ids = [job_id for (job_id,) in rows[:limit]]
+            next_before = job_ids[-1] if len(rows) > limit else None
+        records = (self.job(job_id) for job_id in job_ids)
+        return JobPage(
+            records=tuple(record for record in records if record), next_before=next_before
+        )
+
+    def _scan(
+        self, values: tuple[str, JobStatus | None, str | None, str], limit: int
+    ) -> tuple[list[str], str | None]:
+        """Returns the jobs found among the next ones in an index, and where to go on.
+
+        An index on both would be rewritten at every change of status. Without it a rare pair takes
+        several pages, each of which costs the same.
+        """
+        by = "scan_by_model" if values[1] is JobStatus.COMPLETED else "scan_by_status"
+        rows = self._connection.execute(_SQL[by], (*values, _SCAN)).fetchall()
+        found: list[str] = []
+        for place, (job_id, matches) in enumerate(rows, start=1):
+            if not matches:
+                continue
+            found.append(job_id)
+            if len(found) == limit:
+                return found, job_id if place < len(rows) or len(rows) == _SCAN else None
+        return found, rows[-1][0] if len(rows) == _SCAN else None
 
     def specs(self, job_ids: Sequence[str]) -> dict[str, bytes]:
         """Returns what was submitted, by job id."""

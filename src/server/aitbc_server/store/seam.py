@@ -15,6 +15,7 @@ from aitbc_server.domain.jobs import (
     Begin,
     Completion,
     Ending,
+    JobPage,
     JobRecord,
     JobStatus,
     LiveRecord,
@@ -70,8 +71,11 @@ class Store(Protocol):
         status: JobStatus | None = None,
         model: str | None = None,
         before: str | None = None,
-    ) -> Future[list[JobRecord]]:
-        """Returns the owner's jobs, the newest first, from the one before a job id."""
+    ) -> Future[JobPage]:
+        """Returns a page of the owner's jobs, the newest first, from the one before a job id.
+
+        It may have fewer than `limit`, even none, and still not be the last.
+        """
         ...
 
     def specs(self, job_ids: Sequence[str]) -> Future[dict[str, bytes]]:

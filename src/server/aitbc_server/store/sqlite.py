@@ -14,6 +14,7 @@ from aitbc_server.domain.jobs import (
     Begin,
     Completion,
     Ending,
+    JobPage,
     JobRecord,
     JobStatus,
     LiveRecord,
@@ -104,7 +105,7 @@ class SqliteStore:
         status: JobStatus | None = None,
         model: str | None = None,
         before: str | None = None,
-    ) -> Future[list[JobRecord]]:
+    ) -> Future[JobPage]:
         return self._reads.put(partial(self._jobs.jobs, owner, status, model, before, limit))
 
     def specs(self, job_ids: Sequence[str]) -> Future[dict[str, bytes]]:

@@ -29,9 +29,16 @@ SELECT job_id FROM jobs INDEXED BY jobs_by_model
 WHERE owner = ?1 AND model = ?3 AND job_id < ?4
 ORDER BY job_id DESC LIMIT ?5;
 
--- name: page_status_model
-SELECT job_id FROM jobs
-WHERE owner = ?1 AND status = ?2 AND model = ?3 AND job_id < ?4
+-- name: scan_by_status
+-- The next jobs in this status, ?5 of them at most, and whether each is for the model.
+SELECT job_id, model = ?3 FROM jobs INDEXED BY jobs_by_status
+WHERE status = ?2 AND owner = ?1 AND job_id < ?4
+ORDER BY job_id DESC LIMIT ?5;
+
+-- name: scan_by_model
+-- The next jobs for this model, ?5 of them at most, and whether each is in the status.
+SELECT job_id, status = ?2 FROM jobs INDEXED BY jobs_by_model
+WHERE owner = ?1 AND model = ?3 AND job_id < ?4
 ORDER BY job_id DESC LIMIT ?5;
 
 -- name: specs
