@@ -15,10 +15,8 @@ from scripts.processes import ROOT
 from scripts.protodoc import Api, Field, Message, Method, load
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-from aitbc_server.api.errors import INTERNAL_MESSAGE, INTERNAL_REASON, failure_of
 from aitbc_server.config import Settings
-from aitbc_server.domain.errors import CoordinatorError, InvalidArgument
-from aitbc_server.rest.errors import HTTP_ERRORS, STATUS_OF
+from aitbc_server.rest.catalogue import error_rows
 
 REFERENCE = ROOT / "docs" / "reference"
 NOTICE = "<!-- Written by `make docs`. Edit {source} instead. -->"
@@ -116,7 +114,7 @@ def _rest_method(api: Api, method: Method) -> Iterator[str]:
     answers += [f"{one} {_WHEN_UNUSUAL[one]}" for one in others]
     yield f"Answers {', '.join(answers)}."
     if codes := _error_codes(api, method):
-        statuses = {reason: status for reason, status, *_ in _errors()}
+        statuses = {row.reason: row.status for row in error_rows()}
         yield "\nErrors: " + ", ".join(f"{statuses[code]} `{code}`" for code in codes) + "."
 
 
@@ -164,7 +162,7 @@ def _objects_of(api: Api) -> list[str]:
 
 def _error_codes(api: Api, method: Method) -> list[str]:
     """Returns the reasons that a method's comment names, itself or by `as OtherMethod`."""
-    known = {reason for reason, *_ in _errors()}
+    known = {row.reason for row in error_rows()}
     text = _errors_paragraph(method.comment)
     codes = [code for code in re.findall(r"`([A-Z_]+)`", text) if code in known]
     others = {other.name: other for other in api.methods()}
@@ -356,27 +354,9 @@ people and may change; `error_code` is for programs and does not. 429 and 503 co
 
 | HTTP | gRPC | error_code | cause | what to do |
 | --- | --- | --- | --- | --- |"""
-    for reason, status, code, cause, remedy in sorted(_errors(), key=lambda row: (row[1], row[0])):
-        yield f"| {status} | {code} | `{reason}` | {_cell(cause)} | {_cell(remedy)} |"
-
-
-def _errors() -> Iterator[tuple[str, int, str, str, str]]:
-    """Yields reason, HTTP status, gRPC code, cause and remedy of every error."""
-    for kind in _leaves(CoordinatorError):
-        example = kind("field", "problem") if issubclass(kind, InvalidArgument) else kind()
-        code = failure_of(example).code
-        yield kind.reason, STATUS_OF[code], code.name, kind.cause, kind.remedy
-    for http_error in HTTP_ERRORS:
-        yield http_error.reason, http_error.status, "", http_error.cause, http_error.remedy
-    cause = f"Something that nobody foresaw: `{INTERNAL_MESSAGE}`. The coordinator's log has more."
-    yield INTERNAL_REASON, 500, "INTERNAL", cause, "Retry later; report it if it stays."
-
-
-def _leaves(kind: type[CoordinatorError]) -> Iterator[type[CoordinatorError]]:
-    if "reason" in vars(kind):
-        yield kind
-    for child in kind.__subclasses__():
-        yield from _leaves(child)
+    for row in error_rows():
+        told = f"{_cell(row.cause)} | {_cell(row.remedy)}"
+        yield f"| {row.status} | {row.code} | `{row.reason}` | {told} |"
 
 
 # --- Text -----------------------------------------------------------------------------------------

@@ -17,15 +17,16 @@ from aitbc_server.api.network import NetworkService
 from aitbc_server.api.work import WorkStreams
 from aitbc_server.auth.callers import authenticator
 from aitbc_server.clock import SystemClock
-from aitbc_server.config import Settings
+from aitbc_server.config import AuthMode, Settings
 from aitbc_server.dispatch.live import CloseReason
 from aitbc_server.dispatch.shell import Dispatcher
 from aitbc_server.domain.ids import IdSource
 from aitbc_server.lifecycle import Lifecycle, Phase
 from aitbc_server.rest.app import RestApp
 from aitbc_server.rest.backend import LocalBackend
+from aitbc_server.rest.openapi.site import openapi_mounts
 from aitbc_server.rest.server import RestServer
-from aitbc_server.rest.site import Mount, Site
+from aitbc_server.rest.site import Site
 from aitbc_server.store.sqlite import SqliteStore
 from aitbc_server.web.explorer import Explorer
 
@@ -79,9 +80,13 @@ class Coordinator:
         self._grpc = GrpcServer(
             table, self._work, authenticate, max_message_bytes=settings.max_message_bytes
         )
-        rest = RestApp(LocalBackend(table, authenticate), max_body_bytes=settings.max_message_bytes)
+        backend = LocalBackend(table, authenticate)
+        rest = RestApp(backend, max_body_bytes=settings.max_message_bytes)
         self._explorer = Explorer(table)
-        mounts: list[Mount] = [*self._explorer.mounts]
+        mounts = [
+            *openapi_mounts(backend, is_key_required=settings.auth_mode is AuthMode.REQUIRED),
+            *self._explorer.mounts,
+        ]
         self._rest = RestServer(Site(mounts, rest))
 
     @property

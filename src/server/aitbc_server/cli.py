@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from aitbc_server import __version__, logs
 from aitbc_server.app import Coordinator
+from aitbc_server.commands.openapi import print_openapi
 from aitbc_server.config import Address, AuthMode, Settings
 from aitbc_server.rest.gateway import run_gateway
 from aitbc_server.store.connection import SqliteTooOldError, sqlite3
@@ -52,6 +53,9 @@ def _main(
     if version:
         typer.echo(__version__)
         raise typer.Exit
+
+
+cli.command("openapi")(print_openapi)
 
 
 @cli.command()

@@ -3,6 +3,7 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pb2 as _descriptor_pb2
 from google.protobuf import message as _message
@@ -126,6 +127,10 @@ class Rules(_message.Message):
     MAX_BYTES_FIELD_NUMBER: _builtins.int
     MAX_ITEMS_FIELD_NUMBER: _builtins.int
     PATTERN_FIELD_NUMBER: _builtins.int
+    MAX_LENGTH_FIELD_NUMBER: _builtins.int
+    WITHOUT_FIELD_NUMBER: _builtins.int
+    MISMATCH_FIELD_NUMBER: _builtins.int
+    NOT_BLANK_FIELD_NUMBER: _builtins.int
     min: _builtins.float
     """Least number."""
     max: _builtins.float
@@ -137,7 +142,19 @@ class Rules(_message.Message):
     max_items: _builtins.int
     """Greatest number of items of a list."""
     pattern: _builtins.str
-    """Regular expression (RE2 syntax) that a whole string, or each string of a list, must match."""
+    """Regular expression (RE2 syntax) that a whole string, or each string of a list, must match.
+    It must read the same in Python and in ECMAScript: [\\\\s\\\\S], not a flag, takes any character.
+    """
+    max_length: _builtins.int
+    """Greatest length of a string or of each string of a list, in characters."""
+    mismatch: _builtins.str
+    """What is said of a string that does not match the pattern, after "must"."""
+    not_blank: _builtins.bool
+    """Whether a string must have a character that is not white space."""
+    @_builtins.property
+    def without(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Fields that each message of a list must leave unset, because they belong to the whole list."""
+
     def __init__(
         self,
         *,
@@ -147,10 +164,14 @@ class Rules(_message.Message):
         max_bytes: _builtins.int = ...,
         max_items: _builtins.int = ...,
         pattern: _builtins.str = ...,
+        max_length: _builtins.int = ...,
+        without: _abc.Iterable[_builtins.str] | None = ...,
+        mismatch: _builtins.str = ...,
+        not_blank: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_above", b"_above", "_max", b"_max", "_min", b"_min", "above", b"above", "max", b"max", "min", b"min"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_above", b"_above", "_max", b"_max", "_min", b"_min", "above", b"above", "max", b"max", "max_bytes", b"max_bytes", "max_items", b"max_items", "min", b"min", "pattern", b"pattern"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_above", b"_above", "_max", b"_max", "_min", b"_min", "above", b"above", "max", b"max", "max_bytes", b"max_bytes", "max_items", b"max_items", "max_length", b"max_length", "min", b"min", "mismatch", b"mismatch", "not_blank", b"not_blank", "pattern", b"pattern", "without", b"without"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__above: _TypeAlias = _typing.Literal["above"]  # noqa: Y015
     _WhichOneofArgType__above: _TypeAlias = _typing.Literal["_above", b"_above"]  # noqa: Y015
@@ -167,10 +188,36 @@ class Rules(_message.Message):
 
 Global___Rules: _TypeAlias = Rules  # noqa: Y015
 
+@_typing.final
+class ExactlyOne(_message.Message):
+    """Says that a message must have exactly one of some fields."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the fields, the usual one first."""
+
+    def __init__(
+        self,
+        *,
+        fields: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExactlyOne: _TypeAlias = ExactlyOne  # noqa: Y015
+
 HTTP_SUCCESS_FIELD_NUMBER: _builtins.int
 IS_PUBLIC_FIELD_NUMBER: _builtins.int
 ROLES_FIELD_NUMBER: _builtins.int
 HTTP_EVENTS_FIELD_NUMBER: _builtins.int
+EXAMPLE_FIELD_NUMBER: _builtins.int
+EXACTLY_ONE_FIELD_NUMBER: _builtins.int
 HTTP_HEADER_FIELD_NUMBER: _builtins.int
 RULES_FIELD_NUMBER: _builtins.int
 http_success: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___HttpSuccess]
@@ -181,6 +228,10 @@ roles: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, 
 """Roles whose keys may call the method, beside admins. None: every key."""
 http_events: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___HttpEvents]
 """How a server stream is told over HTTP."""
+example: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MessageOptions, _builtins.str]
+"""A valid message as JSON, for the documentation. It is what the REST API takes or gives."""
+exactly_one: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MessageOptions, Global___ExactlyOne]
+"""Fields of which exactly one must be set."""
 http_header: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.str]
 """Name of the HTTP header that fills the field when the request body does not."""
 rules: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___Rules]

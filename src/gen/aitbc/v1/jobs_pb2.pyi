@@ -929,7 +929,7 @@ class FailJobRequest(_message.Message):
     miner_id: _builtins.str
     """Required. The miner that holds the lease."""
     error: _builtins.str
-    """Required. What went wrong, at most 4,096 bytes."""
+    """Required. What went wrong, at most 4,096 characters."""
     retryable: _builtins.bool
     """Whether another attempt may succeed. False by default."""
     lease_id: _builtins.str

@@ -69,7 +69,7 @@ class JobService:
         """Stores a job and queues it."""
         self._lifecycle.check_serving()
         submission = Submission(
-            jobs=(self._new_job(request, caller, ""),),
+            jobs=(self._new_job(request, caller),),
             request_id=request.request_id or None,
             fingerprint=_fingerprint(request) if request.request_id else b"",
         )
@@ -81,13 +81,8 @@ class JobService:
     ) -> jobs_pb2.BatchSubmitJobsResponse:
         """Stores all of the jobs, or none."""
         self._lifecycle.check_serving()
-        jobs = []
-        for index, job in enumerate(request.jobs):
-            if job.request_id:
-                raise InvalidArgument(f"jobs[{index}].request_id", "belongs to the whole batch")
-            jobs.append(self._new_job(job, caller, f"jobs[{index}]."))
         submission = Submission(
-            jobs=tuple(jobs),
+            jobs=tuple([self._new_job(job, caller) for job in request.jobs]),
             # Apart from the names of single jobs, which have no space.
             request_id=f"batch {request.request_id}" if request.request_id else None,
             fingerprint=_fingerprint(request) if request.request_id else b"",
@@ -202,8 +197,7 @@ class JobService:
 
     # Inside
 
-    def _new_job(self, request: jobs_pb2.SubmitJobRequest, caller: Caller, path: str) -> NewJob:
-        _check_prompt(request, path)
+    def _new_job(self, request: jobs_pb2.SubmitJobRequest, caller: Caller) -> NewJob:
         now_us = self._clock.wall_us()
         job_id = self._ids.job_id(now_us)
         max_attempts = request.max_attempts or DEFAULT_MAX_ATTEMPTS
@@ -279,16 +273,6 @@ class JobService:
             finish_reason="stop",
             completed_us=completed_us,
         )
-
-
-def _check_prompt(request: jobs_pb2.SubmitJobRequest, path: str) -> None:
-    if request.messages:
-        if request.HasField("prompt"):
-            raise InvalidArgument(f"{path}messages", "give either prompt or messages, not both")
-    elif not request.HasField("prompt"):
-        raise InvalidArgument(f"{path}prompt", "is required (or messages)")
-    elif not request.prompt.strip():
-        raise InvalidArgument(f"{path}prompt", "must not be empty")
 
 
 def _fingerprint(request: jobs_pb2.SubmitJobRequest | jobs_pb2.BatchSubmitJobsRequest) -> bytes:

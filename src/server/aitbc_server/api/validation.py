@@ -1,6 +1,7 @@
 """Checks requests against the rules that their protos declare, compiled once for each message.
 
-Read are `google.api.field_behavior` (REQUIRED) and `(aitbc.v1.rules)`. Beyond these, an enum holds
+Read are `google.api.field_behavior` (REQUIRED), `(aitbc.v1.rules)` of fields and
+`(aitbc.v1.exactly_one)` of messages. Beyond these, an enum holds
 a value that its proto names, and a string holds no NUL, at which databases and C programs cut it.
 Free text is the exception: a string without rules that may be empty is what a model wrote, and may
 hold anything.
@@ -15,7 +16,7 @@ from typing import Any
 
 from google.api import field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
-from google.protobuf.descriptor_pb2 import FieldOptions
+from google.protobuf.descriptor_pb2 import FieldOptions, MessageOptions
 from google.protobuf.message import Message
 
 from aitbc.v1 import annotations_pb2
@@ -35,7 +36,7 @@ _NUMBERS = frozenset(
     }
 )
 # A pattern that only lists words, which is better told as a choice.
-_WORDS = re.compile(r"\w+(\|\w+)+")
+WORDS = re.compile(r"\w+(\|\w+)+")
 
 _validators: dict[Descriptor, _MessageValidator] = {}
 
@@ -62,22 +63,25 @@ def _message_validator(descriptor: Descriptor) -> _MessageValidator:
 
 
 class _MessageValidator:
-    __slots__ = ("_checks", "_required", "accepts_everything")
+    __slots__ = ("_checks", "_exactly_one", "_required", "accepts_everything")
 
     def __init__(self) -> None:
         self._checks: dict[FieldDescriptor, _Check] = {}
         # Names of the required fields, and whether their absence differs from their zero value.
         self._required: list[tuple[str, bool]] = []
+        # Names of fields of which one must be set.
+        self._exactly_one: tuple[str, ...] = ()
         self.accepts_everything = False
 
     def compile(self, descriptor: Descriptor) -> None:
         for field in descriptor.fields:
-            if _is_required(field):
+            if is_required(field):
                 self._required.append((field.name, field.has_presence))
             check = _field_check(field)
             if check is not None:
                 self._checks[field] = check
-        self.accepts_everything = not self._checks and not self._required
+        self._exactly_one = exactly_one(descriptor)
+        self.accepts_everything = not (self._checks or self._required or self._exactly_one)
 
     def __call__(self, message: Message) -> None:
         for name, has_presence in self._required:
@@ -85,7 +89,10 @@ class _MessageValidator:
                 raise InvalidArgument(name, "is required")
         checks = self._checks
         # ListFields skips what is absent, and so costs less than a look at each field.
-        for field, value in message.ListFields():
+        fields = message.ListFields()
+        if self._exactly_one:
+            self._check_exactly_one([field.name for field, _ in fields])
+        for field, value in fields:
             check = checks.get(field)
             if check is not None:
                 try:
@@ -93,15 +100,32 @@ class _MessageValidator:
                 except InvalidArgument as error:
                     raise below(field.name, error) from None
 
+    def _check_exactly_one(self, given: Sequence[str]) -> None:
+        names = self._exactly_one
+        found = [name for name in names if name in given]
+        if not found:
+            raise InvalidArgument(names[0], f"is required (or {' or '.join(names[1:])})")
+        if len(found) > 1:
+            raise InvalidArgument(found[1], f"give either {' or '.join(names)}, not both")
+
+
+def exactly_one(descriptor: Descriptor) -> tuple[str, ...]:
+    """Returns the names of the fields of which a message must have exactly one."""
+    # Parsed again, as field options are: see `rules_of`.
+    options = MessageOptions.FromString(descriptor.GetOptions().SerializeToString())
+    return tuple(options.Extensions[annotations_pb2.exactly_one].fields)
+
 
 def _field_check(field: FieldDescriptor) -> _Check | None:
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         check = _value_check(field.message_type.fields_by_name["value"], None)
         return None if check is None else _each_entry(check)
-    rules = _rules(field)
+    rules = rules_of(field)
     check = _value_check(field, rules)
     if not field.is_repeated:
         return check
+    if rules is not None and rules.without:
+        check = _both(_without(rules.without), check)
     max_items = rules.max_items if rules is not None else 0
     return _each_item(check, max_items) if check is not None or max_items else None
 
@@ -115,10 +139,28 @@ def _value_check(field: FieldDescriptor, rules: Any) -> _Check | None:
     if field.type == FieldDescriptor.TYPE_STRING:
         if rules is not None:
             return _string(rules)
-        return _no_nul if _is_required(field) and not field.has_presence else None
+        return _no_nul if is_required(field) and not field.has_presence else None
     if rules is not None and field.cpp_type in _NUMBERS:
         return _in_range(rules)
     return None
+
+
+def _without(names: Sequence[str]) -> _Check:
+    def check(message: Message) -> None:
+        for field, _ in message.ListFields():
+            if field.name in names:
+                raise InvalidArgument(field.name, "belongs to the whole request")
+
+    return check
+
+
+def _both(first: _Check, second: _Check | None) -> _Check:
+    def check(value: Any) -> None:
+        first(value)
+        if second is not None:
+            second(value)
+
+    return check
 
 
 def _each_item(check: _Check | None, max_items: int) -> _Check:
@@ -171,10 +213,12 @@ def _in_range(rules: Any) -> _Check:
 
 def _string(rules: Any) -> _Check:
     max_bytes = rules.max_bytes or math.inf
+    max_length = rules.max_length or math.inf
+    not_blank = rules.not_blank
     pattern = rules.pattern
     matches = re.compile(pattern).fullmatch if pattern else None
-    mismatch = f"must match the pattern {pattern}"
-    if _WORDS.fullmatch(pattern):
+    mismatch = f"must {rules.mismatch}" if rules.mismatch else f"must match the pattern {pattern}"
+    if WORDS.fullmatch(pattern):
         mismatch = "must be one of " + ", ".join(pattern.split("|"))
 
     def check(value: str) -> None:
@@ -182,6 +226,10 @@ def _string(rules: Any) -> _Check:
         # A character takes at most 4 bytes, so most strings need not be encoded to be measured.
         if len(value) * 4 > max_bytes and len(value.encode()) > max_bytes:
             raise InvalidArgument("", f"must be at most {max_bytes} bytes of UTF-8")
+        if len(value) > max_length:
+            raise InvalidArgument("", f"must be at most {max_length} characters long")
+        if not_blank and (not value or value.isspace()):
+            raise InvalidArgument("", "must not be empty")
         if matches is not None and matches(value) is None:
             raise InvalidArgument("", mismatch)
 
@@ -213,12 +261,14 @@ def _options(field: FieldDescriptor) -> Any:
     return FieldOptions.FromString(field.GetOptions().SerializeToString())
 
 
-def _is_required(field: FieldDescriptor) -> bool:
+def is_required(field: FieldDescriptor) -> bool:
+    """Says whether a request must set the field."""
     behavior = _options(field).Extensions[field_behavior_pb2.field_behavior]
     return field_behavior_pb2.REQUIRED in behavior
 
 
-def _rules(field: FieldDescriptor) -> Any:
+def rules_of(field: FieldDescriptor) -> Any:
+    """Returns the field's aitbc.v1.Rules, or None when it has none."""
     options = _options(field)
     if not options.HasExtension(annotations_pb2.rules):
         return None

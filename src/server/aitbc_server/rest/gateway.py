@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Callable
 
 from aitbc_server.rest.app import MAX_BODY_BYTES, RestApp
+from aitbc_server.rest.openapi.site import openapi_mounts
 from aitbc_server.rest.reflection import ReflectedBackend
 from aitbc_server.rest.server import RestServer
+from aitbc_server.rest.site import Site
 
 _STOP_GRACE_S = 5.0
 
@@ -27,7 +29,9 @@ async def run_gateway(
     address cannot be listened on.
     """
     backend = ReflectedBackend(target)
-    server = RestServer(RestApp(backend, max_body_bytes=max_body_bytes))
+    rest = RestApp(backend, max_body_bytes=max_body_bytes)
+    # Only the coordinator knows whether it asks for a key.
+    server = RestServer(Site(openapi_mounts(backend, is_key_required=False), rest))
     try:
         await server.start(host, port)
         on_ready(server.port)

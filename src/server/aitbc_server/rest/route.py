@@ -48,24 +48,27 @@ class Route:
     """One binding of one method."""
 
     method: MethodDescriptor
+    http_method: str
+    # The path template, as the rule writes it.
+    path: str
     # The method that streams and has the same binding: `stream=true` in the query chooses it.
     streamed: Route | None = None
     # Whether the HTTP body is read at all.
     has_body: bool
-    _request_class: type[Message]
     # Field that the body fills; empty where it fills the whole message, or none.
-    _body_field: str
-    _decode: Callable[[Any], Values]
-    _path_fields: Sequence[TextField]
-    _query_fields: TextFields
-    _header_fields: Mapping[str, TextField]
-    _encode: Callable[[Message], dict[str, Any]]
+    body_field: str
+    path_fields: Sequence[TextField]
+    query_fields: TextFields
+    header_fields: Mapping[str, TextField]
     # Field that is the whole HTTP body of a success; empty where the message is.
-    _response_field: str
+    response_field: str
     # aitbc.v1.HttpSuccess, with its defaults filled in.
-    _status: int
-    _empty_status: int
-    _existing_field: str
+    status: int
+    empty_status: int
+    existing_field: str
+    _request_class: type[Message]
+    _decode: Callable[[Any], Values]
+    _encode: Callable[[Message], dict[str, Any]]
     # aitbc.v1.HttpEvents.
     _event_field: str
     _id_field: str
@@ -94,11 +97,11 @@ class Route:
         try:
             values = self._decode_body(body) if self.has_body else {}
             if query:
-                set_from_query(values, self._query_fields, query)
+                set_from_query(values, self.query_fields, query)
             if captures:
-                set_from_path(values, self._path_fields, captures)
-            if self._header_fields:
-                set_from_headers(values, self._header_fields, headers)
+                set_from_path(values, self.path_fields, captures)
+            if self.header_fields:
+                set_from_headers(values, self.header_fields, headers)
             return self._request_class(**values)
         except RecursionError:
             # Only a message that contains itself goes as deep as JSON itself may.
@@ -107,11 +110,11 @@ class Route:
     def response(self, message: Message) -> Response:
         """Returns the HTTP response of a success."""
         data = self._encode(message)
-        if self._empty_status and not data:
-            return Response(self._empty_status, ())
-        existing = self._existing_field
-        status = 200 if existing and message.HasField(existing) else self._status
-        body = data.get(self._response_field) if self._response_field else data
+        if self.empty_status and not data:
+            return Response(self.empty_status, ())
+        existing = self.existing_field
+        status = 200 if existing and message.HasField(existing) else self.status
+        body = data.get(self.response_field) if self.response_field else data
         return json_response(status, orjson.dumps(body))
 
     def stream(self, messages: Messages, dialect: Dialect) -> EventResponse:
@@ -120,8 +123,8 @@ class Route:
             messages=messages,
             event=self._event,
             dialect=dialect,
-            status=self._status,
-            empty_status=self._empty_status,
+            status=self.status,
+            empty_status=self.empty_status,
             where=self.method.full_name,
         )
 
@@ -136,45 +139,50 @@ class Route:
             data = orjson.loads(body) if body else {}
         except orjson.JSONDecodeError as error:
             raise InvalidJson(f"the body is not valid JSON: {error}") from None
-        if self._body_field:
-            return self._decode({self._body_field: data})
+        if self.body_field:
+            return self._decode({self.body_field: data})
         if type(data) is not dict:
             raise InvalidJson("the body must be a JSON object")
         return self._decode(data)
 
 
 def compile_routes(methods: Iterable[MethodDescriptor]) -> Router[Route]:
-    """Returns the router to every `google.api.http` binding of the methods.
+    """Returns the router to all routes of the methods.
+
+    Raises ValueError for a binding that cannot work.
+    """
+    router: Router[Route] = Router()
+    for route in routes(methods):
+        router.add(route.http_method, parse(route.path), route)
+    return router
+
+
+def routes(methods: Iterable[MethodDescriptor]) -> Iterator[Route]:
+    """Yields every `google.api.http` binding of the methods, those of two that share one once.
 
     Raises ValueError for a binding that cannot work.
     """
     bindings = [binding for method in methods for binding in _bindings(method)]
     streams = {
-        (http_method, path): route
-        for http_method, path, route in bindings
+        (route.http_method, route.path): route
+        for route in bindings
         if route.method.server_streaming
     }
-    router: Router[Route] = Router()
-    for http_method, path, route in bindings:
+    for route in bindings:
         if not route.method.server_streaming:
-            streamed = streams.pop((http_method, path), None)
-            router.add(http_method, parse(path), replace(route, streamed=streamed))
-    for (http_method, path), route in streams.items():
-        router.add(http_method, parse(path), route)
-    return router
+            yield replace(route, streamed=streams.pop((route.http_method, route.path), None))
+    yield from streams.values()
 
 
-def _bindings(method: MethodDescriptor) -> Iterator[tuple[str, str, Route]]:
+def _bindings(method: MethodDescriptor) -> Iterator[Route]:
     if method.client_streaming:
         return
     # Parsed again: a method of another descriptor pool holds the options as unknown bytes.
     options = MethodOptions.FromString(method.GetOptions().SerializeToString())
-    if not options.HasExtension(http_annotations_pb2.http):
-        return
-    rule = options.Extensions[http_annotations_pb2.http]
-    for binding in (rule, *rule.additional_bindings):
-        http_method, path = _pattern(method, binding)
-        yield http_method, path, _route(method, binding, parse(path), options)
+    if options.HasExtension(http_annotations_pb2.http):
+        rule = options.Extensions[http_annotations_pb2.http]
+        for binding in (rule, *rule.additional_bindings):
+            yield _route(method, binding, options)
 
 
 def _pattern(method: MethodDescriptor, rule: Any) -> tuple[str, str]:
@@ -186,9 +194,8 @@ def _pattern(method: MethodDescriptor, rule: Any) -> tuple[str, str]:
     return pattern.upper(), getattr(rule, pattern)
 
 
-def _route(
-    method: MethodDescriptor, rule: Any, template: Template, options: MethodOptions
-) -> Route:
+def _route(method: MethodDescriptor, rule: Any, options: MethodOptions) -> Route:
+    http_method, path = _pattern(method, rule)
     success = options.Extensions[annotations_pb2.http_success]
     events = options.Extensions[annotations_pb2.http_events]
     descriptor = method.input_type
@@ -198,21 +205,23 @@ def _route(
     for name in (success.existing_field, events.event_field, events.id_field):
         _require_field(method.output_type, name)
     fields = text_fields(descriptor)
-    path_fields = _path_fields(method, template, fields)
+    path_fields = _path_fields(method, parse(path), fields)
     return Route(
         method=method,
+        http_method=http_method,
+        path=path,
         has_body=bool(rule.body),
+        body_field=body_field,
+        path_fields=path_fields,
+        query_fields=_query_fields(fields, rule.body, path_fields),
+        header_fields=header_fields(descriptor),
+        response_field=rule.response_body,
+        status=success.status or 200,
+        empty_status=success.empty_status,
+        existing_field=success.existing_field,
         _request_class=message_factory.GetMessageClass(descriptor),
-        _body_field=body_field,
         _decode=decoder(descriptor),
-        _path_fields=path_fields,
-        _query_fields=_query_fields(fields, rule.body, path_fields),
-        _header_fields=header_fields(descriptor),
         _encode=encoder(method.output_type),
-        _response_field=rule.response_body,
-        _status=success.status or 200,
-        _empty_status=success.empty_status,
-        _existing_field=success.existing_field,
         _event_field=events.event_field,
         _id_field=events.id_field,
     )

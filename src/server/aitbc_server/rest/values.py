@@ -29,7 +29,7 @@ Encode = Callable[[Any], Any] | None
 
 _INT32 = (-(2**31), 2**31 - 1)
 _INT64 = (-(2**63), 2**63 - 1)
-_INTEGERS: dict[int, tuple[int, int]] = {
+INTEGERS: dict[int, tuple[int, int]] = {
     FieldDescriptor.CPPTYPE_INT32: _INT32,
     FieldDescriptor.CPPTYPE_INT64: _INT64,
     FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
@@ -62,8 +62,8 @@ def decode_of(field: FieldDescriptor) -> Decode:
         return _decode_message(field.message_type)
     if field.enum_type is not None:
         return _decode_enum(field.enum_type)
-    if field.cpp_type in _INTEGERS:
-        return _decode_integer(*_INTEGERS[field.cpp_type])
+    if field.cpp_type in INTEGERS:
+        return _decode_integer(*INTEGERS[field.cpp_type])
     if field.cpp_type in _FLOATS:
         return _decode_float(_FLOATS[field.cpp_type])
     if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
@@ -77,7 +77,7 @@ def encode_of(field: FieldDescriptor) -> Encode:
         encode: Encode = _ENCODE_TIME.get(field.message_type.full_name, _encode_well_known)
         return encode
     if field.enum_type is not None:
-        names = _short_names(field.enum_type)
+        names = short_names(field.enum_type)
         # A number that this side does not know yet is written as it is.
         return lambda number: names.get(number, number or None)
     if field.type == FieldDescriptor.TYPE_BYTES:
@@ -90,7 +90,7 @@ def parse_of(field: FieldDescriptor) -> Parse | None:
     if field.message_type is not None and not is_time(field.message_type):
         return None
     decode = decode_of(field)
-    if field.cpp_type in _INTEGERS:
+    if field.cpp_type in INTEGERS:
         return lambda text: decode(_number(text, "must be an integer"))
     if field.cpp_type in _FLOATS:
         return lambda text: decode(_number(text, "must be a number"))
@@ -186,7 +186,7 @@ def _encode_bytes(value: bytes) -> str:
 
 def _decode_enum(enum: EnumDescriptor) -> Decode:
     numbers: dict[str, int] = {}
-    shorts = _short_names(enum)
+    shorts = short_names(enum)
     for value in enum.values:
         if value.number:
             short = _short_name(enum, value.name)
@@ -202,7 +202,8 @@ def _decode_enum(enum: EnumDescriptor) -> Decode:
     return decode
 
 
-def _short_names(enum: EnumDescriptor) -> dict[int, str]:
+def short_names(enum: EnumDescriptor) -> dict[int, str]:
+    """Returns the names of an enum's values as JSON has them, by number."""
     names: dict[int, str] = {}
     for value in enum.values:
         # Zero, "unspecified", is left out: it is written as an absent field. Of the aliases of a

@@ -1,0 +1,247 @@
+"""Routes as OpenAPI operations: parameters, bodies, and every answer with its status."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
+
+from aitbc.v1 import annotations_pb2
+from aitbc_server.api.validation import is_required
+from aitbc_server.rest.catalogue import ErrorRow, error_rows
+from aitbc_server.rest.fields import TextField
+from aitbc_server.rest.openapi.comments import Comments
+from aitbc_server.rest.openapi.schemas import Schema, Schemas, example_of
+from aitbc_server.rest.route import Route
+
+API_KEY = "ApiKey"
+_JSON = "application/json"
+# Reasons that no REST call meets: they end Work streams.
+_STREAM_REASONS = frozenset({"SESSION_SILENT", "SESSION_SUPERSEDED"})
+# Statuses that mean the same in every call, and whether a call answers them.
+_SHARED = (400, 401, 403, 413, 415, 429, 500, 503)
+_RETRY_AFTER = {
+    "description": "Seconds after which to try again.",
+    "schema": {"type": "integer", "minimum": 1},
+}
+# Chooses the streaming one of two methods that share a path: see `Route.chosen_by`.
+_STREAM: Schema = {"name": "stream", "in": "query", "schema": {"type": "boolean"}}
+_CHALLENGE = {
+    "description": "How to authenticate.",
+    "schema": {"type": "string"},
+}
+
+
+class Operations:
+    """Makes the operation of each route."""
+
+    def __init__(self, schemas: Schemas, comments: Comments, methods: Iterable[MethodDescriptor]):
+        self._schemas = schemas
+        self._comments = comments
+        self._methods = {method.name: method for method in methods}
+        self._seen: dict[str, int] = {}
+
+    def operation(self, route: Route) -> Schema:
+        """Returns an OpenAPI operation."""
+        method, comments = route.method, self._comments
+        operation: Schema = {
+            "operationId": self._operation_id(method),
+            "tags": [method.containing_service.name],
+            "summary": comments.summary(method.full_name),
+            "description": comments.description(method.full_name),
+        }
+        if parameters := list(self._parameters(route)):
+            operation["parameters"] = parameters
+        if route.has_body:
+            operation["requestBody"] = self._body(route)
+        operation["responses"] = self._successes(route) | self._failures(route)
+        if is_public(method):
+            operation["security"] = []
+        return operation
+
+    def _operation_id(self, method: MethodDescriptor) -> str:
+        name = method.name[0].lower() + method.name[1:]
+        self._seen[name] = number = self._seen.get(name, 0) + 1
+        return name if number == 1 else f"{name}{number}"
+
+    # Requests
+
+    def _parameters(self, route: Route) -> Iterator[Schema]:
+        example = example_of(route.method.input_type)
+        for field in route.path_fields:
+            yield self._parameter(route, field, "path", ".".join(field.path), example)
+        # A field stands under each way to write its name: the first is in snake_case.
+        for field in dict.fromkeys(route.query_fields.values()):
+            yield self._parameter(route, field, "query", field.name, example)
+        for header, field in route.header_fields.items():
+            yield self._parameter(route, field, "header", header.title(), example)
+        if route.streamed is not None:
+            summary = self._comments.summary(route.streamed.method.full_name)
+            yield {**_STREAM, "description": f"{summary}, and sends each message as it comes."}
+
+    def _parameter(
+        self, route: Route, text: TextField, place: str, name: str, example: Mapping[str, Any]
+    ) -> Schema:
+        field = _field_of(route.method, text)
+        parameter: Schema = {"name": name, "in": place}
+        if place == "path" or (place == "query" and is_required(field)):
+            parameter["required"] = True
+        if comment := self._comments.description(field.full_name):
+            parameter["description"] = comment
+        parameter["schema"] = self._schemas.parameter(field)
+        if len(text.path) == 1 and text.path[0] in example:
+            parameter["example"] = example[text.path[0]]
+        return parameter
+
+    def _body(self, route: Route) -> Schema:
+        descriptor = route.method.input_type
+        if route.body_field:
+            field = descriptor.fields_by_name[route.body_field]
+            schema, is_needed = self._schemas.parameter(field), is_required(field)
+        else:
+            bound = {field.path[0] for field in route.path_fields if len(field.path) == 1}
+            schema = self._schemas.object(descriptor, bound)
+            is_needed = "required" in schema or "oneOf" in schema
+            if not bound:
+                schema = self._schemas.message(descriptor)
+        return {"required": is_needed, "content": {_JSON: {"schema": schema}}}
+
+    # Answers
+
+    def _successes(self, route: Route) -> Schema:
+        if route.method.server_streaming:
+            return {str(route.status): self._stream(route)}
+        response = route.method.output_type
+        if route.response_field:
+            schema = self._schemas.parameter(response.fields_by_name[route.response_field])
+        else:
+            schema = self._schemas.message(response)
+        content: Schema = {"schema": schema}
+        if example := example_of(response):
+            content["example"] = example
+        full = {"description": self._said_of(response.full_name), "content": {_JSON: content}}
+        if route.streamed is not None:
+            full["content"] = full["content"] | self._stream(route.streamed)["content"]
+        answers = {str(route.status): full}
+        if route.existing_field:
+            answers["200"] = {**full, "description": "The same, for what was there before."}
+        if route.empty_status:
+            answers[str(route.empty_status)] = {"description": "Nothing, without a body."}
+        return answers
+
+    def _stream(self, route: Route) -> Schema:
+        message = self._schemas.message(route.method.output_type)
+        said = self._said_of(route.method.output_type.full_name)
+        lines = f"{said} One JSON object a line; an error is the last one, below `error`."
+        return {
+            "description": said,
+            "content": {
+                # OpenAPI 3.1 has no words for the parts of a stream: each one's `data` is such a
+                # message, and that of a last event named `error` an Error.
+                "text/event-stream": {"schema": {"type": "string", "x-data": message}},
+                "application/x-ndjson": {"schema": {"type": "string", "description": lines}},
+            },
+        }
+
+    def _said_of(self, full_name: str) -> str:
+        text = self._comments.description(full_name).partition("\n")[0]
+        return "Success." if not text or text.startswith("Answers ") else text
+
+    def _failures(self, route: Route) -> Schema:
+        method = route.method
+        own = self._own_errors(method)
+        answers: Schema = {}
+        for row in own:
+            answers.setdefault(str(row.status), []).append(row)
+        answers = {
+            status: failure(rows) for status, rows in answers.items() if int(status) not in _SHARED
+        }
+        skipped = set()
+        if is_public(method):
+            skipped |= {401, 403, 429}
+        elif not _options(method).Extensions[annotations_pb2.roles]:
+            skipped |= {403}
+        if not route.has_body:
+            skipped |= {413, 415}
+        for status in shared_statuses():
+            if status not in skipped:
+                answers[str(status)] = {"$ref": f"#/components/responses/{_key(status)}"}
+        return dict(sorted(answers.items()))
+
+    def _own_errors(self, method: MethodDescriptor) -> list[ErrorRow]:
+        """Returns the errors that a method's comment names, itself or by "as OtherMethod"."""
+        text = self._comments.errors(method.full_name)
+        named = re.findall(r"`([A-Z_]+)`", text)
+        rows = [row for row in error_rows() if row.reason in named]
+        for name in re.findall(r"\b[Aa]s (\w+)", text):
+            if name in self._methods:
+                rows += self._own_errors(self._methods[name])
+        return list(dict.fromkeys(rows))
+
+
+def shared_responses() -> Schema:
+    """Returns the answers that many operations share, by the names they are referred to."""
+    return {_key(status): failure(_rows_of(status)) for status in shared_statuses()}
+
+
+def shared_statuses() -> list[int]:
+    """Returns the statuses of these answers."""
+    return [status for status in _SHARED if _rows_of(status)]
+
+
+def failure(rows: Sequence[ErrorRow]) -> Schema:
+    """Returns the answer that tells of one of these errors, which share a status."""
+    status = rows[0].status
+    codes = list(dict.fromkeys(row.reason for row in rows))
+    answer: Schema = {
+        "description": "\n".join(f"- `{row.reason}`: {row.cause} {row.remedy}" for row in rows),
+        "content": {
+            _JSON: {
+                "schema": {
+                    "allOf": [
+                        {"$ref": "#/components/schemas/Error"},
+                        {"properties": {"error_code": {"enum": codes}}},
+                    ]
+                },
+                "example": {"detail": rows[0].detail, "error_code": codes[0]},
+            }
+        },
+    }
+    if status in {429, 503}:
+        answer["headers"] = {"Retry-After": _RETRY_AFTER}
+    elif status == 401:
+        answer["headers"] = {"WWW-Authenticate": _CHALLENGE}
+    return answer
+
+
+def is_public(method: MethodDescriptor) -> bool:
+    """Says whether anybody may call the method."""
+    public: bool = _options(method).Extensions[annotations_pb2.is_public]
+    return public
+
+
+def _rows_of(status: int) -> list[ErrorRow]:
+    return [
+        row for row in error_rows() if row.status == status and row.reason not in _STREAM_REASONS
+    ]
+
+
+def _key(status: int) -> str:
+    return HTTPStatus(status).phrase.title().replace(" ", "").replace("-", "")
+
+
+def _options(method: MethodDescriptor) -> MethodOptions:
+    return MethodOptions.FromString(method.GetOptions().SerializeToString())
+
+
+def _field_of(method: MethodDescriptor, text: TextField) -> FieldDescriptor:
+    descriptor = method.input_type
+    for step in text.path[:-1]:
+        nested = descriptor.fields_by_name[step].message_type
+        assert nested is not None  # noqa: S101 - only messages are stepped through
+        descriptor = nested
+    return descriptor.fields_by_name[text.path[-1]]

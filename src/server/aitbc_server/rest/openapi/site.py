@@ -1,0 +1,117 @@
+"""What shows the document over HTTP: the JSON, and a page that reads it and tries calls."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+
+import orjson
+from google.protobuf.descriptor import MethodDescriptor
+
+from aitbc_server.rest.asgi import (
+    AsgiApp,
+    Headers,
+    Receive,
+    Response,
+    Scope,
+    Send,
+    json_response,
+    send_response,
+)
+from aitbc_server.rest.backend import Backend
+from aitbc_server.rest.errors import MethodNotAllowed, error_response
+from aitbc_server.rest.openapi.document import document
+from aitbc_server.rest.site import Mount
+
+_PREFIXES = ("", "/api")
+_TYPES = {"js": b"text/javascript; charset=utf-8", "css": b"text/css; charset=utf-8"}
+# Swagger UI styles its elements directly; nothing else may come from elsewhere.
+_PAGE_HEADERS: Headers = (
+    (b"content-type", b"text/html; charset=utf-8"),
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+        b"img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        b"frame-ancestors 'none'",
+    ),
+)
+
+
+def openapi_mounts(backend: Backend, *, is_key_required: bool) -> list[Mount]:
+    """Returns the mounts of `/openapi.json` and `/docs`, and of the same below `/api`."""
+    mounts: list[Mount] = []
+    for prefix in _PREFIXES:
+        # The server that the document was read from goes first.
+        servers = [prefix or "/", *(other or "/" for other in _PREFIXES if other != prefix)]
+        document_app = _Document(backend, is_key_required=is_key_required, servers=servers)
+        mounts += [
+            Mount(f"{prefix}/openapi.json", document_app),
+            Mount(f"{prefix}/docs", _file("docs.html", _PAGE_HEADERS)),
+        ]
+        mounts += [
+            Mount(f"{prefix}/docs/{name}", _file(name, _headers(name)))
+            for name in ("docs.js", "swagger-ui-bundle.js", "swagger-ui.css")
+        ]
+    return mounts
+
+
+class _Document:
+    """The document of the backend's methods, made again when these change."""
+
+    def __init__(self, backend: Backend, *, is_key_required: bool, servers: Sequence[str]) -> None:
+        self._backend = backend
+        self._is_key_required = is_key_required
+        self._servers = servers
+        self._methods: Sequence[MethodDescriptor] = ()
+        self._body = b""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            _require_get(scope)
+            methods = await self._backend.methods()
+            if methods is not self._methods:
+                made = document(
+                    methods, is_key_required=self._is_key_required, servers=self._servers
+                )
+                self._body, self._methods = orjson.dumps(made), methods
+            # Whoever has the address may read it: it says nothing that the source does not.
+            response = json_response(200, self._body, ((b"access-control-allow-origin", b"*"),))
+        except Exception as error:
+            response = error_response(error, scope["path"])
+        await send_response(send, response, with_body=scope["method"] != "HEAD")
+
+
+def _file(name: str, headers: Headers) -> AsgiApp:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            _require_get(scope)
+            response = _unless_known(_content(name), headers, scope)
+        except MethodNotAllowed as error:
+            response = error_response(error, name)
+        await send_response(send, response, with_body=scope["method"] != "HEAD")
+
+    return app
+
+
+@cache
+def _content(name: str) -> bytes:
+    return (resources.files(__package__) / "swagger_ui" / name).read_bytes()
+
+
+def _unless_known(body: bytes, headers: Headers, scope: Scope) -> Response:
+    tag = b'"%s"' % hashlib.sha256(body).hexdigest()[:32].encode()
+    headers = (*headers, (b"etag", tag), (b"cache-control", b"no-cache"))
+    if dict(scope["headers"]).get(b"if-none-match") == tag:
+        return Response(304, headers)
+    return Response(200, (*headers, (b"content-length", b"%d" % len(body))), body)
+
+
+def _headers(name: str) -> Headers:
+    return ((b"content-type", _TYPES[name.rpartition(".")[2]]),)
+
+
+def _require_get(scope: Scope) -> None:
+    if scope["method"] not in {"GET", "HEAD"}:
+        raise MethodNotAllowed(["GET"])

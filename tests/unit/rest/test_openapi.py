@@ -1,0 +1,145 @@
+"""The document is valid OpenAPI, says what the protos say, and its examples are true."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from google.protobuf import message_factory
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor_pb2 import MessageOptions
+from openapi_spec_validator import validate
+
+from aitbc.v1 import annotations_pb2
+from aitbc_server.api.validation import validator
+from aitbc_server.rest.app import RestApp
+from aitbc_server.rest.codec import decoder, encoder
+from aitbc_server.rest.openapi.document import document, packaged_methods
+from aitbc_server.rest.openapi.schemas import example_of
+from aitbc_server.rest.openapi.site import openapi_mounts
+from aitbc_server.rest.route import routes
+from aitbc_server.rest.site import Site
+from tests.unit.rest.schema import METHODS
+from tests.unit.rest.serving import FakeBackend, client_of
+
+DOCUMENT = document(packaged_methods(), is_key_required=True)
+SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
+OPERATIONS: dict[str, Any] = {
+    operation["operationId"]: operation
+    for item in DOCUMENT["paths"].values()
+    for operation in item.values()
+}
+ROUTES = list(routes(packaged_methods()))
+ROUTED = [method for method in packaged_methods() if any(r.method is method for r in ROUTES)]
+
+
+def _with_examples(root: Descriptor, found: dict[str, Descriptor]) -> None:
+    if root.full_name in found:
+        return
+    found[root.full_name] = root
+    for field in root.fields:
+        if field.message_type is not None:
+            _with_examples(field.message_type, found)
+
+
+MESSAGES: dict[str, Descriptor] = {}
+for one in ROUTED:
+    _with_examples(one.input_type, MESSAGES)
+    _with_examples(one.output_type, MESSAGES)
+
+
+def has_example(message: Descriptor) -> bool:
+    options = MessageOptions.FromString(message.GetOptions().SerializeToString())
+    return bool(options.Extensions[annotations_pb2.example])
+
+
+@pytest.mark.parametrize("methods", [packaged_methods(), METHODS], ids=["ours", "every kind"])
+def test_document_is_valid(methods: Any) -> None:
+    validate(document(methods, is_key_required=False))
+
+
+def test_every_route_has_an_operation() -> None:
+    assert len(OPERATIONS) == len(ROUTES)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operation_says_what_it_does_and_how_it_fails(name: str) -> None:
+    operation = OPERATIONS[name]
+    assert operation["summary"]
+    assert {"500", "503"} <= set(operation["responses"])
+    assert all(parameter["description"] for parameter in operation.get("parameters", ()))
+
+
+@pytest.mark.parametrize("name", [name for name in MESSAGES if has_example(MESSAGES[name])])
+def test_example_is_a_valid_message(name: str) -> None:
+    descriptor = MESSAGES[name]
+    example = example_of(descriptor)
+    message = message_factory.GetMessageClass(descriptor)(**decoder(descriptor)(example))
+    validator(descriptor)(message)
+    assert encoder(descriptor)(message) == example
+
+
+def test_a_rule_becomes_what_json_schema_says_of_it() -> None:
+    params = SCHEMAS["GenerationParams"]["properties"]
+    assert params["max_tokens"]["minimum"] == 1
+    assert params["max_tokens"]["maximum"] == 1_000_000
+    assert params["top_p"]["exclusiveMinimum"] == 0
+    assert params["stop"]["maxItems"] == 16
+    assert params["stop"]["items"]["maxLength"] == 256
+    assert SCHEMAS["ChatMessage"]["properties"]["role"]["enum"][0] == "system"
+    assert SCHEMAS["SubmitJobRequest"]["required"] == ["model"]
+    assert SCHEMAS["SubmitJobRequest"]["additionalProperties"] is False
+    assert SCHEMAS["JobStatus"]["enum"][0] == "pending"
+
+
+def test_a_message_with_one_of_two_fields_says_so() -> None:
+    alternatives = SCHEMAS["SubmitJobRequest"]["oneOf"]
+    assert [one["required"] for one in alternatives] == [["prompt"], ["messages"]]
+
+
+def test_a_field_that_the_path_gives_is_not_in_the_body() -> None:
+    claim = OPERATIONS["claimJob"]
+    body = claim["requestBody"]["content"]["application/json"]["schema"]
+    assert list(body["properties"]) == ["miner_id"]
+    assert claim["parameters"][0]["name"] == "job_id"
+
+
+def test_statuses_are_those_of_the_options_and_comments() -> None:
+    assert set(OPERATIONS["registerMiner"]["responses"]) >= {"200", "201"}
+    assert "204" in OPERATIONS["listAvailableJobs"]["responses"]
+    codes = OPERATIONS["claimJob"]["responses"]["409"]["content"]["application/json"]["schema"]
+    assert codes["allOf"][1]["properties"]["error_code"]["enum"] == [
+        "JOB_ALREADY_CLAIMED",
+        "JOB_ALREADY_FINAL",
+    ]
+    # "as CompleteJob"
+    assert "404" in OPERATIONS["failJob"]["responses"]
+
+
+def test_a_key_is_optional_where_the_coordinator_is_open() -> None:
+    open_document = document(packaged_methods(), is_key_required=False)
+    assert {} in open_document["security"]
+    assert {} not in DOCUMENT["security"]
+    assert OPERATIONS["getHealth"]["security"] == []
+
+
+@pytest.mark.parametrize("prefix", ["", "/api"])
+async def test_document_and_page_are_served(prefix: str) -> None:
+    backend = FakeBackend(packaged_methods())
+    site = Site(openapi_mounts(backend, is_key_required=True), RestApp(backend))
+    async with client_of(site) as client:
+        served = (await client.get(f"{prefix}/openapi.json")).json()
+        assert served["servers"][0]["url"] == (prefix or "/")
+        assert served["paths"] == DOCUMENT["paths"]
+        page = await client.get(f"{prefix}/docs")
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+        assert "//" not in page.text.replace("<!doctype html>", "")
+        for asset in ("docs.js", "swagger-ui.css", "swagger-ui-bundle.js"):
+            assert f'"docs/{asset}"' in page.text
+            answer = await client.get(f"{prefix}/docs/{asset}")
+            assert answer.status_code == 200
+            tag = {"If-None-Match": answer.headers["etag"]}
+            again = await client.get(f"{prefix}/docs/{asset}", headers=tag)
+            assert (again.status_code, again.content) == (304, b"")
+        refused = await client.post(f"{prefix}/openapi.json")
+        assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
