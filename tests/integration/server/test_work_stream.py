@@ -14,6 +14,7 @@ from tests.integration.server.harness import FakeMiner, coordinator
 PENDING, RUNNING = jobs_pb2.JOB_STATUS_PENDING, jobs_pb2.JOB_STATUS_RUNNING
 COMPLETED, FAILED = jobs_pb2.JOB_STATUS_COMPLETED, jobs_pb2.JOB_STATUS_FAILED
 CANCELLED = jobs_pb2.JOB_STATUS_CANCELLED
+ATTEMPT_FAILED = jobs_pb2.ATTEMPT_OUTCOME_FAILED
 
 
 async def test_a_job_goes_to_the_miner_and_its_result_is_acknowledged(tmp_path: Path) -> None:
@@ -333,3 +334,73 @@ async def test_big_assignments_are_cut_into_messages_a_receiver_takes(tmp_path: 
             assigned = await miner.assignments(6)
             assert [a.job.job_id for a in assigned] == jobs
             assert {len(a.job.prompt) for a in assigned} == {len(prompt)}
+
+
+async def test_a_job_that_kills_every_miner_it_meets_fails_with_each_reason_listed(
+    tmp_path: Path,
+) -> None:
+    async with coordinator(tmp_path, lease_seconds=1.0) as client:
+        job_id = await client.submit()
+        async with client.miner("killed-1") as miner:
+            await miner.assignments()
+        async with client.miner("killed-2") as miner:
+            beats = asyncio.create_task(_beat(miner))
+            [assignment] = await miner.assignments()
+            beats.cancel()
+            await miner.fail(assignment.lease_id, "OOM")
+            await miner.expect("acks")
+            running = await client.job(job_id)
+            assert [a.outcome for a in running.attempts] == [ATTEMPT_FAILED] * 2
+        async with client.miner("killed-3") as miner:
+            await miner.assignments()
+            running = await client.job(job_id)
+            assert running.attempts[2].outcome == jobs_pb2.ATTEMPT_OUTCOME_RUNNING
+            assert not running.attempts[2].HasField("ended_at")
+        job = await client.job(job_id, wait=10)
+        assert (job.status, job.error.code) == (FAILED, "LEASE_EXPIRED")
+        assert [(a.attempt, a.miner_id, a.error.code) for a in job.attempts] == [
+            (1, "killed-1", "LEASE_EXPIRED"),
+            (2, "killed-2", "OOM"),
+            (3, "killed-3", "LEASE_EXPIRED"),
+        ]
+        assert all(a.outcome == ATTEMPT_FAILED and a.HasField("ended_at") for a in job.attempts)
+        listed = await client.jobs.ListJobs(jobs_pb2.ListJobsRequest())
+        assert [list(one.attempts) for one in listed.jobs] == [[]]
+
+
+async def test_a_retry_goes_to_a_miner_that_has_not_failed_it_also_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    async with coordinator(tmp_path) as client, client.miner("bad") as bad:
+        job_id = await client.submit()
+        [first] = await bad.assignments()
+        await bad.fail(first.lease_id)
+        await bad.expect("acks")
+    # The other one comes back later.
+    async with (
+        coordinator(tmp_path) as client,
+        client.miner("bad"),
+        client.miner("good") as good,
+    ):
+        [second] = await good.assignments()
+        assert second.job.job_id == job_id
+
+
+async def test_what_was_never_begun_on_does_not_count_also_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    async with coordinator(tmp_path) as client:
+        job_id = await client.submit(max_attempts=1)
+        async with client.miner("leaving") as leaving:
+            await leaving.assignments()
+            await leaving.send(capacity=work_pb2.Capacity(max_outstanding_jobs=0))
+            await leaving.call.done_writing()
+            assert await leaving.end() == (grpc.StatusCode.OK, "")
+    async with coordinator(tmp_path) as client:
+        async with client.miner("leaving") as miner:
+            [assignment] = await miner.assignments()
+            await miner.fail(assignment.lease_id)
+            await miner.expect("acks")
+        job = await client.job(job_id, wait=10)
+        assert [a.error.code for a in job.attempts] == ["NOT_DELIVERED", "OOM"]
+        assert job.status == FAILED

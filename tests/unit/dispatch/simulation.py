@@ -38,6 +38,8 @@ class Row:
     not_before_us: int | None = None
     cancel_requested: bool = False
     result: str | None = None
+    max_attempts: int = 0
+    failed_miners: dict[str, None] = field(default_factory=dict)
     # Lease ids in the order in which they began.
     leases: list[str] = field(default_factory=list)
 
@@ -68,7 +70,7 @@ class Simulation:
     def submit(self, **fields: object) -> str:
         """Submits a job; returns its id."""
         new = new_job(created_us=self.now.wall_us, **fields)
-        self.rows[new.job_id] = Row(new)
+        self.rows[new.job_id] = Row(new, max_attempts=new.max_attempts)
         job = LiveJob(
             job_id=new.job_id,
             owner=new.owner,
@@ -136,7 +138,7 @@ class Simulation:
                     model=row.new.model,
                     priority=row.new.priority,
                     attempt=row.attempt,
-                    max_attempts=row.new.max_attempts,
+                    max_attempts=row.max_attempts,
                     max_tokens=None,
                     created_us=row.new.created_us,
                     deadline_us=row.new.deadline_us,
@@ -146,6 +148,8 @@ class Simulation:
                     started_us=None,
                     claim_s=None,
                     cancel_requested=row.cancel_requested,
+                    failed_miners=tuple(row.failed_miners),
+                    spec_bytes=len(row.new.spec),
                 )
                 for job_id, row in sorted(self.rows.items())
                 if not row.status.is_final
@@ -226,4 +230,7 @@ class Simulation:
             return False
         row.change(end.status)
         row.not_before_us = end.not_before_us
+        row.max_attempts += end.is_free
+        if end.lease_id and row.miner_id and not end.is_free:
+            row.failed_miners[row.miner_id] = None
         return True

@@ -49,9 +49,11 @@ def test_peek_and_pop_agree_and_nothing_is_lost(
         queue.push(job)
     gone = [job for job in pushed if chance.random() < 0.2]
     for job in gone:
-        assert queue.remove(job)
-        assert not queue.remove(job)
-    first = queue.peek(1)
+        queue.remove(job)
+        assert job.ticket is None
+    order = queue.peek(100)
+    first = order[:1]
+    assert [queue.ahead_of(job) for job in order] == list(range(len(order)))
     popped = []
     while queue:
         assert queue.head() is queue.peek(1)[0]
@@ -59,3 +61,19 @@ def test_peek_and_pop_agree_and_nothing_is_lost(
     assert popped[:1] == first
     assert {job.job_id for job in popped} == {job.job_id for job in pushed if job not in gone}
     assert [job.priority for job in popped] == sorted((j.priority for j in popped), reverse=True)
+
+
+def test_a_place_in_a_long_line_is_counted_past_the_jobs_that_left() -> None:
+    queue = ModelQueue()
+    flood = [live_job(owner="flood") for _ in range(3000)]
+    single = live_job(owner="single")
+    for job in [*flood, single]:
+        queue.push(job)
+    for job in flood[100:2000]:
+        queue.remove(job)
+    retried = live_job(owner="flood", attempt=1)
+    queue.push(retried)
+    assert queue.ahead_of(single) == 1
+    assert queue.ahead_of(retried) == 0
+    # Those that are left, the single one, and the retried one.
+    assert queue.ahead_of(flood[2500]) == 100 + 500 + 2

@@ -56,6 +56,38 @@ JOB_STATUS_CANCELLED: JobStatus.ValueType  # 5
 """Its client cancelled it. Final."""
 Global___JobStatus: _TypeAlias = JobStatus  # noqa: Y015
 
+class _AttemptOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AttemptOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AttemptOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ATTEMPT_OUTCOME_UNSPECIFIED: _AttemptOutcome.ValueType  # 0
+    """Not an outcome of any attempt."""
+    ATTEMPT_OUTCOME_RUNNING: _AttemptOutcome.ValueType  # 1
+    """It has not ended."""
+    ATTEMPT_OUTCOME_COMPLETED: _AttemptOutcome.ValueType  # 2
+    """Its miner delivered the result."""
+    ATTEMPT_OUTCOME_FAILED: _AttemptOutcome.ValueType  # 3
+    """It gave no result; `error` says why. The job was tried again, or failed with it."""
+    ATTEMPT_OUTCOME_CANCELLED: _AttemptOutcome.ValueType  # 4
+    """The job was cancelled meanwhile."""
+
+class AttemptOutcome(_AttemptOutcome, metaclass=_AttemptOutcomeEnumTypeWrapper):
+    """How an attempt ended."""
+
+ATTEMPT_OUTCOME_UNSPECIFIED: AttemptOutcome.ValueType  # 0
+"""Not an outcome of any attempt."""
+ATTEMPT_OUTCOME_RUNNING: AttemptOutcome.ValueType  # 1
+"""It has not ended."""
+ATTEMPT_OUTCOME_COMPLETED: AttemptOutcome.ValueType  # 2
+"""Its miner delivered the result."""
+ATTEMPT_OUTCOME_FAILED: AttemptOutcome.ValueType  # 3
+"""It gave no result; `error` says why. The job was tried again, or failed with it."""
+ATTEMPT_OUTCOME_CANCELLED: AttemptOutcome.ValueType  # 4
+"""The job was cancelled meanwhile."""
+Global___AttemptOutcome: _TypeAlias = AttemptOutcome  # noqa: Y015
+
 @_typing.final
 class GenerationParams(_message.Message):
     """How the model samples. What is absent is the engine's default."""
@@ -237,6 +269,56 @@ class JobError(_message.Message):
 Global___JobError: _TypeAlias = JobError  # noqa: Y015
 
 @_typing.final
+class Attempt(_message.Message):
+    """One lease that a job had."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    MINER_ID_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    ENDED_AT_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    attempt: _builtins.int
+    """Its number, from 1."""
+    miner_id: _builtins.str
+    """Miner that held the lease."""
+    outcome: Global___AttemptOutcome.ValueType
+    """How it ended."""
+    @_builtins.property
+    def started_at(self) -> _timestamp_pb2.Timestamp:
+        """When it began."""
+
+    @_builtins.property
+    def ended_at(self) -> _timestamp_pb2.Timestamp:
+        """When it ended. Absent while it runs."""
+
+    @_builtins.property
+    def error(self) -> Global___JobError:
+        """Why it gave no result. `NOT_DELIVERED`: the miner never began on it, which does not count
+        against `max_attempts`.
+        """
+
+    def __init__(
+        self,
+        *,
+        attempt: _builtins.int = ...,
+        miner_id: _builtins.str = ...,
+        started_at: _timestamp_pb2.Timestamp | None = ...,
+        ended_at: _timestamp_pb2.Timestamp | None = ...,
+        outcome: Global___AttemptOutcome.ValueType = ...,
+        error: Global___JobError | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "error", b"error", "started_at", b"started_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "ended_at", b"ended_at", "error", b"error", "miner_id", b"miner_id", "outcome", b"outcome", "started_at", b"started_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Attempt: _TypeAlias = Attempt  # noqa: Y015
+
+@_typing.final
 class Job(_message.Message):
     """One inference job. Fields that are not set yet are absent."""
 
@@ -264,6 +346,7 @@ class Job(_message.Message):
     LEASE_ID_FIELD_NUMBER: _builtins.int
     LEASE_EXPIRES_AT_FIELD_NUMBER: _builtins.int
     CANCEL_REQUESTED_AT_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """`job-` and a time-ordered id."""
     status: Global___JobStatus.ValueType
@@ -326,6 +409,12 @@ class Job(_message.Message):
     def cancel_requested_at(self) -> _timestamp_pb2.Timestamp:
         """When its client asked to cancel it while it was running."""
 
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attempt]:
+        """Every lease it had, the first one first, with how it ended. In the answers of GetJob and
+        CancelJob only, never in lists.
+        """
+
     def __init__(
         self,
         *,
@@ -351,10 +440,11 @@ class Job(_message.Message):
         lease_id: _builtins.str = ...,
         lease_expires_at: _timestamp_pb2.Timestamp | None = ...,
         cancel_requested_at: _timestamp_pb2.Timestamp | None = ...,
+        attempts: _abc.Iterable[Global___Attempt] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_result", b"_result", "_timeout_seconds", b"_timeout_seconds", "cancel_requested_at", b"cancel_requested_at", "completed_at", b"completed_at", "created_at", b"created_at", "error", b"error", "lease_expires_at", b"lease_expires_at", "params", b"params", "prompt", b"prompt", "result", b"result", "started_at", b"started_at", "timeout_seconds", b"timeout_seconds", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_result", b"_result", "_timeout_seconds", b"_timeout_seconds", "attempt", b"attempt", "cancel_requested_at", b"cancel_requested_at", "completed_at", b"completed_at", "created_at", b"created_at", "error", b"error", "finish_reason", b"finish_reason", "job_id", b"job_id", "lease_expires_at", b"lease_expires_at", "lease_id", b"lease_id", "max_attempts", b"max_attempts", "messages", b"messages", "miner_id", b"miner_id", "model", b"model", "params", b"params", "priority", b"priority", "prompt", b"prompt", "receipt_id", b"receipt_id", "result", b"result", "started_at", b"started_at", "status", b"status", "timeout_seconds", b"timeout_seconds", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_result", b"_result", "_timeout_seconds", b"_timeout_seconds", "attempt", b"attempt", "attempts", b"attempts", "cancel_requested_at", b"cancel_requested_at", "completed_at", b"completed_at", "created_at", b"created_at", "error", b"error", "finish_reason", b"finish_reason", "job_id", b"job_id", "lease_expires_at", b"lease_expires_at", "lease_id", b"lease_id", "max_attempts", b"max_attempts", "messages", b"messages", "miner_id", b"miner_id", "model", b"model", "params", b"params", "priority", b"priority", "prompt", b"prompt", "receipt_id", b"receipt_id", "result", b"result", "started_at", b"started_at", "status", b"status", "timeout_seconds", b"timeout_seconds", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__prompt: _TypeAlias = _typing.Literal["prompt"]  # noqa: Y015
     _WhichOneofArgType__prompt: _TypeAlias = _typing.Literal["_prompt", b"_prompt"]  # noqa: Y015

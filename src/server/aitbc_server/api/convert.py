@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from aitbc.v1 import jobs_pb2
 from aitbc_server.domain.errors import InvalidArgument
-from aitbc_server.domain.jobs import JobRecord, JobStatus
+from aitbc_server.domain.jobs import AttemptRecord, JobRecord, JobStatus
 
 STATUS_TO_PROTO = {
     status: jobs_pb2.JobStatus.Value(f"JOB_STATUS_{status.name}") for status in JobStatus
@@ -24,6 +24,16 @@ def timestamp(micros: int) -> Timestamp:
     """Returns the Timestamp of microseconds since the Unix epoch."""
     seconds, rest = divmod(micros, 1_000_000)
     return Timestamp(seconds=seconds, nanos=rest * 1000)
+
+
+_OUTCOMES = {
+    # Pending: it was to be tried again.
+    JobStatus.PENDING: jobs_pb2.ATTEMPT_OUTCOME_FAILED,
+    JobStatus.RUNNING: jobs_pb2.ATTEMPT_OUTCOME_RUNNING,
+    JobStatus.COMPLETED: jobs_pb2.ATTEMPT_OUTCOME_COMPLETED,
+    JobStatus.FAILED: jobs_pb2.ATTEMPT_OUTCOME_FAILED,
+    JobStatus.CANCELLED: jobs_pb2.ATTEMPT_OUTCOME_CANCELLED,
+}
 
 
 def job_message(record: JobRecord) -> jobs_pb2.Job:
@@ -50,6 +60,34 @@ def job_message(record: JobRecord) -> jobs_pb2.Job:
         job.error.code = record.error_code
         job.error.message = record.error_message or ""
     return job
+
+
+def attempts_of(record: JobRecord) -> list[jobs_pb2.Attempt]:
+    """Returns the attempts of a stored job that was read with them, and the one that runs."""
+    attempts = [_attempt(attempt) for attempt in record.attempts]
+    if record.status is JobStatus.RUNNING and record.started_us is not None:
+        running = jobs_pb2.Attempt(
+            attempt=record.attempt,
+            miner_id=record.miner_id or "",
+            started_at=timestamp(record.started_us),
+            outcome=jobs_pb2.ATTEMPT_OUTCOME_RUNNING,
+        )
+        attempts.append(running)
+    return attempts
+
+
+def _attempt(record: AttemptRecord) -> jobs_pb2.Attempt:
+    attempt = jobs_pb2.Attempt(
+        attempt=record.attempt,
+        miner_id=record.miner_id,
+        started_at=timestamp(record.started_us),
+        ended_at=timestamp(record.ended_us),
+        outcome=_OUTCOMES[record.outcome],
+    )
+    if record.error_code is not None:
+        attempt.error.code = record.error_code
+        attempt.error.message = record.error_message or ""
+    return attempt
 
 
 def page_token(last_id: str) -> str:

@@ -8,6 +8,7 @@ from aitbc.v1 import jobs_pb2
 from aitbc_server.api.convert import (
     STATUS_FROM_PROTO,
     STATUS_TO_PROTO,
+    attempts_of,
     job_message,
     page_start,
     page_token,
@@ -96,7 +97,7 @@ class JobService:
         if request.wait and not record.status.is_final:
             await self._dispatcher.wait_final(record.job_id, request.wait)
             record = await self._own(request.job_id, caller)
-        return job_message(record)
+        return _whole(record)
 
     async def list_jobs(
         self, request: jobs_pb2.ListJobsRequest, caller: Caller
@@ -128,7 +129,7 @@ class JobService:
         record = await self._own(request.job_id, caller)
         if record.status.is_final and record.status is not JobStatus.CANCELLED:
             raise JobAlreadyFinal(f"the job is {record.status} already")
-        return job_message(record)
+        return _whole(record)
 
     # Miners that poll
 
@@ -227,14 +228,16 @@ class JobService:
             spec=spec.SerializeToString(),
         )
 
-    async def _find(self, job_id: str) -> JobRecord:
-        record = await self._store.job(job_id) if is_job_id(job_id) else None
+    async def _find(self, job_id: str, *, attempts: bool = False) -> JobRecord:
+        record = None
+        if is_job_id(job_id):
+            record = await self._store.job(job_id, attempts=attempts)
         if record is None:
             raise JobNotFound
         return record
 
     async def _own(self, job_id: str, caller: Caller) -> JobRecord:
-        record = await self._find(job_id)
+        record = await self._find(job_id, attempts=True)
         if record.owner != caller.owner:
             raise JobNotFound
         return record
@@ -278,6 +281,13 @@ class JobService:
 def _fingerprint(request: jobs_pb2.SubmitJobRequest | jobs_pb2.BatchSubmitJobsRequest) -> bytes:
     """Returns what tells this request from another one under the same request_id."""
     return hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
+
+
+def _whole(record: JobRecord) -> jobs_pb2.Job:
+    """Returns a job that was read with its attempts."""
+    job = job_message(record)
+    job.attempts.extend(attempts_of(record))
+    return job
 
 
 def _submitted(job: tuple[str, JobStatus, int]) -> jobs_pb2.SubmitJobResponse:

@@ -39,6 +39,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 # Bytes of assignments in one message: below the 4 MiB that receivers allow by default.
 _MESSAGE_BYTES = 2 * 1024 * 1024
+# Characters kept of what a miner says about a failure.
+_MOST_CODE = 64
+_MOST_MESSAGE = 1024
 # News for a miner that does not read, above which nothing more is read from it.
 _MOST_UNREAD = 10_000
 
@@ -217,8 +220,8 @@ class _Stream:
                 session,
                 update.lease_id,
                 update.sequence,
-                code=failure.code or "MINER_FAILED",
-                message=failure.message,
+                code=failure.code[:_MOST_CODE] or "MINER_FAILED",
+                message=failure.message[:_MOST_MESSAGE],
                 retryable=failure.retryable,
             )
 

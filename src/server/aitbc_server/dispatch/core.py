@@ -31,6 +31,10 @@ from aitbc_server.domain.jobs import (
     claim_duration_s,
 )
 
+# How long a job that is tried again waits for another miner than those that failed it, while others
+# that serve its model are there but busy.
+_PATIENCE_S = 30.0
+
 
 class Core:
     """Jobs, leases and sessions that are not over, and the rules by which they meet."""
@@ -64,7 +68,8 @@ class Core:
             job = LiveJob.of(record)
             self._add(job, now)
             if record.lease_id is None or record.miner_id is None:
-                self._queue(job, record.not_before_us, now)
+                job.awaits_miners = True
+                self._queue(job, record.not_before_us, self._leasing.lease_s, now)
                 continue
             lease = Lease(
                 lease_id=record.lease_id,
@@ -81,15 +86,16 @@ class Core:
 
     def cancel(self, job: LiveJob, now: Now) -> None:
         """Asks for a job's cancellation; whatever end is being stored already goes first."""
-        lease = job.lease
-        if lease is None:
-            if not job.is_ending:
-                job.cancel_requested = True
-                self._end_wait(job, "CANCELLED", "", now)
-            return
-        if job.cancel_requested or lease.phase is Phase.ENDING:
+        if job.is_ending or job.cancel_requested:
             return
         job.cancel_requested = True
+        lease = job.lease
+        if lease is None:
+            self._end_wait(job, "CANCELLED", "", now)
+            return
+        if lease.phase is Phase.ENDING:
+            # Unless it ends the job, `ended` sees to it.
+            return
         self.effects.flags.append((job.job_id, now.wall_us))
         if lease.is_held:
             self._leasing.tell(lease, CancelReason.REQUESTED)
@@ -111,7 +117,7 @@ class Core:
             raise ModelNotOffered("miner_id", f"the miner does not offer the model {job.model}")
         if job.lease is not None or job.is_ending:
             raise JobAlreadyClaimed("a miner holds this job already")
-        self._matcher.remove(job)
+        self._matcher.take(job)
         claim_s = claim_duration_s(job.max_tokens)
         lease = self._leasing.propose(job, miner_id, now, claim_s=claim_s)
         self._leasing.expire_after(lease, claim_s, now)
@@ -150,7 +156,7 @@ class Core:
         """Proposes leases while there are jobs and miners with room."""
         if self.is_draining:
             return
-        for job, session in self._matcher.pairs():
+        for job, session in self._matcher.pairs(now):
             lease = self._leasing.propose(job, session.miner_id, now)
             self.leases.move(lease, session)
 
@@ -183,7 +189,10 @@ class Core:
             lease = self.leases.by_id[begin.lease_id]
             self._leasing.detach(lease)
             lease.job.attempt -= 1
-            self._timers.at(now.mono + retry_s, self._wake, lease.job)
+            if lease.job.cancel_requested:
+                self._end_wait(lease.job, "CANCELLED", "", now)
+            else:
+                self._timers.at(now.mono + retry_s, self._wake, lease.job)
 
     def completed(self, completions: Sequence[Completion], done: frozenset[str]) -> None:
         """Results are stored: acknowledges them. `done`: jobs that took theirs."""
@@ -198,6 +207,12 @@ class Core:
                 session.outbox.cancellations[lease.lease_id] = CancelReason.LEASE_LOST
                 self.effects.touched[session] = None
 
+    def completion_rejected(self, completion: Completion, now: Now) -> None:
+        """A result that the store cannot take ends the attempt: the job must not hang on it."""
+        lease = self.leases.by_id[completion.lease_id]
+        message = "the coordinator could not store the result"
+        self._leasing.end(lease, "RESULT_REJECTED", message, now, retryable=True)
+
     def ended(self, endings: Sequence[Ending], done: frozenset[str], now: Now) -> None:
         """Ends without a result are stored. `done`: jobs that they applied to."""
         for ending in endings:
@@ -206,7 +221,7 @@ class Core:
             if lease is not None:
                 self._leasing.acknowledge(self._leasing.detach(lease), lease)
             if ending.status is JobStatus.PENDING and ending.job_id in done:
-                self._queue(job, ending.not_before_us, now)
+                self._take_back(job, lease, ending, now)
                 continue
             self._forget(job)
             self.effects.finals.append(job.job_id)
@@ -224,9 +239,24 @@ class Core:
         del self.jobs[job.job_id]
         decrement(self.live_by_model, job.model)
 
-    def _queue(self, job: LiveJob, not_before_us: int | None, now: Now) -> None:
-        if not_before_us is not None and not_before_us > now.wall_us:
-            wait_s = (not_before_us - now.wall_us) / 1e6
+    def _take_back(self, job: LiveJob, lease: Lease | None, ending: Ending, now: Now) -> None:
+        job.awaits_miners = False
+        if ending.is_free:
+            job.max_attempts += 1
+        elif lease is not None and lease.miner_id not in job.failed_miners:
+            job.failed_miners += (lease.miner_id,)
+        if job.cancel_requested:
+            # Asked for while the end of the attempt was being stored.
+            self._end_wait(job, "CANCELLED", "", now)
+        else:
+            self._queue(job, ending.not_before_us, _PATIENCE_S, now)
+
+    def _queue(self, job: LiveJob, not_before_us: int | None, patience_s: float, now: Now) -> None:
+        wait_s = max(0, (not_before_us or 0) - now.wall_us) / 1e6
+        if job.failed_miners:
+            job.prefers_until = now.mono + wait_s + patience_s
+            self._timers.at(job.prefers_until, self._reconsider, job)
+        if wait_s:
             self._timers.at(now.mono + wait_s, self._wake, job)
         else:
             self._matcher.push(job)
@@ -241,6 +271,9 @@ class Core:
     def _wake(self, job: LiveJob, now: Now) -> None:
         if job.job_id in self.jobs and job.lease is None and not job.is_ending:
             self._matcher.push(job)
+
+    def _reconsider(self, job: LiveJob, now: Now) -> None:
+        self._matcher.reconsider(job)
 
     def _check_deadline(self, job: LiveJob, now: Now) -> None:
         if self.jobs.get(job.job_id) is not job or job.is_ending:

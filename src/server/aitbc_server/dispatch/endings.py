@@ -5,6 +5,7 @@ from __future__ import annotations
 from aitbc_server.dispatch.live import Lease, LiveJob, Now
 from aitbc_server.domain.jobs import Ending, JobStatus, retry_delay_s
 
+LEASE_EXPIRED = "LEASE_EXPIRED"
 _CANCELLED = (JobStatus.CANCELLED, "CANCELLED", "cancelled by request")
 
 
@@ -16,7 +17,9 @@ def end_of_attempt(lease: Lease, code: str, message: str, now: Now, *, retryable
         status, code, message = _CANCELLED
     elif retryable and job.attempt < job.max_attempts:
         status = JobStatus.PENDING
-        not_before_us = now.wall_us + int(retry_delay_s(job.attempt) * 1e6)
+        # A lease that expired was a wait already.
+        delay_s = retry_delay_s(1 if code == LEASE_EXPIRED else job.attempt)
+        not_before_us = now.wall_us + int(delay_s * 1e6)
     return Ending(
         job_id=job.job_id,
         lease_id=lease.lease_id,
@@ -30,7 +33,6 @@ def end_of_attempt(lease: Lease, code: str, message: str, now: Now, *, retryable
 
 def end_of_undelivered(lease: Lease, now: Now) -> Ending:
     """Returns the end of a lease that its miner never began on: it does not count as an attempt."""
-    lease.job.max_attempts += 1
     status, code, message = JobStatus.PENDING, "NOT_DELIVERED", "the miner never began on it"
     if lease.job.cancel_requested:
         status, code, message = _CANCELLED
@@ -41,6 +43,7 @@ def end_of_undelivered(lease: Lease, now: Now) -> Ending:
         error_code=code,
         error_message=message,
         ended_us=now.wall_us,
+        is_free=True,
     )
 
 

@@ -38,7 +38,6 @@ class LeaseBook:
         self.move(lease, None)
         self._unplace(lease)
         lease.job.lease = None
-        lease.job.last_miner = lease.miner_id
         del self.by_id[lease.lease_id]
         decrement(self.by_model, lease.job.model)
         decrement(self._by_miner, lease.miner_id)

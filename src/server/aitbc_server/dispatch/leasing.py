@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aitbc_server.dispatch.effects import Effects
-from aitbc_server.dispatch.endings import end_of_attempt, end_of_undelivered
+from aitbc_server.dispatch.endings import LEASE_EXPIRED, end_of_attempt, end_of_undelivered
 from aitbc_server.dispatch.leases import LeaseBook
 from aitbc_server.dispatch.live import CancelReason, Lease, LiveJob, Now, Phase, Session
 from aitbc_server.dispatch.matcher import Matcher
@@ -115,4 +115,4 @@ class Leasing:
             return
         self.tell(lease, CancelReason.LEASE_LOST)
         message = f"nothing was heard from {lease.miner_id} while the lease lasted"
-        self.end(lease, "LEASE_EXPIRED", message, now, retryable=True)
+        self.end(lease, LEASE_EXPIRED, message, now, retryable=True)

@@ -68,8 +68,13 @@ class LiveJob:
     # When it fails unless final.
     deadline_us: int | None = None
     attempt: int = 0
-    # Miner of its last attempt: another one is preferred.
-    last_miner: str | None = None
+    # Miners that had it and did not finish it: others are preferred until then (monotonic).
+    failed_miners: tuple[str, ...] = ()
+    prefers_until: float = 0.0
+    # Whether others may come that are not there: the coordinator has just started.
+    awaits_miners: bool = False
+    # Its place in its owner's line; None while it stands in none.
+    ticket: int | None = None
     lease: Lease | None = None
     cancel_requested: bool = False
     # Its end as a pending job is being stored.
@@ -102,7 +107,7 @@ class LiveJob:
             max_tokens=record.max_tokens,
             deadline_us=record.deadline_us,
             attempt=record.attempt,
-            last_miner=record.miner_id,
+            failed_miners=record.failed_miners,
             cancel_requested=record.cancel_requested,
         )
 
@@ -166,6 +171,11 @@ class Session:
     closed: CloseReason | None = None
 
     @property
+    def limit(self) -> int:
+        """How many leases it may hold."""
+        return 0 if self.closed else self.window
+
+    @property
     def room(self) -> int:
-        """How many more leases the miner takes now."""
-        return 0 if self.closed else self.window - len(self.leases)
+        """How many more leases it takes now; negative when it holds more than it may."""
+        return 0 if self.closed else self.limit - len(self.leases)

@@ -109,29 +109,39 @@ class Dispatcher:
         self.registry.seen(record.miner_id, self.now())
 
     async def claim(self, job: LiveJob, miner: MinerRecord) -> Lease:
-        """Gives a job to a miner that asks for it. Raises JobAlreadyClaimed, ModelNotOffered."""
+        """Gives a job to a miner that asks for it.
+
+        Raises JobAlreadyClaimed, ModelNotOffered and StorageUnavailable.
+        """
         lease = self.core.claim(job, miner.miner_id, miner.models, self.now())
-        begun = self._waiters.begun(lease.lease_id)
         self._turns.kick()
-        await asyncio.shield(begun)
+        await self._waiters.begun(lease.lease_id)
         if not lease.is_held:
             raise JobAlreadyClaimed("the job ended while it was being claimed")
         self.take_spec(job)
         return lease
 
     async def complete(self, lease: Lease, completion: Completion) -> bool:
-        """Stores a result; says whether the lease was still its miner's."""
+        """Stores a result; says whether the lease was still its miner's.
+
+        Raises StorageUnavailable while it is not stored yet.
+        """
         if lease.is_held:
             self.core.complete(lease, completion)
-        return await self._ended(lease)
+        self._turns.kick()
+        return await self._waiters.ended(lease.lease_id)
 
     async def give_up(self, lease: Lease, *, code: str, message: str, retryable: bool) -> bool:
-        """Ends an attempt without a result; says whether the lease was still its miner's."""
+        """Ends an attempt without a result; says whether the lease was still its miner's.
+
+        Raises StorageUnavailable while it is not stored yet.
+        """
         if lease.is_held:
             self.core.give_up(
                 lease, code=code, message=message, retryable=retryable, now=self.now()
             )
-        return await self._ended(lease)
+        self._turns.kick()
+        return await self._waiters.ended(lease.lease_id)
 
     def extend(self, lease: Lease) -> None:
         """Renews a claim. Raises LeaseLost."""
@@ -222,11 +232,6 @@ class Dispatcher:
             self._specs.keep(job, new.spec)
             self.core.submit(job, now)
         self._turns.kick()
-
-    async def _ended(self, lease: Lease) -> bool:
-        ended = self._waiters.ended(lease.lease_id)
-        self._turns.kick()
-        return await asyncio.shield(ended)
 
     async def _past(self, held: Iterable[str]) -> frozenset[str]:
         """Returns which of the leases ended with a result, however long ago."""

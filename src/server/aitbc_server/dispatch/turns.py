@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Future
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ from aitbc_server.domain.jobs import Begin, Completion, Ending, JobStatus
 from aitbc_server.store.seam import Store
 
 # Seconds until a write that the storage refused is tried again.
-_RETRY_S = 1.0
+RETRY_S = 1.0
 
 
 class Turns:
@@ -114,8 +114,13 @@ class Turns:
     # Answers of the store
 
     def _begun(self, begins: Sequence[Begin], stored: Future[frozenset[str]]) -> None:
-        if stored.exception() is not None:
-            self._core.begin_failed(begins, _RETRY_S, self.now())
+        error = stored.exception()
+        if error is not None:
+            if len(begins) > 1 and not isinstance(error, StorageUnavailable):
+                self._put_singly(self._store.begin, begins, self._begun)
+                return
+            self._core.begin_failed(begins, RETRY_S, self.now())
+            self._waiters.tell_begun(begins, StorageUnavailable(retry_after_s=RETRY_S))
             self.kick()
             return
         missing = [b.job_id for b in begins if self._core.jobs[b.job_id].spec is None]
@@ -132,56 +137,79 @@ class Turns:
         read: Future[dict[str, bytes]],
     ) -> None:
         if read.exception() is not None:
-            self._loop.call_later(_RETRY_S, self._begun, begins, stored)
+            self._loop.call_later(RETRY_S, self._begun, begins, stored)
             return
         for job_id, spec in read.result().items():
             self._specs.put(self._core.jobs[job_id], spec)
         self._tell_begun(begins, stored.result())
 
     def _tell_begun(self, begins: Sequence[Begin], done: frozenset[str]) -> None:
+        self._let_go(begin.job_id for begin in begins if begin.job_id not in done)
         self._core.begun(begins, done, self.now())
         self._waiters.tell_begun(begins)
         self.kick()
 
     def _completed(self, completions: Sequence[Completion], stored: Future[frozenset[str]]) -> None:
-        if self._retry(self._store.complete, completions, stored, self._completed):
-            return
-        done = _result(stored)
-        self._core.completed(completions, done)
-        self._waiters.tell_ended(completions, done)
+        if self._is_retried(self._store.complete, completions, stored, self._completed):
+            self._waiters.tell_unavailable(completions)
+        elif stored.exception() is not None:
+            self._core.completion_rejected(completions[0], self.now())
+        else:
+            self._let_go(completion.job_id for completion in completions)
+            self._core.completed(completions, stored.result())
+            self._waiters.tell_ended(completions, stored.result())
         self.kick()
 
     def _ended(self, endings: Sequence[Ending], stored: Future[frozenset[str]]) -> None:
-        if self._retry(self._store.end, endings, stored, self._ended):
+        if self._is_retried(self._store.end, endings, stored, self._ended):
+            self._waiters.tell_unavailable(endings)
             return
-        done = _result(stored)
-        for ending in endings:
-            if ending.status is not JobStatus.PENDING:
-                self._specs.take(self._core.jobs[ending.job_id])
+        # One that was rejected is logged by the store. The memory lets go of its job; the next
+        # start finds it again.
+        done = frozenset() if stored.exception() else stored.result()
+        self._let_go(
+            ending.job_id
+            for ending in endings
+            if ending.status is not JobStatus.PENDING or ending.job_id not in done
+        )
         self._core.ended(endings, done, self.now())
         self._waiters.tell_ended(endings, done)
         self.kick()
 
     def _flagged(self, flags: Sequence[tuple[str, int]], stored: Future[None]) -> None:
-        self._retry(self._store.flag_cancels, flags, stored, self._flagged)
+        self._is_retried(self._store.flag_cancels, flags, stored, self._flagged)
 
-    def _retry(
+    def _let_go(self, job_ids: Iterable[str]) -> None:
+        """Frees what was kept of jobs that are about to be forgotten."""
+        for job_id in job_ids:
+            self._specs.take(self._core.jobs[job_id])
+
+    def _is_retried(
         self,
         write: Callable[[Sequence[Any]], Future[Any]],
         items: Sequence[Any],
         stored: Future[Any],
         answer: Callable[[Sequence[Any], Future[Any]], None],
     ) -> bool:
-        # Guarded writes may be repeated: what was applied already is not applied again.
-        if not isinstance(stored.exception(), StorageUnavailable):
+        """Puts a write that failed again, and says so.
+
+        Guarded writes may be repeated: what was applied already is not applied again. Of several
+        items that the store rejects together, the good ones go through singly.
+        """
+        error = stored.exception()
+        if isinstance(error, StorageUnavailable):
+            self._loop.call_later(RETRY_S, self._put, write, items, answer)
+        elif error is not None and len(items) > 1:
+            self._put_singly(write, items, answer)
+        else:
             return False
-        self._loop.call_later(_RETRY_S, self._put, write, items, answer)
         return True
 
-
-def _result(stored: Future[frozenset[str]]) -> frozenset[str]:
-    error = stored.exception()
-    if error is not None:
-        # The store has logged it. Nothing was applied.
-        return frozenset()
-    return stored.result()
+    def _put_singly(
+        self,
+        write: Callable[[Sequence[Any]], Future[Any]],
+        items: Sequence[Any],
+        answer: Callable[[Sequence[Any], Future[Any]], None],
+    ) -> None:
+        for item in items:
+            self._put(write, [item], answer)

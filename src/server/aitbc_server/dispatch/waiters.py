@@ -6,7 +6,10 @@ import asyncio
 from asyncio import Future
 from collections.abc import Iterable, Sequence
 
+from aitbc_server.domain.errors import StorageUnavailable
 from aitbc_server.domain.jobs import Begin, Completion, Ending
+
+Ends = Sequence[Completion] | Sequence[Ending]
 
 
 class Waiters:
@@ -16,8 +19,8 @@ class Waiters:
         self._loop = asyncio.get_running_loop()
         self._final: dict[str, list[Future[None]]] = {}
         # By lease id.
-        self._begin: dict[str, Future[None]] = {}
-        self._end: dict[str, list[Future[bool]]] = {}
+        self._begin: dict[str, Future[StorageUnavailable | None]] = {}
+        self._end: dict[str, list[Future[bool | StorageUnavailable]]] = {}
 
     async def final(self, job_id: str, timeout_s: float) -> None:
         """Returns when the job is final, or after the timeout."""
@@ -35,16 +38,24 @@ class Waiters:
                 if not waiters:
                     del self._final[job_id]
 
-    def begun(self, lease_id: str) -> Future[None]:
-        """Returns what is done when the lease is stored."""
+    async def begun(self, lease_id: str) -> None:
+        """Returns when the lease is stored. Raises StorageUnavailable when it could not be."""
         future = self._begin[lease_id] = self._loop.create_future()
-        return future
+        error = await asyncio.shield(future)
+        if error is not None:
+            raise error
 
-    def ended(self, lease_id: str) -> Future[bool]:
-        """Returns what says, when the lease has ended, whether it was still its miner's."""
-        future: Future[bool] = self._loop.create_future()
+    async def ended(self, lease_id: str) -> bool:
+        """Returns, when the lease has ended, whether it was still its miner's.
+
+        Raises StorageUnavailable when that is not stored yet.
+        """
+        future: Future[bool | StorageUnavailable] = self._loop.create_future()
         self._end.setdefault(lease_id, []).append(future)
-        return future
+        answer = await asyncio.shield(future)
+        if isinstance(answer, StorageUnavailable):
+            raise answer
+        return answer
 
     def release(self) -> None:
         """Lets every `final` return: the process is about to end."""
@@ -57,18 +68,24 @@ class Waiters:
                 if not waiter.done():
                     waiter.set_result(None)
 
-    def tell_begun(self, begins: Sequence[Begin]) -> None:
+    def tell_begun(self, begins: Sequence[Begin], error: StorageUnavailable | None = None) -> None:
         """Lets those return that wait for these leases to begin."""
         for begin in begins:
             waiter = self._begin.pop(begin.lease_id, None)
             if waiter is not None and not waiter.done():
-                waiter.set_result(None)
+                waiter.set_result(error)
 
-    def tell_ended(
-        self, ends: Sequence[Completion] | Sequence[Ending], done: frozenset[str]
-    ) -> None:
+    def tell_ended(self, ends: Ends, done: frozenset[str]) -> None:
         """Lets those return that wait for these leases to end. `done`: jobs it applied to."""
         for end in ends:
-            for waiter in self._end.pop(end.lease_id or "", ()):
-                if not waiter.done():
-                    waiter.set_result(end.job_id in done)
+            self._answer_ended(end.lease_id, end.job_id in done)
+
+    def tell_unavailable(self, ends: Ends) -> None:
+        """Lets those return that wait for these leases to end: it will take a while."""
+        for end in ends:
+            self._answer_ended(end.lease_id, StorageUnavailable(retry_after_s=1))
+
+    def _answer_ended(self, lease_id: str | None, answer: bool | StorageUnavailable) -> None:
+        for waiter in self._end.pop(lease_id or "", ()):
+            if not waiter.done():
+                waiter.set_result(answer)

@@ -146,6 +146,22 @@ class Ending:
     ended_us: int
     # When a job that goes back to pending may be tried again.
     not_before_us: int | None = None
+    # Whether the lease does not count as an attempt: its miner never began on it.
+    is_free: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRecord:
+    """A lease that a job had, and how it ended."""
+
+    attempt: int
+    miner_id: str
+    started_us: int
+    ended_us: int
+    # What became of the job with it: pending when it was to be tried again.
+    outcome: JobStatus
+    error_code: str | None
+    error_message: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +186,8 @@ class JobRecord:
     finish_reason: str | None = None
     error_code: str | None = None
     error_message: str | None = None
+    # Attempts that ended, the first one first; empty unless they were asked for.
+    attempts: tuple[AttemptRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +219,10 @@ class LiveRecord:
     started_us: int | None
     claim_s: float | None
     cancel_requested: bool
+    # Miners that had it and did not finish it.
+    failed_miners: tuple[str, ...]
+    # Bytes of what was submitted, when it is running.
+    spec_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,14 @@ from typing import Any
 import orjson
 
 from aitbc_server.domain.ids import JOB_PREFIX
-from aitbc_server.domain.jobs import JobPage, JobRecord, JobStatus, LiveRecord, Totals
+from aitbc_server.domain.jobs import (
+    AttemptRecord,
+    JobPage,
+    JobRecord,
+    JobStatus,
+    LiveRecord,
+    Totals,
+)
 from aitbc_server.domain.miners import MinerRecord
 from aitbc_server.store.connection import sqlite3
 from aitbc_server.store.rows import json_rows
@@ -27,9 +34,9 @@ class JobReads:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def job(self, job_id: str) -> JobRecord | None:
-        """Returns a job."""
-        row = self._connection.execute(_SQL["job"], (job_id,)).fetchone()
+    def job(self, job_id: str, *, attempts: bool = False) -> JobRecord | None:
+        """Returns a job, with the attempts that ended when they are asked for."""
+        row = self._connection.execute(_SQL["job"], (job_id, attempts)).fetchone()
         return _job(row) if row else None
 
     def jobs(
@@ -84,9 +91,7 @@ class JobReads:
 
     def live(self) -> list[LiveRecord]:
         """Returns every job that is not final, the oldest first."""
-        names = LiveRecord.__slots__
-        rows = self._connection.execute(_SQL["live"])
-        return [LiveRecord(**dict(zip(names, row, strict=True))) for row in rows]
+        return [_live(row) for row in self._connection.execute(_SQL["live"])]
 
     def miners(self) -> list[MinerRecord]:
         """Returns every miner."""
@@ -134,4 +139,27 @@ def _job(row: Sequence[Any]) -> JobRecord:
         finish_reason=row[15],
         error_code=row[16],
         error_message=row[17],
+        attempts=_attempts(row[18]) if row[18] else (),
     )
+
+
+def _attempts(rows: str) -> tuple[AttemptRecord, ...]:
+    return tuple(
+        AttemptRecord(
+            attempt=row[0],
+            miner_id=row[1],
+            started_us=row[2],
+            ended_us=row[3],
+            outcome=JobStatus(row[4]),
+            error_code=row[5],
+            error_message=row[6],
+        )
+        for row in sorted(orjson.loads(rows))
+    )
+
+
+def _live(row: Sequence[Any]) -> LiveRecord:
+    values = dict(zip(LiveRecord.__slots__, row, strict=True))
+    failed = values["failed_miners"]
+    values["failed_miners"] = tuple(orjson.loads(failed)) if failed else ()
+    return LiveRecord(**values)

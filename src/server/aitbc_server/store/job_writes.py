@@ -158,6 +158,7 @@ class JobWrites:
                 e.error_message,
                 e.ended_us,
                 e.not_before_us,
+                int(e.is_free),
             )
             for operation in operations
             for e in operation.endings

@@ -59,8 +59,8 @@ class Store(Protocol):
         """Stores a miner, or updates what it said before but for when it first registered."""
         ...
 
-    def job(self, job_id: str) -> Future[JobRecord | None]:
-        """Returns a job."""
+    def job(self, job_id: str, *, attempts: bool = False) -> Future[JobRecord | None]:
+        """Returns a job, with the attempts that ended when they are asked for."""
         ...
 
     def jobs(

@@ -94,8 +94,8 @@ class SqliteStore:
     def register(self, miner: MinerRecord) -> Future[None]:
         return self._writes.put(operations.Register(miner))
 
-    def job(self, job_id: str) -> Future[JobRecord | None]:
-        return self._reads.put(partial(self._jobs.job, job_id))
+    def job(self, job_id: str, *, attempts: bool = False) -> Future[JobRecord | None]:
+        return self._reads.put(partial(self._jobs.job, job_id, attempts=attempts))
 
     def jobs(
         self,

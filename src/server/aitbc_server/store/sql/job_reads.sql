@@ -8,7 +8,17 @@ SELECT job_id, status, created_us FROM jobs WHERE job_id = ?1;
 SELECT
     jobs.job_id, owner, model, status, created_us, attempt, spec, miner_id, lease_id, started_us,
     cancel_requested_us, finished_us, result, prompt_tokens, completion_tokens, finish_reason,
-    error_code, error_message
+    error_code, error_message,
+    iif(?2, (
+        SELECT
+            json_group_array(
+                json_array(
+                    a.attempt, a.miner_id, a.started_us, a.ended_us, a.outcome, a.error_code,
+                    a.error_message
+                )
+            )
+        FROM attempts AS a WHERE a.job_id = jobs.job_id
+    ), NULL) AS attempts
 FROM jobs
 JOIN specs ON specs.job_id = jobs.job_id
 LEFT JOIN results ON results.job_id = jobs.job_id
@@ -52,7 +62,14 @@ WHERE job_id IN (SELECT value FROM json_each(?1));
 SELECT
     job_id, owner, model, priority, attempt, max_attempts, max_tokens, created_us, deadline_us,
     not_before_us, miner_id, iif(status = 'running', lease_id, NULL) AS lease_id, started_us, claim_s,
-    cancel_requested_us IS NOT NULL AS cancel_requested
+    cancel_requested_us IS NOT NULL AS cancel_requested,
+    iif(attempt > 0, (
+        SELECT json_group_array(DISTINCT a.miner_id) FROM attempts AS a
+        WHERE a.job_id = jobs.job_id AND a.error_code IS NOT 'NOT_DELIVERED'
+    ), NULL) AS failed_miners,
+    iif(status = 'running', (
+        SELECT length(specs.spec) FROM specs WHERE specs.job_id = jobs.job_id
+    ), 0) AS spec_bytes
 FROM jobs WHERE status IN ('pending', 'running')
 ORDER BY job_id;
 

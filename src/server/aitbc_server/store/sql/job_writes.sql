@@ -97,12 +97,13 @@ UPDATE jobs SET
     error_code = iif(e.status = 'pending', NULL, e.error_code),
     error_message = iif(e.status = 'pending', NULL, e.error_message),
     finished_us = iif(e.status = 'pending', NULL, e.ended_us),
-    not_before_us = e.not_before_us
+    not_before_us = e.not_before_us,
+    max_attempts = max_attempts + e.is_free
 FROM (
     SELECT
         value ->> 0 AS job_id, value ->> 1 AS lease_id, value ->> 2 AS status,
         value ->> 3 AS error_code, value ->> 4 AS error_message, value ->> 5 AS ended_us,
-        value ->> 6 AS not_before_us
+        value ->> 6 AS not_before_us, value ->> 7 AS is_free
     FROM json_each(?1)
 ) AS e
 WHERE

@@ -1,0 +1,164 @@
+"""Which job goes to which miner: turns over all models, and other miners than those that failed."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from aitbc_server.dispatch.live import Lease, LiveJob, Session
+from aitbc_server.dispatch.matcher import Matcher
+from tests.factories import instant, live_job, session
+
+
+def given(matcher: Matcher, count: int = 100, seconds: float = 0.0) -> list[tuple[LiveJob, str]]:
+    """Returns what a match gives out, as the core would take it."""
+    pairs = []
+    for job, to in islice(matcher.pairs(instant(seconds)), count):
+        lease_id = f"lease-{job.job_id}"
+        to.leases[lease_id] = Lease(
+            lease_id=lease_id, job=job, miner_id=to.miner_id, attempt=1, started_us=0
+        )
+        pairs.append((job, to.miner_id))
+    return pairs
+
+
+def opened(matcher: Matcher, miner_id: str, *models: str, window: int = 1) -> Session:
+    """Returns a session that the matcher knows."""
+    one = session(miner_id, models=models or ("m",), window=window)
+    matcher.update(one)
+    return one
+
+
+def free(matcher: Matcher, one: Session) -> None:
+    """Ends all leases of a session."""
+    one.leases.clear()
+    matcher.update(one)
+
+
+def failed_by(*miners: str) -> LiveJob:
+    """Returns a job that these miners had before, and that still prefers others."""
+    until = instant(30).mono
+    return live_job(attempt=len(miners), failed_miners=miners, prefers_until=until)
+
+
+def test_a_flood_for_one_model_does_not_starve_anothers_job_for_another_model() -> None:
+    matcher = Matcher()
+    for _ in range(1000):
+        matcher.push(live_job(owner="flood", model="a"))
+    single = live_job(owner="single", model="b")
+    matcher.push(single)
+    miner = opened(matcher, "miner", "a", "b")
+    taken = []
+    for _ in range(2):
+        taken += [job for job, _ in given(matcher)]
+        free(matcher, miner)
+    assert single in taken
+
+
+def test_an_older_job_goes_first_when_its_owner_is_the_same() -> None:
+    matcher = Matcher()
+    older, newer = live_job(model="b"), live_job(model="a")
+    matcher.push(newer)
+    matcher.push(older)
+    opened(matcher, "miner", "a", "b", window=2)
+    assert [job for job, _ in given(matcher)] == [older, newer]
+
+
+def test_a_poller_that_takes_the_first_job_each_time_gives_every_owner_a_turn() -> None:
+    matcher = Matcher()
+    for _ in range(100):
+        matcher.push(live_job(owner="flood", model="a"))
+    others = [live_job(owner="x", model="a"), live_job(owner="y", model="b")]
+    for job in others:
+        matcher.push(job)
+    taken = []
+    for _ in range(4):
+        [first] = matcher.peek(["a", "b"], 1)
+        matcher.take(first)
+        taken.append(first)
+    assert set(others) <= set(taken)
+
+
+def test_what_is_shown_is_what_would_be_given() -> None:
+    matcher = Matcher()
+    for number in range(60):
+        matcher.push(live_job(owner="abc"[number % 3], model="mn"[number % 2], priority=number % 2))
+    shown = matcher.peek(["m", "n"], 100)
+    opened(matcher, "miner", "m", "n", window=100)
+    assert {job.job_id for job, _ in given(matcher)} == {job.job_id for job in shown}
+    assert [job.priority for job in shown] == sorted((j.priority for j in shown), reverse=True)
+
+
+def test_a_retry_waits_for_a_busy_miner_that_has_not_failed_it() -> None:
+    matcher = Matcher()
+    opened(matcher, "bad")
+    good = opened(matcher, "good")
+    good.leases["busy"] = None  # type: ignore[assignment]  # only counted
+    matcher.update(good)
+    job, other = failed_by("bad"), live_job()
+    matcher.push(job)
+    matcher.push(other)
+    assert given(matcher) == [(other, "bad")]
+    assert matcher.is_parked(job)
+    assert matcher.peek(["m"], 10) == [job]
+    free(matcher, good)
+    assert given(matcher) == [(job, "good")]
+
+
+def test_a_retry_does_not_wait_when_only_miners_that_failed_it_are_there() -> None:
+    matcher = Matcher()
+    opened(matcher, "bad", window=2)
+    opened(matcher, "worse", "another-model")
+    job = failed_by("bad", "gone")
+    matcher.push(job)
+    assert given(matcher) == [(job, "bad")]
+
+
+def test_a_retry_stops_waiting_when_the_other_miner_leaves() -> None:
+    matcher = Matcher()
+    opened(matcher, "bad")
+    good = opened(matcher, "good")
+    good.leases["busy"] = None  # type: ignore[assignment]  # only counted
+    matcher.update(good)
+    job = failed_by("bad")
+    matcher.push(job)
+    assert given(matcher) == []
+    good.window = 0
+    matcher.update(good)
+    assert given(matcher) == [(job, "bad")]
+
+
+def test_a_retry_does_not_wait_for_ever() -> None:
+    matcher = Matcher()
+    opened(matcher, "bad")
+    good = opened(matcher, "good")
+    good.leases["busy"] = None  # type: ignore[assignment]  # only counted
+    matcher.update(good)
+    job = failed_by("bad")
+    matcher.push(job)
+    assert given(matcher) == []
+    matcher.reconsider(job)
+    assert given(matcher, seconds=31) == [(job, "bad")]
+
+
+def test_after_a_restart_a_retry_waits_for_miners_that_are_not_back_yet() -> None:
+    matcher = Matcher()
+    opened(matcher, "bad")
+    job = failed_by("bad")
+    job.awaits_miners = True
+    matcher.push(job)
+    assert given(matcher) == []
+    opened(matcher, "good")
+    assert given(matcher) == [(job, "good")]
+
+
+def test_a_parked_job_that_is_withdrawn_is_gone() -> None:
+    matcher = Matcher()
+    opened(matcher, "bad")
+    job = failed_by("bad")
+    job.awaits_miners = True
+    matcher.push(job)
+    assert given(matcher) == []
+    matcher.remove(job)
+    opened(matcher, "good")
+    assert given(matcher) == []
+    assert matcher.peek(["m"], 10) == []
