@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import cast
 
 import structlog
@@ -30,7 +31,7 @@ from aitbc.v1.work_pb2 import (
     Welcome,
 )
 from aitbc_miner._aio import Alarm
-from aitbc_miner.engines.base import Chunk, Engine, Job, Message, Params
+from aitbc_miner.engines.base import Chunk, Engine, Job, Message, Params, Resume
 from aitbc_miner.errors import EngineDead, EngineError, EngineFailed
 from aitbc_miner.lease import Lease
 from aitbc_miner.outbox import Outbox
@@ -148,16 +149,19 @@ class Agent:
     def _assign(self, assignments: Iterable[Assignment]) -> None:
         self.idle.clear()
         for assignment in assignments:
-            lease_id, job = assignment.lease_id, assignment.job
+            lease_id, job = assignment.lease_id, _job(assignment)
             if lease_id in self._leases:
                 continue  # a repetition
-            lease = self._leases[lease_id] = Lease(lease_id, self._engines.get(job.model))
-            if lease.engine is None:
+            engine = self._engines.get(job.model)
+            if engine is not None and job.resume is not None and not engine.can_resume(job):
+                job = replace(job, resume=None)
+            lease = self._leases[lease_id] = Lease(lease_id, engine, job.resume)
+            if engine is None:
                 self._fail(lease, "MODEL_NOT_SERVED", f"this miner does not serve {job.model}")
             elif len(self._leases) > self.slots:
                 self._fail(lease, "OVER_CAPACITY", f"this miner takes {self.slots} jobs at once")
             else:
-                self._start(lease, lease.engine, _job(lease_id, job))
+                self._start(lease, engine, job)
 
     def _settle(self, acks: Iterable[Ack]) -> None:
         for ack in acks:
@@ -267,15 +271,17 @@ def _stop(lease: Lease) -> None:
         lease.task.cancel()
 
 
-def _job(lease_id: str, job: JobMessage) -> Job:
+def _job(assignment: Assignment) -> Job:
+    job, resume = assignment.job, assignment.resume
     return Job(
-        request_id=lease_id,
+        request_id=assignment.lease_id,
         model=job.model,
         prompt=job.prompt if job.HasField("prompt") else None,
         messages=tuple(
             Message(role=message.role, content=message.content) for message in job.messages
         ),
         params=_params(job),
+        resume=Resume(resume.text, resume.tokens) if resume.text else None,
     )
 
 

@@ -10,7 +10,7 @@ import asyncio
 
 from aitbc.v1.jobs_pb2 import Usage
 from aitbc.v1.work_pb2 import Completion, Delta, Failure, Update
-from aitbc_miner.engines.base import Chunk, Engine
+from aitbc_miner.engines.base import Chunk, Engine, Resume
 
 
 class Lease:
@@ -31,16 +31,19 @@ class Lease:
         "task",
     )
 
-    def __init__(self, lease_id: str, engine: Engine | None = None) -> None:
+    def __init__(
+        self, lease_id: str, engine: Engine | None = None, resume: Resume | None = None
+    ) -> None:
+        """`resume`: what the coordinator has already, which counts as update 0."""
         self.lease_id = lease_id
         # What runs the job, and the task that listens to it, when there is one.
         self.engine = engine
         self.task: asyncio.Task[None] | None = None
-        self._told: list[str] = []
+        self._told: list[str] = [resume.text] if resume else []
         self._untold: list[str] = []
-        self._tokens = 0
+        self._tokens = resume.tokens if resume else 0
         # Characters and tokens told by the end of each delta: the way back to any of them.
-        self._marks: list[tuple[int, int]] = []
+        self._marks: list[tuple[int, int]] = [(len(resume.text), resume.tokens)] if resume else []
         self._prompt_tokens: int | None = None
         self._completion_tokens: int | None = None
         self._finish_reason: str | None = None

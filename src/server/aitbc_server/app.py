@@ -61,6 +61,7 @@ class Coordinator:
             lease_s=settings.lease_seconds,
             max_jobs=settings.max_jobs,
             spec_budget=settings.queue_memory_bytes,
+            text_budget=settings.stream_memory_bytes,
         )
         self._work = WorkStreams(
             self._dispatcher,

@@ -94,6 +94,12 @@ class Settings(BaseSettings):
         description="Memory for prompts of waiting jobs; beyond it they are read from disk when "
         "their turn comes.",
     )
+    stream_memory_bytes: int = Field(
+        256 * 1024 * 1024,
+        ge=0,
+        description="Memory for what running jobs have answered so far. Beyond it a job's readers "
+        "get the rest when it ends, and another miner begins it anew.",
+    )
     log_level: str = Field("info", description="Least level logged: debug, info, warning, error.")
 
     @field_validator("http", "grpc", mode="before")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from aitbc_miner.engines.base import Chunk, Job, Message
+from aitbc_miner.engines.base import Chunk, Job, Message, Resume
 from aitbc_miner.engines.openai import OpenAIEngine, OpenAIOptions
 from aitbc_miner.engines.options import EngineOptions
 from aitbc_miner.errors import BadRequest, EngineBusy, EngineError, EngineFailed, Misconfigured
@@ -144,6 +144,34 @@ async def test_a_raw_prompt_goes_to_the_completions_endpoint(server: FakeServer)
     assert (server.path, server.body["prompt"]) == ("/v1/completions", "hello")
     assert (first.text, last.finish_reason, last.completion_tokens) == ("raw", "stop", None)
     await engine.close()
+
+
+async def test_a_conversation_is_resumed_where_the_server_can(server: FakeServer) -> None:
+    server.answer(" world")
+    asked = job(params={"max_tokens": 9}, resume=Resume("hello", 4))
+    engine = make_engine(base_url=server.url, continues="true")
+    assert engine.can_resume(asked)
+    last = (await chunks_of(engine, asked))[-1]
+    await engine.close()
+    assert server.body["messages"][-1] == {"role": "assistant", "content": "hello"}
+    assert server.body["continue_final_message"] is True
+    assert server.body["add_generation_prompt"] is False
+    assert server.body["max_tokens"] == 5
+    assert (last.prompt_tokens, last.completion_tokens) == (11 - 4, 42 + 4)
+
+
+async def test_a_raw_prompt_is_resumed_by_any_server(server: FakeServer) -> None:
+    server.answer(" world")
+    asked = job(resume=Resume("hello", 4))
+    engine = make_engine(base_url=server.url, endpoint="completions")
+    assert engine.can_resume(asked)
+    await chunks_of(engine, asked)
+    await engine.close()
+    assert server.body["prompt"] == f"{asked.prompt}hello"
+
+
+async def test_a_server_that_only_chats_begins_anew(engine: OpenAIEngine) -> None:
+    assert not engine.can_resume(job(resume=Resume("hello", 4)))
 
 
 @pytest.mark.parametrize(

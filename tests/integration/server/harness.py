@@ -28,6 +28,11 @@ class Client:
         self.miners = miners_pb2_grpc.MinerServiceStub(channel)
         self.network = network_pb2_grpc.NetworkServiceStub(channel)
 
+    @property
+    def url(self) -> str:
+        """Base URL of the REST API."""
+        return f"http://127.0.0.1:{self.coordinator.http_port}"
+
     async def submit(self, prompt: str = "hello", **fields: Any) -> str:
         """Submits a job; returns its id."""
         request = jobs_pb2.SubmitJobRequest(prompt=prompt, model=fields.pop("model", "m"), **fields)
@@ -99,10 +104,18 @@ class FakeMiner:
         )
         await self.send(updates=work_pb2.Updates(updates=[update]))
 
-    async def fail(self, lease_id: str, code: str = "OOM", *, retryable: bool = True) -> None:
+    async def say(self, lease_id: str, text: str, sequence: int) -> None:
+        """Sends more of an answer."""
+        delta = work_pb2.Delta(text=text, tokens=1)
+        update = work_pb2.Update(lease_id=lease_id, sequence=sequence, delta=delta)
+        await self.send(updates=work_pb2.Updates(updates=[update]))
+
+    async def fail(
+        self, lease_id: str, code: str = "OOM", *, retryable: bool = True, sequence: int = 0
+    ) -> None:
         """Sends a failure."""
         failure = work_pb2.Failure(code=code, message="it broke", retryable=retryable)
-        update = work_pb2.Update(lease_id=lease_id, sequence=0, failure=failure)
+        update = work_pb2.Update(lease_id=lease_id, sequence=sequence, failure=failure)
         await self.send(updates=work_pb2.Updates(updates=[update]))
 
     async def end(self) -> tuple[grpc.StatusCode, str]:

@@ -31,6 +31,7 @@ class FakeEngine:
         # Set when the generation of a request was stopped before its end.
         self.stopped: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.is_dead = False
+        self.resumes = True
         # A test may speak before the job has arrived.
         self._chunks: dict[str, asyncio.Queue[Chunk | Exception]] = defaultdict(asyncio.Queue)
 
@@ -67,6 +68,10 @@ class FakeEngine:
     def crash(self, request_id: str, error: Exception) -> None:
         """Ends an answer with an error."""
         self._chunks[request_id].put_nowait(error)
+
+    def can_resume(self, job: Job) -> bool:
+        """Can as the test says."""
+        return self.resumes
 
     def load(self) -> EngineLoad:
         """Says how busy it is."""

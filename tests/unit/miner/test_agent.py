@@ -20,6 +20,7 @@ from aitbc.v1.work_pb2 import (
     CancelReason,
     CoordinatorMessage,
     GpuInfo,
+    Resume,
     Update,
     Welcome,
 )
@@ -293,3 +294,21 @@ async def test_the_heartbeat_says_how_busy_the_miner_is() -> None:
     assign(agent, "1", "2")
     load = agent.heartbeat().heartbeat.load
     assert (load.running_jobs, load.waiting_jobs, load.kv_cache_usage) == (2, 0, 0.5)
+
+
+@pytest.mark.parametrize(("resumes", "sequence", "result"), [(True, 2, "abc"), (False, 0, "c")])
+async def test_an_answer_is_resumed_where_the_engine_can(
+    resumes: bool, sequence: int, result: str
+) -> None:
+    engine = FakeEngine()
+    engine.resumes = resumes
+    agent = make_agent(engine)
+    assignment = Assignment(
+        lease_id="l", job=Job(model="m", prompt="p"), resume=Resume(text="ab", tokens=2)
+    )
+    agent.hear(CoordinatorMessage(assignments=Assignments(assignments=[assignment])))
+    engine.finish("l", "c")
+    *_, completion = await next_updates(agent)
+    assert (engine.jobs["l"].resume is not None) == resumes
+    assert completion.completion.result == result
+    assert completion.sequence == sequence

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from aitbc_miner.engines.base import Chunk, Job, Message, Params
+from aitbc_miner.engines.base import Chunk, Job, Message, Params, Resume
 from aitbc_miner.engines.echo import EchoEngine, EchoOptions
 from aitbc_miner.engines.options import EngineOptions
 from aitbc_miner.errors import Misconfigured
@@ -79,3 +81,25 @@ async def test_slowly_it_says_the_same(options: dict[str, str]) -> None:
 def test_a_wrong_option_is_named_with_its_remedy(options: dict[str, str], message: str) -> None:
     with pytest.raises(Misconfigured, match=message):
         engine(**options)
+
+
+def resumed(text: str, tokens: int) -> Job:
+    return replace(job("a b c"), resume=Resume(text, tokens))
+
+
+def test_it_goes_on_with_its_own_text_at_once() -> None:
+    assert engine().can_resume(resumed("a b", 2))
+    chunk = answer(engine(), resumed("a b", 2))
+    assert (chunk.text, chunk.tokens, chunk.prompt_tokens) == (" c", 1, 3)
+
+
+async def test_it_goes_on_with_its_own_text_slowly() -> None:
+    slow = engine(tokens_per_second="2000").generate(resumed("a b", 2))
+    assert not isinstance(slow, Chunk)
+    chunks = [chunk async for chunk in slow]
+    assert "".join(chunk.text for chunk in chunks) == " c"
+    assert sum(chunk.tokens for chunk in chunks) == 1
+
+
+def test_it_does_not_go_on_with_another_text() -> None:
+    assert not engine().can_resume(resumed("x", 1))

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aitbc.v1.work_pb2 import Update
-from aitbc_miner.engines.base import Chunk
+from aitbc_miner.engines.base import Chunk, Resume
 from aitbc_miner.lease import Lease
 
 
@@ -161,3 +161,24 @@ def store(stored: list[str], updates: list[Update]) -> None:
         assert update.sequence == len(stored)
         assert update.delta.tokens == len(update.delta.text)
         stored.append(update.delta.text)
+
+
+def test_a_resumed_answer_goes_on_after_what_was_told_and_counts_it() -> None:
+    lease = Lease("l", resume=Resume("ab", 3))
+    assert lease.next_sequence == 1
+    lease.add(Chunk(text="c", tokens=1))
+    (delta,) = lease.take_updates()
+    assert (delta.sequence, delta.delta.text, delta.delta.tokens) == (1, "c", 1)
+    end(lease, "d")
+    completion = lease.take_updates()[-1].completion
+    assert completion.result == "abcd"
+    assert completion.usage.completion_tokens == 5
+
+
+def test_a_coordinator_that_forgot_a_resumed_answer_is_told_it_from_the_beginning() -> None:
+    lease = Lease("l", resume=Resume("ab", 3))
+    lease.add(Chunk(text="c", tokens=1))
+    lease.take_updates()
+    assert lease.rewind(0)
+    (delta,) = lease.take_updates()
+    assert (delta.sequence, delta.delta.text, delta.delta.tokens) == (0, "abc", 4)

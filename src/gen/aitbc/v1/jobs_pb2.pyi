@@ -88,6 +88,42 @@ ATTEMPT_OUTCOME_CANCELLED: AttemptOutcome.ValueType  # 4
 """The job was cancelled meanwhile."""
 Global___AttemptOutcome: _TypeAlias = AttemptOutcome  # noqa: Y015
 
+class _JobEventType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _JobEventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobEventType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    JOB_EVENT_TYPE_UNSPECIFIED: _JobEventType.ValueType  # 0
+    """Not a type of any event."""
+    JOB_EVENT_TYPE_STATUS: _JobEventType.ValueType  # 1
+    """The job waits or runs: the first event, unless the job is final, and each change until then."""
+    JOB_EVENT_TYPE_DELTA: _JobEventType.ValueType  # 2
+    """More of the answer: what comes after the text before."""
+    JOB_EVENT_TYPE_RESTARTED: _JobEventType.ValueType  # 3
+    """The text before is void: another attempt began anew. The deltas that follow begin at offset 0."""
+    JOB_EVENT_TYPE_FINAL: _JobEventType.ValueType  # 4
+    """The job is final, and the stream ends. The texts of the deltas since the beginning, or since the
+    last restart, are the result of a completed job, byte for byte.
+    """
+
+class JobEventType(_JobEventType, metaclass=_JobEventTypeEnumTypeWrapper):
+    """What an event of a job's stream tells."""
+
+JOB_EVENT_TYPE_UNSPECIFIED: JobEventType.ValueType  # 0
+"""Not a type of any event."""
+JOB_EVENT_TYPE_STATUS: JobEventType.ValueType  # 1
+"""The job waits or runs: the first event, unless the job is final, and each change until then."""
+JOB_EVENT_TYPE_DELTA: JobEventType.ValueType  # 2
+"""More of the answer: what comes after the text before."""
+JOB_EVENT_TYPE_RESTARTED: JobEventType.ValueType  # 3
+"""The text before is void: another attempt began anew. The deltas that follow begin at offset 0."""
+JOB_EVENT_TYPE_FINAL: JobEventType.ValueType  # 4
+"""The job is final, and the stream ends. The texts of the deltas since the beginning, or since the
+last restart, are the result of a completed job, byte for byte.
+"""
+Global___JobEventType: _TypeAlias = JobEventType  # noqa: Y015
+
 @_typing.final
 class GenerationParams(_message.Message):
     """How the model samples. What is absent is the engine's default."""
@@ -637,6 +673,80 @@ class GetJobRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__wait) -> _WhichOneofReturnType__wait | None: ...
 
 Global___GetJobRequest: _TypeAlias = GetJobRequest  # noqa: Y015
+
+@_typing.final
+class StreamJobRequest(_message.Message):
+    """Asks to follow one job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    AFTER_EVENT_ID_FIELD_NUMBER: _builtins.int
+    FROM_OFFSET_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    """Required. The job."""
+    after_event_id: _builtins.str
+    """`event_id` of the last event that the reader has. Goes before `from_offset`."""
+    from_offset: _builtins.int
+    """Bytes of UTF-8 of the result that the reader has, instead of `after_event_id`. Taken on trust: when
+    another attempt began anew meanwhile, nobody notices.
+    """
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        after_event_id: _builtins.str = ...,
+        from_offset: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset", "from_offset", b"from_offset"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset", "after_event_id", b"after_event_id", "from_offset", b"from_offset", "job_id", b"job_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__from_offset: _TypeAlias = _typing.Literal["from_offset"]  # noqa: Y015
+    _WhichOneofArgType__from_offset: _TypeAlias = _typing.Literal["_from_offset", b"_from_offset"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__from_offset) -> _WhichOneofReturnType__from_offset | None: ...
+
+Global___StreamJobRequest: _TypeAlias = StreamJobRequest  # noqa: Y015
+
+@_typing.final
+class JobEvent(_message.Message):
+    """One event of a job's stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    JOB_FIELD_NUMBER: _builtins.int
+    type: Global___JobEventType.ValueType
+    """What it tells."""
+    event_id: _builtins.str
+    """Names the place after it, for a reader that comes back."""
+    text: _builtins.str
+    """More of the answer, cut between characters. Of a delta."""
+    offset: _builtins.int
+    """Bytes of UTF-8 of the answer up to here, the text included."""
+    @_builtins.property
+    def job(self) -> Global___Job:
+        """The job, of a status and of the final event: without prompt, messages, params and result."""
+
+    def __init__(
+        self,
+        *,
+        type: Global___JobEventType.ValueType = ...,
+        event_id: _builtins.str = ...,
+        text: _builtins.str = ...,
+        offset: _builtins.int = ...,
+        job: Global___Job | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "job", b"job", "offset", b"offset", "text", b"text", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobEvent: _TypeAlias = JobEvent  # noqa: Y015
 
 @_typing.final
 class ListJobsRequest(_message.Message):

@@ -55,6 +55,16 @@ class JobServiceStub:
                 request_serializer=aitbc_dot_v1_dot_jobs__pb2.GetJobRequest.SerializeToString,
                 response_deserializer=aitbc_dot_v1_dot_jobs__pb2.Job.FromString,
                 _registered_method=True)
+        self.RunJob = channel.unary_stream(
+                '/aitbc.v1.JobService/RunJob',
+                request_serializer=aitbc_dot_v1_dot_jobs__pb2.SubmitJobRequest.SerializeToString,
+                response_deserializer=aitbc_dot_v1_dot_jobs__pb2.JobEvent.FromString,
+                _registered_method=True)
+        self.StreamJob = channel.unary_stream(
+                '/aitbc.v1.JobService/StreamJob',
+                request_serializer=aitbc_dot_v1_dot_jobs__pb2.StreamJobRequest.SerializeToString,
+                response_deserializer=aitbc_dot_v1_dot_jobs__pb2.JobEvent.FromString,
+                _registered_method=True)
         self.ListJobs = channel.unary_unary(
                 '/aitbc.v1.JobService/ListJobs',
                 request_serializer=aitbc_dot_v1_dot_jobs__pb2.ListJobsRequest.SerializeToString,
@@ -122,6 +132,32 @@ class JobServiceServicer:
 
     def GetJob(self, request, context):
         """Gets a job, at once or, with `wait`, as soon as it is final.
+
+        Errors: NOT_FOUND `JOB_NOT_FOUND`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RunJob(self, request, context):
+        """Stores a job and streams it: SubmitJob and StreamJob in one. Over HTTP, `stream=true` in the query
+        of `POST /v1/jobs` chooses it. The job goes on when its reader goes away: StreamJob takes up the
+        stream again.
+
+        Errors: as SubmitJob.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamJob(self, request, context):
+        """Streams a job: what it produced so far, then the rest as it is made, each part once and in order,
+        and at the end its final state. Over HTTP these are Server-Sent Events or, for a client whose
+        `Accept` names `application/x-ndjson`, one JSON object a line.
+
+        A reader that lost its connection comes back with the `event_id` of the last event that it has and
+        gets what came after it. Coming back with that of the final event, it is answered with nothing
+        (HTTP 204), at which browsers stop asking.
 
         Errors: NOT_FOUND `JOB_NOT_FOUND`.
         """
@@ -213,6 +249,16 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.GetJob,
                     request_deserializer=aitbc_dot_v1_dot_jobs__pb2.GetJobRequest.FromString,
                     response_serializer=aitbc_dot_v1_dot_jobs__pb2.Job.SerializeToString,
+            ),
+            'RunJob': grpc.unary_stream_rpc_method_handler(
+                    servicer.RunJob,
+                    request_deserializer=aitbc_dot_v1_dot_jobs__pb2.SubmitJobRequest.FromString,
+                    response_serializer=aitbc_dot_v1_dot_jobs__pb2.JobEvent.SerializeToString,
+            ),
+            'StreamJob': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamJob,
+                    request_deserializer=aitbc_dot_v1_dot_jobs__pb2.StreamJobRequest.FromString,
+                    response_serializer=aitbc_dot_v1_dot_jobs__pb2.JobEvent.SerializeToString,
             ),
             'ListJobs': grpc.unary_unary_rpc_method_handler(
                     servicer.ListJobs,
@@ -337,6 +383,60 @@ class JobService:
             '/aitbc.v1.JobService/GetJob',
             aitbc_dot_v1_dot_jobs__pb2.GetJobRequest.SerializeToString,
             aitbc_dot_v1_dot_jobs__pb2.Job.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RunJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/aitbc.v1.JobService/RunJob',
+            aitbc_dot_v1_dot_jobs__pb2.SubmitJobRequest.SerializeToString,
+            aitbc_dot_v1_dot_jobs__pb2.JobEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/aitbc.v1.JobService/StreamJob',
+            aitbc_dot_v1_dot_jobs__pb2.StreamJobRequest.SerializeToString,
+            aitbc_dot_v1_dot_jobs__pb2.JobEvent.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,6 +38,24 @@ class JobServiceStub:
 
     Errors: NOT_FOUND `JOB_NOT_FOUND`.
     """
+    RunJob: _aio.UnaryStreamMultiCallable[_jobs_pb2.SubmitJobRequest, _jobs_pb2.JobEvent]
+    """Stores a job and streams it: SubmitJob and StreamJob in one. Over HTTP, `stream=true` in the query
+    of `POST /v1/jobs` chooses it. The job goes on when its reader goes away: StreamJob takes up the
+    stream again.
+
+    Errors: as SubmitJob.
+    """
+    StreamJob: _aio.UnaryStreamMultiCallable[_jobs_pb2.StreamJobRequest, _jobs_pb2.JobEvent]
+    """Streams a job: what it produced so far, then the rest as it is made, each part once and in order,
+    and at the end its final state. Over HTTP these are Server-Sent Events or, for a client whose
+    `Accept` names `application/x-ndjson`, one JSON object a line.
+
+    A reader that lost its connection comes back with the `event_id` of the last event that it has and
+    gets what came after it. Coming back with that of the final event, it is answered with nothing
+    (HTTP 204), at which browsers stop asking.
+
+    Errors: NOT_FOUND `JOB_NOT_FOUND`.
+    """
     ListJobs: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ListJobsRequest, _jobs_pb2.ListJobsResponse]
     """Lists the caller's jobs, the newest first."""
     CancelJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.CancelJobRequest, _jobs_pb2.Job]
@@ -116,6 +134,36 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_jobs_pb2.GetJobRequest, _abc.Awaitable[_jobs_pb2.Job]],
     ) -> _abc.Awaitable[_jobs_pb2.Job]:
         """Gets a job, at once or, with `wait`, as soon as it is final.
+
+        Errors: NOT_FOUND `JOB_NOT_FOUND`.
+        """
+
+    @_abc_1.abstractmethod
+    def RunJob(
+        self,
+        request: _jobs_pb2.SubmitJobRequest,
+        context: _aio.ServicerContext[_jobs_pb2.SubmitJobRequest, _abc.AsyncIterator[_jobs_pb2.JobEvent]],
+    ) -> _abc.AsyncIterator[_jobs_pb2.JobEvent]:
+        """Stores a job and streams it: SubmitJob and StreamJob in one. Over HTTP, `stream=true` in the query
+        of `POST /v1/jobs` chooses it. The job goes on when its reader goes away: StreamJob takes up the
+        stream again.
+
+        Errors: as SubmitJob.
+        """
+
+    @_abc_1.abstractmethod
+    def StreamJob(
+        self,
+        request: _jobs_pb2.StreamJobRequest,
+        context: _aio.ServicerContext[_jobs_pb2.StreamJobRequest, _abc.AsyncIterator[_jobs_pb2.JobEvent]],
+    ) -> _abc.AsyncIterator[_jobs_pb2.JobEvent]:
+        """Streams a job: what it produced so far, then the rest as it is made, each part once and in order,
+        and at the end its final state. Over HTTP these are Server-Sent Events or, for a client whose
+        `Accept` names `application/x-ndjson`, one JSON object a line.
+
+        A reader that lost its connection comes back with the `event_id` of the last event that it has and
+        gets what came after it. Coming back with that of the final event, it is answered with nothing
+        (HTTP 204), at which browsers stop asking.
 
         Errors: NOT_FOUND `JOB_NOT_FOUND`.
         """

@@ -424,7 +424,7 @@ class Completion(_message.Message):
     FINISH_REASON_FIELD_NUMBER: _builtins.int
     RESULT_SALT_FIELD_NUMBER: _builtins.int
     result: _builtins.str
-    """The text."""
+    """The text, with what it was resumed from."""
     finish_reason: _builtins.str
     """Why the generation ended: `stop` or `length`."""
     result_salt: _builtins.bytes
@@ -620,6 +620,7 @@ class Assignment(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     JOB_FIELD_NUMBER: _builtins.int
     DEADLINE_FIELD_NUMBER: _builtins.int
+    RESUME_FIELD_NUMBER: _builtins.int
     lease_id: _builtins.str
     """Name of the lease, new for each attempt."""
     attempt: _builtins.int
@@ -632,6 +633,10 @@ class Assignment(_message.Message):
     def deadline(self) -> _timestamp_pb2.Timestamp:
         """When the job fails unless final. Absent: never."""
 
+    @_builtins.property
+    def resume(self) -> Global___Resume:
+        """What an attempt before delivered before its miner was lost. Absent when there was nothing."""
+
     def __init__(
         self,
         *,
@@ -639,14 +644,46 @@ class Assignment(_message.Message):
         attempt: _builtins.int = ...,
         job: _jobs_pb2.Job | None = ...,
         deadline: _timestamp_pb2.Timestamp | None = ...,
+        resume: Global___Resume | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "job", b"job"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "job", b"job", "resume", b"resume"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "deadline", b"deadline", "job", b"job", "lease_id", b"lease_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "deadline", b"deadline", "job", b"job", "lease_id", b"lease_id", "resume", b"resume"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Assignment: _TypeAlias = Assignment  # noqa: Y015
+
+@_typing.final
+class Resume(_message.Message):
+    """The beginning of an answer, which the client may have read already.
+
+    A miner whose engine can goes on after this text, and its usage counts these tokens. It holds the
+    text as its update 0, already told: its next update is number 1, and only when the coordinator asks
+    for number 0 again does it send the text. A miner that cannot begins anew with update 0.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The text."""
+    tokens: _builtins.int
+    """Tokens it stands for."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Resume: _TypeAlias = Resume  # noqa: Y015
 
 @_typing.final
 class Acks(_message.Message):

@@ -29,6 +29,15 @@ class Message(TypedDict):
     content: str
 
 
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """The beginning of an answer, from an attempt on another miner."""
+
+    text: str
+    # Tokens that the text stands for.
+    tokens: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What an engine is asked to answer: one prompt or one conversation."""
@@ -39,6 +48,8 @@ class Job:
     prompt: str | None = None
     messages: tuple[Message, ...] = ()
     params: Params
+    # Text to go on from, which no chunk of the answer repeats. Set only for an engine that can.
+    resume: Resume | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +61,8 @@ class Chunk:
     tokens: int = 0
     # `stop` or `length`.
     finish_reason: str | None = None
-    # Tokens of the prompt, in the last chunk at the latest, when the engine knows.
+    # Tokens of the prompt without a resumed text, in the last chunk at the latest, when the engine
+    # knows.
     prompt_tokens: int | None = None
     # Exact tokens of the whole answer, when the engine knows better than the sum of `tokens`.
     completion_tokens: int | None = None
@@ -91,6 +103,9 @@ class Engine(Protocol):
         Raises an EngineError, here or from the iterator. A cancelled or closed iterator stops the
         generation.
         """
+
+    def can_resume(self, job: Job) -> bool:
+        """Says whether it can go on from the text that the job is to be resumed from."""
 
     def load(self) -> EngineLoad:
         """Says how busy it is. Raises EngineDead when it can serve no more."""

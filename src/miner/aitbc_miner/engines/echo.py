@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aitbc_miner.engines.base import Answer, Chunk, EngineLoad, Job
 from aitbc_miner.engines.options import EngineOptions
@@ -54,41 +54,48 @@ class EchoEngine:
 
     def generate(self, job: Job) -> Answer:
         """Answers at once, unless a rate or a latency is set."""
+        answer = self._answer(job)
+        if self._options.latency_s or self._options.tokens_per_second:
+            return self._slowly(answer, len(job.resume.text) if job.resume else 0)
+        if job.resume is not None:
+            answer = replace(
+                _rest(answer, len(job.resume.text)), tokens=answer.tokens - job.resume.tokens
+            )
+        return answer
+
+    def can_resume(self, job: Job) -> bool:
+        """Can when the text is the beginning of the echo."""
+        return job.resume is not None and self._answer(job).text.startswith(job.resume.text)
+
+    def _answer(self, job: Job) -> Chunk:
         prompt = job.prompt if job.prompt is not None else job.messages[-1]["content"]
         prompt_tokens = len(prompt.split())
         wanted = self._options.tokens or prompt_tokens
         tokens = min(wanted, job.params.get("max_tokens", wanted))
-        last = Chunk(
+        return Chunk(
             text=prompt if tokens == prompt_tokens else _words(prompt, tokens),
             tokens=tokens,
             finish_reason="stop" if tokens == wanted else "length",
             prompt_tokens=prompt_tokens,
         )
-        if self._options.latency_s or self._options.tokens_per_second:
-            return self._slowly(last)
-        return last
 
-    async def _slowly(self, answer: Chunk) -> AsyncGenerator[Chunk, None]:
-        """Yields the answer at the rate asked for."""
+    async def _slowly(self, answer: Chunk, position: int) -> AsyncGenerator[Chunk, None]:
+        """Yields the answer after some characters at the rate asked for."""
         await asyncio.sleep(self._options.latency_s)
         rate = self._options.tokens_per_second
         if rate is None:
-            yield answer
+            yield _rest(answer, position)
             return
         clock = asyncio.get_running_loop().time
-        ends = [word.end() for word in _WORD.finditer(answer.text)]
-        begin, said, position = clock(), 0, 0
+        ends = [word.end() for word in _WORD.finditer(answer.text) if word.end() > position]
+        begin, said = clock(), 0
         while said < len(ends):
             await asyncio.sleep(max(_TICK_S, begin + (said + 1) / rate - clock()))
             due = min(len(ends), int((clock() - begin) * rate))
             if due > said:
                 yield Chunk(text=answer.text[position : ends[due - 1]], tokens=due - said)
                 said, position = due, ends[due - 1]
-        yield Chunk(
-            text=answer.text[position:],
-            finish_reason=answer.finish_reason,
-            prompt_tokens=answer.prompt_tokens,
-        )
+        yield replace(_rest(answer, position), tokens=0)
 
     def load(self) -> EngineLoad:
         """Knows nothing that the agent does not."""
@@ -96,6 +103,10 @@ class EchoEngine:
 
     async def close(self) -> None:
         """Has nothing to free."""
+
+
+def _rest(answer: Chunk, position: int) -> Chunk:
+    return replace(answer, text=answer.text[position:])
 
 
 def _words(text: str, count: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -30,12 +30,15 @@ class OpenAIOptions:
     api_key: str | None = None
     # `completions` sends a prompt raw; conversations go to the chat endpoint in any case.
     endpoint: str = _CHAT
+    # Whether the chat endpoint goes on with a last message of the assistant, as vLLM and SGLang do
+    # when `continue_final_message` says so.
+    continues: bool = False
     # Longest silence of the server within an answer.
     timeout_s: float = _DEFAULT_SILENCE_S
 
     @classmethod
     def parse(cls, options: EngineOptions) -> OpenAIOptions:
-        """Reads `base_url`, `api_key`, `endpoint` and `timeout`."""
+        """Reads `base_url`, `api_key`, `endpoint`, `continues` and `timeout`."""
         base_url = options.text("base_url")
         if base_url is None or not base_url.startswith(("http://", "https://")):
             raise Misconfigured(
@@ -46,6 +49,7 @@ class OpenAIOptions:
             base_url=base_url.rstrip("/"),
             api_key=options.text("api_key"),
             endpoint=options.choice("endpoint", _CHAT, _COMPLETIONS),
+            continues=options.choice("continues", "false", "true") == "true",
             timeout_s=options.number("timeout", minimum=0.001) or _DEFAULT_SILENCE_S,
         )
         options.finish()
@@ -81,7 +85,7 @@ class OpenAIEngine:
                 if response.status_code >= httpx.codes.BAD_REQUEST:
                     raise _refusal(response.status_code)
                 async for chunk in _chunks(response.aiter_lines()):
-                    yield chunk
+                    yield chunk if job.resume is None else _counted(chunk, job.resume.tokens)
         except httpx.TransportError as error:
             raise EngineFailed(
                 f"the OpenAI-compatible server did not answer: {type(error).__name__}"
@@ -95,13 +99,21 @@ class OpenAIEngine:
             "stream_options": {"include_usage": True},
             **job.params,
         }
-        if job.messages:
-            body["messages"] = list(job.messages)
-        elif self._options.endpoint == _COMPLETIONS:
-            return f"{self._options.base_url}/completions", body | {"prompt": job.prompt}
-        else:
-            body["messages"] = [{"role": "user", "content": job.prompt}]
+        said = job.resume.text if job.resume else ""
+        if job.resume and "max_tokens" in job.params:
+            body["max_tokens"] = max(1, job.params["max_tokens"] - job.resume.tokens)
+        if not job.messages and self._options.endpoint == _COMPLETIONS:
+            return f"{self._options.base_url}/completions", body | {"prompt": f"{job.prompt}{said}"}
+        body["messages"] = list(job.messages) or [{"role": "user", "content": job.prompt}]
+        if said:
+            body["messages"].append({"role": "assistant", "content": said})
+            body |= {"continue_final_message": True, "add_generation_prompt": False}
         return f"{self._options.base_url}/chat/completions", body
+
+    def can_resume(self, job: Job) -> bool:
+        """Can where the server takes a prompt raw, or says that it goes on with a last message."""
+        is_raw = not job.messages and self._options.endpoint == _COMPLETIONS
+        return is_raw or self._options.continues
 
     def load(self) -> EngineLoad:
         """Knows nothing that the agent does not."""
@@ -146,6 +158,15 @@ async def _chunks(lines: AsyncIterator[str]) -> AsyncIterator[Chunk]:
         prompt_tokens=usage.get("prompt_tokens"),
         completion_tokens=usage.get("completion_tokens"),
     )
+
+
+def _counted(chunk: Chunk, resumed: int) -> Chunk:
+    """Returns the chunk with tokens counted as if the answer had not been resumed."""
+    if chunk.prompt_tokens is not None:
+        chunk = replace(chunk, prompt_tokens=max(0, chunk.prompt_tokens - resumed))
+    if chunk.completion_tokens is not None:
+        chunk = replace(chunk, completion_tokens=chunk.completion_tokens + resumed)
+    return chunk
 
 
 def _event(data: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from multiprocessing import resource_tracker
 from typing import Any, cast
 
 from aitbc_miner import weights
-from aitbc_miner.engines.base import Chunk, EngineLoad, Job, Params
+from aitbc_miner.engines.base import Chunk, EngineLoad, Job, Params, Resume
 from aitbc_miner.errors import (
     BadRequest,
     EngineBusy,
@@ -122,11 +122,21 @@ class VllmEngine:
         has_begun = False
         try:
             prompt = await self._render(job)
-            outputs = self._llm.generate(prompt, self._sampling(job.params), job.request_id)
+            sampling, resumed_tokens = self._sampling(job.params), 0
+            if job.resume is not None:
+                prompt, resumed_tokens = self._resumed(prompt, job.resume)
+                sampling.max_tokens -= job.resume.tokens
+                if sampling.max_tokens <= 0:
+                    yield Chunk(
+                        finish_reason="length",
+                        prompt_tokens=len(prompt["prompt_token_ids"]) - resumed_tokens,
+                    )
+                    return
+            outputs = self._llm.generate(prompt, sampling, job.request_id)
             async with contextlib.aclosing(outputs):
                 async for output in outputs:
                     has_begun = True
-                    yield _chunk(output)
+                    yield _chunk(output, resumed_tokens)
         except VLLMClientError as error:
             # Its text with str() would show the refused value, which may be the prompt's.
             raise BadRequest(str(error.args[0])) from error
@@ -155,6 +165,18 @@ class VllmEngine:
         except ValueError as error:
             raise BadRequest("the model's tokenizer or chat template refuses it") from error
         return rendered
+
+    def _resumed(self, prompt: Any, resume: Resume) -> tuple[Any, int]:
+        """Returns the prompt with a text after it that was generated before, and its tokens."""
+        said = self._llm.get_tokenizer().encode(resume.text, add_special_tokens=False)
+        resumed = {**prompt, "prompt_token_ids": [*prompt["prompt_token_ids"], *said]}
+        # Its text would no longer be that of its tokens.
+        resumed.pop("prompt", None)
+        return resumed, len(said)
+
+    def can_resume(self, job: Job) -> bool:
+        """Can: the text goes before what it generates."""
+        return True
 
     def _sampling(self, asked: Params) -> Any:
         from vllm.sampling_params import RequestOutputKind, SamplingParams
@@ -261,7 +283,7 @@ def _has_chat_template(llm: Any) -> bool:
     return template is not None
 
 
-def _chunk(output: Any) -> Chunk:
+def _chunk(output: Any, resumed_tokens: int) -> Chunk:
     (completion,) = output.outputs
     reason = completion.finish_reason
     if reason is not None and reason not in _FINISHED:
@@ -271,5 +293,7 @@ def _chunk(output: Any) -> Chunk:
         # vLLM merges chunks for a slow reader: tokens count, not chunks.
         tokens=len(completion.token_ids),
         finish_reason=_FINISHED[reason] if reason else None,
-        prompt_tokens=len(output.prompt_token_ids) if output.prompt_token_ids else None,
+        prompt_tokens=(
+            len(output.prompt_token_ids) - resumed_tokens if output.prompt_token_ids else None
+        ),
     )

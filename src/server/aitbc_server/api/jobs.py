@@ -14,6 +14,8 @@ from aitbc_server.api.convert import (
     page_token,
     timestamp,
 )
+from aitbc_server.api.endpoint import Messages
+from aitbc_server.api.streams import JobStreams, each, position_of
 from aitbc_server.dispatch.live import Lease, LiveJob
 from aitbc_server.dispatch.shell import Dispatcher
 from aitbc_server.domain.caller import Caller
@@ -34,6 +36,7 @@ from aitbc_server.domain.jobs import (
     NewJob,
     Submission,
 )
+from aitbc_server.domain.positions import START
 from aitbc_server.lifecycle import Lifecycle
 from aitbc_server.store.seam import Store
 
@@ -61,6 +64,7 @@ class JobService:
         self._clock = clock
         self._ids = ids
         self._lifecycle = lifecycle
+        self._streams = JobStreams(store, dispatcher)
 
     # Clients
 
@@ -98,6 +102,22 @@ class JobService:
             await self._dispatcher.wait_final(record.job_id, request.wait)
             record = await self._own(request.job_id, caller)
         return _whole(record)
+
+    async def run_job(self, request: jobs_pb2.SubmitJobRequest, caller: Caller) -> Messages:
+        """Stores a job and streams it."""
+        submitted = await self.submit_job(request, caller)
+        return self._streams.events(submitted.job_id, START)
+
+    async def stream_job(self, request: jobs_pb2.StreamJobRequest, caller: Caller) -> Messages:
+        """Streams a job from where the reader is."""
+        position = position_of(request)
+        live = self._dispatcher.core.jobs.get(request.job_id)
+        if live is None or live.owner != caller.owner:
+            # Not final only if it became so just now, or is another's.
+            record = await self._own(request.job_id, caller)
+            if record.status.is_final:
+                return each(list(self._streams.ending(record, position)))
+        return self._streams.events(request.job_id, position)
 
     async def list_jobs(
         self, request: jobs_pb2.ListJobsRequest, caller: Caller

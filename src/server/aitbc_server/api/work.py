@@ -209,7 +209,8 @@ class _Stream:
         dispatcher, session = self._dispatcher, self._session
         kind = update.WhichOneof("event")
         if kind == "delta":
-            dispatcher.progress(session, update.lease_id, update.sequence, update.delta.tokens)
+            delta = update.delta
+            dispatcher.progress(session, update.lease_id, update.sequence, delta.text, delta.tokens)
         elif kind == "completion":
             dispatcher.deliver(
                 session, update.sequence, self._completion(update.lease_id, update.completion)
@@ -302,6 +303,10 @@ class _Stream:
         assignment.job.MergeFromString(spec)
         if lease.job.deadline_us is not None:
             assignment.deadline.CopyFrom(timestamp(lease.job.deadline_us))
+        said = self._dispatcher.transcripts.find(lease.job.job_id)
+        if said is not None and said.text:
+            assignment.resume.text = said.text.decode()
+            assignment.resume.tokens = said.tokens
         return assignment
 
     def _beat(self) -> None:

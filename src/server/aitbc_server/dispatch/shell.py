@@ -10,6 +10,7 @@ from aitbc_server.dispatch.core import Core
 from aitbc_server.dispatch.live import CloseReason, Lease, LiveJob, Now, Phase, Session
 from aitbc_server.dispatch.registry import Registry
 from aitbc_server.dispatch.specs import Specs
+from aitbc_server.dispatch.transcripts import Transcripts
 from aitbc_server.dispatch.turns import Turns
 from aitbc_server.dispatch.waiters import Waiters
 from aitbc_server.domain.clock import Clock
@@ -34,15 +35,21 @@ class Dispatcher:
         lease_s: float,
         max_jobs: int,
         spec_budget: int,
+        text_budget: int,
     ) -> None:
-        """`max_jobs`: live jobs held at most; `spec_budget`: bytes of their text kept in memory."""
+        """Keeps limits.
+
+        `max_jobs`: live jobs held at most; `spec_budget`, `text_budget`: bytes kept in memory of
+        what was asked and of what running jobs have answered.
+        """
         self.core = Core(lease_s=lease_s)
         self.registry = Registry((), self.core.sessions)
         self._store = store
         self._max_jobs = max_jobs
         self._specs = Specs(spec_budget)
         self._waiters = Waiters()
-        self._turns = Turns(self.core, store, clock, self._specs, self._waiters)
+        self.transcripts = Transcripts(text_budget, self.core.jobs)
+        self._turns = Turns(self.core, store, clock, self._specs, self._waiters, self.transcripts)
 
     async def start(self) -> None:
         """Takes in what the store holds and begins to dispatch."""
@@ -60,8 +67,9 @@ class Dispatcher:
         await self._turns.wait_idle(timeout_s)
 
     def release_waiters(self) -> None:
-        """Lets every `wait_final` return: the process is about to end."""
+        """Lets every `wait_final` return and every stream end: the process is about to end."""
         self._waiters.release()
+        self.transcripts.close()
 
     def now(self) -> Now:
         """Returns this instant."""
@@ -181,9 +189,13 @@ class Dispatcher:
         self.core.sessions.set_window(session, window, self.now())
         self._turns.kick()
 
-    def progress(self, session: Session, lease_id: str, sequence: int, tokens: int) -> None:
+    def progress(
+        self, session: Session, lease_id: str, sequence: int, text: str, tokens: int
+    ) -> None:
         """Takes more of an answer from a stream."""
-        self.core.sessions.progress(session, lease_id, sequence, tokens)
+        lease = self.core.sessions.progress(session, lease_id, sequence, tokens)
+        if lease is not None:
+            self.transcripts.extend(lease.job.job_id, sequence, text, tokens)
 
     def deliver(self, session: Session, sequence: int, completion: Completion) -> None:
         """Takes a result from a stream."""

@@ -15,6 +15,7 @@ from typing import Any
 from aitbc_server.dispatch.core import Core
 from aitbc_server.dispatch.live import Now
 from aitbc_server.dispatch.specs import Specs
+from aitbc_server.dispatch.transcripts import Transcripts
 from aitbc_server.dispatch.waiters import Waiters
 from aitbc_server.domain.clock import Clock
 from aitbc_server.domain.errors import StorageUnavailable
@@ -29,13 +30,20 @@ class Turns:
     """Takes a turn whenever something happened or is due."""
 
     def __init__(
-        self, core: Core, store: Store, clock: Clock, specs: Specs, waiters: Waiters
+        self,
+        core: Core,
+        store: Store,
+        clock: Clock,
+        specs: Specs,
+        waiters: Waiters,
+        transcripts: Transcripts,
     ) -> None:
         self._core = core
         self._store = store
         self._clock = clock
         self._specs = specs
         self._waiters = waiters
+        self._transcripts = transcripts
         self._loop = asyncio.get_running_loop()
         self._is_kicked = False
         self._timer: asyncio.TimerHandle | None = None
@@ -147,6 +155,7 @@ class Turns:
         self._let_go(begin.job_id for begin in begins if begin.job_id not in done)
         self._core.begun(begins, done, self.now())
         self._waiters.tell_begun(begins)
+        self._transcripts.tell(begin.job_id for begin in begins)
         self.kick()
 
     def _completed(self, completions: Sequence[Completion], stored: Future[frozenset[str]]) -> None:
@@ -158,6 +167,7 @@ class Turns:
             self._let_go(completion.job_id for completion in completions)
             self._core.completed(completions, stored.result())
             self._waiters.tell_ended(completions, stored.result())
+            self._transcripts.tell(completion.job_id for completion in completions)
         self.kick()
 
     def _ended(self, endings: Sequence[Ending], stored: Future[frozenset[str]]) -> None:
@@ -174,6 +184,7 @@ class Turns:
         )
         self._core.ended(endings, done, self.now())
         self._waiters.tell_ended(endings, done)
+        self._transcripts.tell(ending.job_id for ending in endings)
         self.kick()
 
     def _flagged(self, flags: Sequence[tuple[str, int]], stored: Future[None]) -> None:

@@ -96,15 +96,15 @@ class ReflectedBackend:
         self, call: grpc.aio.UnaryStreamCall[Any, Any]
     ) -> AsyncGenerator[Message, None]:
         try:
-            opened = dict(OPENED).items() <= dict(await call.initial_metadata()).items()
+            has_begun = dict(OPENED).items() <= dict(await call.initial_metadata()).items()
             # Another server says nothing before its first response.
-            first = None if opened else await call.read()
+            response = Empty() if has_begun else await call.read()
             yield Empty()
-            if first is not None and first is not grpc.aio.EOF:
-                yield cast("Message", first)
-            if first is not grpc.aio.EOF:
-                async for response in call:
-                    yield response
+            if has_begun:
+                response = await call.read()
+            while response is not grpc.aio.EOF:
+                yield cast("Message", response)
+                response = await call.read()
         except grpc.aio.AioRpcError as error:
             raise self._failure(error) from None
         finally:

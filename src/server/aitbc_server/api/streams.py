@@ -1,0 +1,150 @@
+"""The streams of jobs: what readers of StreamJob and RunJob get."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from aitbc.v1 import jobs_pb2
+from aitbc_server.api.convert import job_message, timestamp
+from aitbc_server.api.endpoint import Messages
+from aitbc_server.dispatch.live import LiveJob, Phase
+from aitbc_server.dispatch.shell import Dispatcher
+from aitbc_server.dispatch.transcripts import News
+from aitbc_server.domain.errors import Draining, InvalidArgument, JobNotFound
+from aitbc_server.domain.jobs import JobRecord
+from aitbc_server.domain.positions import START, Position
+from aitbc_server.store.seam import Store
+
+# Text of one event: a large answer that is there already becomes several.
+_MOST_BYTES = 1024 * 1024
+
+
+def position_of(request: jobs_pb2.StreamJobRequest) -> Position:
+    """Returns where a reader is. Raises InvalidArgument."""
+    if request.after_event_id:
+        try:
+            return Position.parse(request.after_event_id)
+        except ValueError as error:
+            raise InvalidArgument("after_event_id", f"(Last-Event-ID) {error}") from None
+    if request.from_offset:
+        return Position(request.from_offset, None)
+    return START
+
+
+class JobStreams:
+    """Makes events of what the dispatcher hears and the store holds."""
+
+    def __init__(self, store: Store, dispatcher: Dispatcher) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+
+    async def events(self, job_id: str, position: Position) -> Messages:
+        """Yields a job's events, from the reader's position to the end of the job.
+
+        Raises InvalidArgument for a position that is none in the text, and Draining.
+        """
+        live = self._dispatcher.core.jobs.get(job_id)
+        if live is not None:
+            follower = self._dispatcher.transcripts.follow(live, position)
+            told: jobs_pb2.Job | None = None
+            try:
+                # Looked at again after each event: whatever comes meanwhile is not waited for.
+                while job_id in self._dispatcher.core.jobs:
+                    state = _state(live)
+                    if state != told:
+                        told = state
+                        yield _event(jobs_pb2.JOB_EVENT_TYPE_STATUS, follower.position, job=state)
+                    elif (news := follower.news()) is not None:
+                        for event in _text_events(news):
+                            yield event
+                    else:
+                        await follower.wait()
+                        if self._dispatcher.transcripts.is_closed:
+                            raise Draining(retry_after_s=1)
+            except ValueError as error:
+                raise InvalidArgument("from_offset", str(error)) from None
+            finally:
+                follower.close()
+            position = follower.position
+        for event in self.ending(await self._record(job_id), position):
+            yield event
+
+    def ending(self, record: JobRecord, position: Position) -> Iterator[jobs_pb2.JobEvent]:
+        """Yields what a reader of a final job does not have yet. Raises InvalidArgument."""
+        if position.is_final:
+            return
+        if record.result is not None:
+            result = record.result.encode()
+            try:
+                found = position.within(result)
+            except ValueError as error:
+                raise InvalidArgument("from_offset", str(error)) from None
+            begin = found or START
+            rest = result[begin.offset :]
+            yield from _text_events(News(rest, begin, is_restarted=found is None))
+            position = begin.advanced(rest)
+        job = job_message(record)
+        for field in ("prompt", "messages", "params", "result"):
+            job.ClearField(field)
+        yield _event(jobs_pb2.JOB_EVENT_TYPE_FINAL, position._replace(is_final=True), job=job)
+
+    async def _record(self, job_id: str) -> JobRecord:
+        record = await self._store.job(job_id)
+        if record is None:
+            raise JobNotFound
+        return record
+
+
+async def each(events: Iterable[jobs_pb2.JobEvent]) -> Messages:
+    """Yields events that are there already."""
+    for event in events:
+        yield event
+
+
+def _text_events(news: News) -> Iterator[jobs_pb2.JobEvent]:
+    position = news.position
+    if news.is_restarted:
+        yield _event(jobs_pb2.JOB_EVENT_TYPE_RESTARTED, position)
+    for piece in _pieces(news.text):
+        position = position.advanced(piece)
+        yield _event(jobs_pb2.JOB_EVENT_TYPE_DELTA, position, text=piece.decode())
+
+
+def _pieces(text: bytes) -> Iterator[bytes]:
+    """Yields the text in parts that fit an event, cut between characters."""
+    begin = 0
+    while begin < len(text):
+        end = min(begin + _MOST_BYTES, len(text))
+        while end < len(text) and text[end] & 0xC0 == 0x80:
+            end -= 1
+        yield text[begin:end]
+        begin = end
+
+
+def _state(job: LiveJob) -> jobs_pb2.Job:
+    """Returns what a status event tells of a job that is not final."""
+    state = jobs_pb2.Job(
+        job_id=job.job_id,
+        status=jobs_pb2.JOB_STATUS_PENDING,
+        model=job.model,
+        created_at=timestamp(job.created_us),
+        attempt=job.attempt,
+    )
+    lease = job.lease
+    if lease is not None and lease.phase is not Phase.BEGINNING:
+        state.status = jobs_pb2.JOB_STATUS_RUNNING
+        state.miner_id = lease.miner_id
+        state.started_at.CopyFrom(timestamp(lease.started_us))
+    return state
+
+
+def _event(
+    kind: jobs_pb2.JobEventType.ValueType,
+    position: Position,
+    *,
+    text: str = "",
+    job: jobs_pb2.Job | None = None,
+) -> jobs_pb2.JobEvent:
+    return jobs_pb2.JobEvent(
+        type=kind, event_id=str(position), text=text, offset=position.offset, job=job
+    )

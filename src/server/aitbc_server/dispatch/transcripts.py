@@ -1,0 +1,220 @@
+"""What running jobs have said so far, and the readers who follow it.
+
+The text of a job is kept once, however many follow it; a reader keeps its place in it. A reader
+that is slow finds more when it looks again, and so costs no memory. When there are many readers
+they are woken together, so that each is given the news of some tens of milliseconds at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import Future
+from collections.abc import Container, Iterable
+from typing import NamedTuple
+
+from aitbc_server.dispatch.live import LiveJob
+from aitbc_server.domain.positions import START, Position
+
+# Longest time that news waits for company, and how much longer than the work of passing it on it
+# waits: one reader gets its news at once, and a thousand do not take the whole event loop.
+_LONGEST_WAIT_S = 0.05
+_WAIT_FOR_WORK = 2.0
+
+
+class Transcript:
+    """What one job has said, as UTF-8."""
+
+    __slots__ = ("followers", "is_kept", "text", "tokens", "version", "waiting")
+
+    def __init__(self) -> None:
+        self.text = bytearray()
+        self.tokens = 0
+        # Counts how often the text began anew.
+        self.version = 0
+        # False when memory did not allow it, or a part is missing: then only the result tells.
+        self.is_kept = True
+        self.followers = 0
+        self.waiting: list[Future[None]] = []
+
+    def wake(self) -> None:
+        """Has those who wait look again."""
+        waiting, self.waiting = self.waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+
+class News(NamedTuple):
+    """What a reader does not have yet."""
+
+    text: bytes
+    # Where the text begins.
+    position: Position
+    # Whether what it had before is void.
+    is_restarted: bool
+
+
+class Transcripts:
+    """The transcripts of jobs that run or are followed."""
+
+    def __init__(self, budget: int, jobs: Container[str]) -> None:
+        """`budget`: bytes of text kept; `jobs`: those that are not final."""
+        self._left = budget
+        self._jobs = jobs
+        self._loop = asyncio.get_running_loop()
+        self._by_job: dict[str, Transcript] = {}
+        # Those with news whose readers are not woken yet.
+        self._due: dict[Transcript, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._woken_at = 0.0
+        self._wait_s = 0.0
+        self.is_closed = False
+
+    def find(self, job_id: str) -> Transcript | None:
+        """Returns what a job has said, if it is kept and the job is not final."""
+        transcript = self._by_job.get(job_id)
+        return transcript if transcript is not None and transcript.is_kept else None
+
+    def extend(self, job_id: str, sequence: int, text: str, tokens: int) -> None:
+        """Takes in an update. The one numbered 0 tells the text from its beginning."""
+        transcript = self._by_job.get(job_id)
+        if transcript is None:
+            transcript = self._by_job[job_id] = Transcript()
+        said = text.encode()
+        known = transcript.text
+        if sequence == 0 and known:
+            if said.startswith(known):
+                # A miner that goes on, told again after a reconnection.
+                said = said[len(known) :]
+                tokens -= transcript.tokens
+            else:
+                self._clear(transcript)
+                transcript.version += 1
+        if not transcript.is_kept or len(said) > self._left:
+            self.drop(job_id)
+            return
+        self._left -= len(said)
+        is_first = not transcript.text
+        transcript.text += said
+        transcript.tokens += tokens
+        if transcript.waiting:
+            if is_first:
+                transcript.wake()
+            else:
+                self._wake_soon(transcript)
+
+    def drop(self, job_id: str) -> None:
+        """Keeps a job's text no longer: whoever follows it gets the rest with the result."""
+        transcript = self._by_job.get(job_id)
+        if transcript is not None:
+            self._clear(transcript)
+            transcript.is_kept = False
+
+    def tell(self, job_ids: Iterable[str]) -> None:
+        """Has the readers of jobs look at what became of them; lets go of what is over."""
+        for job_id in job_ids:
+            transcript = self._by_job.get(job_id)
+            if transcript is None:
+                continue
+            if job_id not in self._jobs:
+                del self._by_job[job_id]
+                self._left += len(transcript.text)
+            transcript.wake()
+
+    def close(self) -> None:
+        """Wakes every reader: the process is about to end."""
+        self.is_closed = True
+        self.tell(list(self._by_job))
+
+    def follow(self, job: LiveJob, position: Position) -> Follower:
+        """Returns a reader of a job, which is to be closed."""
+        transcript = self._by_job.get(job.job_id)
+        if transcript is None:
+            transcript = self._by_job[job.job_id] = Transcript()
+        return Follower(self, job, transcript, position)
+
+    def leave(self, job_id: str, transcript: Transcript) -> None:
+        """Forgets a transcript that says nothing and that nobody follows."""
+        is_needed = transcript.followers or transcript.text or not transcript.is_kept
+        if not is_needed and self._by_job.get(job_id) is transcript:
+            del self._by_job[job_id]
+
+    def _clear(self, transcript: Transcript) -> None:
+        self._left += len(transcript.text)
+        transcript.text, transcript.tokens = bytearray(), 0
+
+    def _wake_soon(self, transcript: Transcript) -> None:
+        self._due[transcript] = None
+        if self._timer is None:
+            wait_s = self._woken_at + self._wait_s - self._loop.time()
+            self._timer = self._loop.call_later(max(0.0, wait_s), self._wake_all)
+
+    def _wake_all(self) -> None:
+        self._timer = None
+        self._woken_at = self._loop.time()
+        due, self._due = self._due, {}
+        for transcript in due:
+            transcript.wake()
+        # Runs after everything that was woken has taken its turn.
+        self._loop.call_soon(self._measure)
+
+    def _measure(self) -> None:
+        worked_s = self._loop.time() - self._woken_at
+        self._wait_s = min(_LONGEST_WAIT_S, worked_s * (1 + _WAIT_FOR_WORK))
+
+
+class Follower:
+    """One reader of one job that was not final."""
+
+    def __init__(
+        self, transcripts: Transcripts, job: LiveJob, transcript: Transcript, position: Position
+    ) -> None:
+        self.job = job
+        self.position = position
+        self._transcripts = transcripts
+        self._transcript = transcript
+        self._loop = asyncio.get_running_loop()
+        transcript.followers += 1
+        self._version = transcript.version
+        # A reader that comes back is believed when the text is there to compare.
+        self._is_checked = position.offset == 0
+
+    def news(self) -> News | None:
+        """Returns what the reader does not have, and counts it as had. Raises ValueError."""
+        transcript, position = self._transcript, self.position
+        if not transcript.is_kept or not transcript.text:
+            return None
+        is_restarted = False
+        if self._version != transcript.version:
+            is_restarted = position.offset > 0
+        elif not self._is_checked:
+            if position.offset > len(transcript.text):
+                return None  # its miner may be about to tell the text again
+            found = position.within(transcript.text)
+            is_restarted = found is None
+            position = found or START
+        self._version, self._is_checked = transcript.version, True
+        if is_restarted:
+            position = START
+        text = bytes(memoryview(transcript.text)[position.offset :])
+        self.position = position.advanced(text)
+        return News(text, position, is_restarted) if text or is_restarted else None
+
+    async def wait(self) -> None:
+        """Returns when there may be news, or the job's status changed."""
+        if self._transcripts.is_closed:
+            return
+        future: Future[None] = self._loop.create_future()
+        self._transcript.waiting.append(future)
+        try:
+            await future
+        finally:
+            if not future.done() or future.cancelled():
+                self._transcript.waiting = [
+                    one for one in self._transcript.waiting if one is not future
+                ]
+
+    def close(self) -> None:
+        """Ends the reading."""
+        self._transcript.followers -= 1
+        self._transcripts.leave(self.job.job_id, self._transcript)
