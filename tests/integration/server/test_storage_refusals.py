@@ -68,7 +68,12 @@ class Bench:
         self.store = store
         self.disk = disk
         self.dispatcher = Dispatcher(
-            cast("Store", store), SystemClock(), lease_s=15, max_jobs=10, spec_budget=0
+            cast("Store", store),
+            SystemClock(),
+            lease_s=15,
+            max_jobs=10,
+            spec_budget=0,
+            text_budget=0,
         )
         self.woken = asyncio.Event()
 
