@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -24,14 +24,16 @@ class Launcher:
         self._directory = directory
         self._programs: list[Program] = []
 
-    def coordinator(self, *options: str) -> Coordinator:
+    def coordinator(self, *options: str, env: Mapping[str, str] = CLEAN_ENV) -> Coordinator:
         """Returns a new coordinator on free ports with an empty database."""
         name = f"coordinator-{uuid4().hex[:8]}"
-        return self._start(self._directory / name, "127.0.0.1:0", "127.0.0.1:0", options)
+        return self._start(self._directory / name, "127.0.0.1:0", "127.0.0.1:0", options, env)
 
-    def again(self, before: Coordinator, *options: str) -> Coordinator:
+    def again(
+        self, before: Coordinator, *options: str, env: Mapping[str, str] = CLEAN_ENV
+    ) -> Coordinator:
         """Starts a coordinator that ended on the same data and the same ports."""
-        return self._start(before.data, before.http, before.grpc, options)
+        return self._start(before.data, before.http, before.grpc, options, env)
 
     def miner(
         self,
@@ -67,9 +69,11 @@ class Launcher:
             program.kill()
             _running.remove(program)
 
-    def _start(self, data: Path, http: str, grpc: str, options: Sequence[str]) -> Coordinator:
+    def _start(
+        self, data: Path, http: str, grpc: str, options: Sequence[str], env: Mapping[str, str]
+    ) -> Coordinator:
         coordinator = start_coordinator(
-            data=data, http=http, grpc=grpc, options=options, env=CLEAN_ENV, log=_log_of(data)
+            data=data, http=http, grpc=grpc, options=options, env=env, log=_log_of(data)
         )
         self.own(coordinator.program)
         return coordinator

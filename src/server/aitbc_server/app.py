@@ -14,6 +14,7 @@ from aitbc_server.api.grpc_server import GrpcServer
 from aitbc_server.api.jobs import JobService
 from aitbc_server.api.miners import MinerService
 from aitbc_server.api.network import NetworkService
+from aitbc_server.api.webhooks import WebhookService
 from aitbc_server.api.work import WorkStreams
 from aitbc_server.auth.callers import authenticator
 from aitbc_server.clock import SystemClock
@@ -29,6 +30,7 @@ from aitbc_server.rest.server import RestServer
 from aitbc_server.rest.site import Site
 from aitbc_server.store.sqlite import SqliteStore
 from aitbc_server.web.explorer import Explorer
+from aitbc_server.webhooks.build import build_courier, build_guard
 
 _log = structlog.get_logger(__name__)
 
@@ -70,11 +72,23 @@ class Coordinator:
             heartbeat_s=settings.heartbeat_seconds,
         )
         ids = IdSource(secrets.randbits)
+        guard = build_guard(settings)
+        self._courier = build_courier(settings, guard, self._store.webhooks, self._store, clock)
+        self._store.on_jobs_ended = self._courier.jobs_ended
         table = endpoints(
             [
                 JobService(self._store, self._dispatcher, clock, ids, self._lifecycle),
                 MinerService(self._dispatcher, self._lifecycle),
                 NetworkService(self._store, self._dispatcher, self._lifecycle),
+                WebhookService(
+                    self._store.webhooks,
+                    self._courier,
+                    guard,
+                    clock,
+                    ids,
+                    self._lifecycle,
+                    most_each=settings.webhook_max_per_owner,
+                ),
             ]
         )
         authenticate = authenticator(settings.auth_mode)
@@ -106,6 +120,7 @@ class Coordinator:
         await self._grpc.start(self._settings.grpc)
         await self._dispatcher.start()
         self._explorer.start()
+        await self._courier.start()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         self._lifecycle.phase = Phase.SERVING
@@ -130,5 +145,6 @@ class Coordinator:
         await asyncio.gather(self._grpc.stop(_CALL_GRACE_S), self._rest.stop(_CALL_GRACE_S))
         self._explorer.stop()
         self._dispatcher.stop()
+        await self._courier.stop(_CALL_GRACE_S)
         await self._store.close()
         _log.info("coordinator.stopped")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import ipaddress
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from aitbc_server.webhooks.guard import IpNetwork
+from aitbc_server.webhooks.schedule import STANDARD_DELAYS_S
 
 
 class AuthMode(StrEnum):
@@ -100,12 +103,57 @@ class Settings(BaseSettings):
         description="Memory for what running jobs have answered so far. Beyond it a job's readers "
         "get the rest when it ends, and another miner begins it anew.",
     )
+    webhook_allow_networks: Annotated[tuple[IpNetwork, ...], NoDecode] = Field(
+        (),
+        description="Networks that webhooks may post to at any port although they are not public, "
+        "such as `127.0.0.0/8,10.1.0.0/16`. By default none: see the guide.",
+    )
+    webhook_ports: Annotated[tuple[int, ...], NoDecode] = Field(
+        (80, 443, 8080, 8443), description="Ports that webhooks may post to at public addresses."
+    )
+    webhook_timeout_seconds: float = Field(
+        15.0, ge=0.1, le=60, description="How long a receiver of webhooks may take to answer."
+    )
+    webhook_retry_seconds: Annotated[tuple[float, ...], NoDecode] = Field(
+        STANDARD_DELAYS_S,
+        description="Seconds between one attempt to deliver and the next, each with a jitter of a "
+        "tenth. After the last one, the delivery has failed.",
+    )
+    webhook_concurrency: int = Field(
+        128, ge=1, le=10_000, description="Deliveries under way at once."
+    )
+    webhook_endpoint_concurrency: int = Field(
+        8, ge=1, le=1000, description="Deliveries under way at once to one webhook."
+    )
+    webhook_max_per_owner: int = Field(
+        20, ge=0, le=10_000, description="Webhooks that one owner may have."
+    )
+    webhook_retention_days: float = Field(
+        7.0, ge=4, le=3650, description="How long deliveries are kept, made or not."
+    )
     log_level: str = Field("info", description="Least level logged: debug, info, warning, error.")
 
     @field_validator("http", "grpc", mode="before")
     @classmethod
     def _parse_address(cls, value: Any) -> Address:
         return Address.parse(value)
+
+    @field_validator(
+        "webhook_allow_networks", "webhook_ports", "webhook_retry_seconds", mode="before"
+    )
+    @classmethod
+    def _split_list(cls, value: Any) -> Any:
+        # `1,2` rather than the JSON that lists are otherwise read as.
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("webhook_retry_seconds")
+    @classmethod
+    def _positive_delays(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not 0 <= delay <= 7 * 86_400 for delay in value):
+            raise ValueError("each must be between 0 and a week")
+        return value
 
     @field_validator("log_level")
     @classmethod

@@ -10,7 +10,14 @@ from typing import Any
 
 import grpc
 
-from aitbc.v1 import jobs_pb2, jobs_pb2_grpc, miners_pb2_grpc, network_pb2_grpc, work_pb2
+from aitbc.v1 import (
+    jobs_pb2,
+    jobs_pb2_grpc,
+    miners_pb2_grpc,
+    network_pb2_grpc,
+    webhooks_pb2_grpc,
+    work_pb2,
+)
 from aitbc_server.api.errors import from_rpc_error
 from aitbc_server.app import Coordinator
 from aitbc_server.config import Settings
@@ -27,6 +34,7 @@ class Client:
         self.jobs = jobs_pb2_grpc.JobServiceStub(channel)
         self.miners = miners_pb2_grpc.MinerServiceStub(channel)
         self.network = network_pb2_grpc.NetworkServiceStub(channel)
+        self.webhooks = webhooks_pb2_grpc.WebhookServiceStub(channel)
 
     @property
     def url(self) -> str:

@@ -7,12 +7,16 @@
     +-- NotFound
     |   +-- JobNotFound
     |   +-- MinerNotFound
+    |   +-- WebhookNotFound
+    |   +-- DeliveryNotFound
     +-- Conflict                   the object is in another state than the request needs
     |   +-- JobAlreadyFinal
     |   +-- JobAlreadyClaimed
     |   +-- LeaseLost
     |   +-- IdempotencyKeyReused
     |   +-- SessionSuperseded
+    |   +-- TooManyWebhooks
+    |   +-- WebhookDisabled
     +-- Exhausted                  a bounded queue is full; come back later
     |   +-- QueueFull
     +-- Unavailable                the coordinator cannot serve now; come back later
@@ -98,6 +102,24 @@ class MinerNotFound(NotFound):
     message = "Miner not found"
 
 
+class WebhookNotFound(NotFound):
+    """No such webhook."""
+
+    reason = "WEBHOOK_NOT_FOUND"
+    cause = "No webhook of the caller has this id."
+    remedy = "Use the `webhook_id` that the registration returned, or one from `GET /v1/webhooks`."
+    message = "Webhook not found"
+
+
+class DeliveryNotFound(NotFound):
+    """No such delivery."""
+
+    reason = "DELIVERY_NOT_FOUND"
+    cause = "The webhook has no delivery of this id, or has one no more: old ones are dropped."
+    remedy = "List the webhook's deliveries."
+    message = "Delivery not found"
+
+
 class Conflict(CoordinatorError):
     """The object is in another state than the request needs."""
 
@@ -142,6 +164,23 @@ class SessionSuperseded(Conflict):
     cause = "Another Work stream said Hello with the same miner_id."
     remedy = "Run one process for each miner_id."
     message = "a newer session of this miner began"
+
+
+class TooManyWebhooks(Conflict):
+    """The caller has as many webhooks as it may."""
+
+    reason = "TOO_MANY_WEBHOOKS"
+    cause = "The caller has as many webhooks as the coordinator was configured to take of one."
+    remedy = "Delete one that is not needed; one webhook can hear of every event."
+
+
+class WebhookDisabled(Conflict):
+    """The webhook is sent nothing now."""
+
+    reason = "WEBHOOK_DISABLED"
+    cause = "The webhook is disabled, by its owner or because its receiver answered 410."
+    remedy = 'Enable it: `PATCH /v1/webhooks/{webhook_id}` with `{"enabled": true}`.'
+    message = "the webhook is disabled"
 
 
 class Exhausted(CoordinatorError):

@@ -30,7 +30,10 @@ from aitbc_server.store.job_reads import JobReads
 from aitbc_server.store.job_writes import JobWrites
 from aitbc_server.store.reader import run_reads
 from aitbc_server.store.schema import migrate
-from aitbc_server.store.writer import Writer
+from aitbc_server.store.webhook_reads import WebhookReads
+from aitbc_server.store.webhook_writes import WebhookWrites
+from aitbc_server.store.webhooks import WebhookTables
+from aitbc_server.store.writer import Part, Writer
 
 FILE_NAME = "coordinator.db"
 _LOCK_NAME = "coordinator.lock"
@@ -59,10 +62,18 @@ class SqliteStore:
         except BaseException:
             os.close(self._lock)
             raise
-        parts = [JobWrites(self._write_connection)]
+        parts: list[Part] = [
+            JobWrites(self._write_connection),
+            WebhookWrites(self._write_connection),
+        ]
         self._writes = BatchThread("store-writer", Writer(self._write_connection, parts).run)
         self._reads = BatchThread("store-reader", run_reads, most=64)
         self._jobs = JobReads(self._read_connection)
+        self.webhooks = WebhookTables(
+            self._writes, self._reads, WebhookReads(self._read_connection)
+        )
+        # Called on the loop after a commit in which jobs may have become final.
+        self.on_jobs_ended: Callable[[], None] = lambda: None
 
     async def close(self) -> None:
         """Commits what waits and closes the file. May be repeated."""
@@ -83,10 +94,10 @@ class SqliteStore:
         return self._writes.put(operations.BeginLeases(leases))
 
     def complete(self, completions: Sequence[Completion]) -> Future[frozenset[str]]:
-        return self._writes.put(operations.Complete(completions))
+        return self._writes.put(operations.Complete(completions), self._jobs_ended)
 
     def end(self, endings: Sequence[Ending]) -> Future[frozenset[str]]:
-        return self._writes.put(operations.End(endings))
+        return self._writes.put(operations.End(endings), self._jobs_ended)
 
     def flag_cancels(self, jobs: Sequence[tuple[str, int]]) -> Future[None]:
         return self._writes.put(operations.FlagCancels(jobs))
@@ -122,6 +133,10 @@ class SqliteStore:
 
     def totals(self) -> Future[Totals]:
         return self._reads.put(self._jobs.totals)
+
+    def _jobs_ended(self, result: object) -> None:
+        if not isinstance(result, Exception):
+            self.on_jobs_ended()
 
 
 def _lock(directory: Path) -> int:

@@ -1,0 +1,1 @@
+"""Webhooks: deliveries from the outbox to their receivers."""

@@ -1,0 +1,51 @@
+"""Puts the parts of webhooks together, as the settings say."""
+
+from __future__ import annotations
+
+import random
+
+import httpx
+
+from aitbc_server.config import Settings
+from aitbc_server.domain.clock import Clock
+from aitbc_server.webhooks.courier import Courier
+from aitbc_server.webhooks.guard import Guard
+from aitbc_server.webhooks.names import SystemResolver
+from aitbc_server.webhooks.outbox import Jobs, Outbox
+from aitbc_server.webhooks.poster import Poster
+from aitbc_server.webhooks.schedule import Schedule
+
+_DAY_S = 86_400
+
+
+def build_guard(settings: Settings) -> Guard:
+    """Returns the guard over where messages may go."""
+    return Guard(
+        allowed=settings.webhook_allow_networks,
+        ports=frozenset(settings.webhook_ports),
+        resolve=SystemResolver(),
+    )
+
+
+def build_courier(
+    settings: Settings, guard: Guard, outbox: Outbox, jobs: Jobs, clock: Clock
+) -> Courier:
+    """Returns a courier that is not started."""
+    poster = Poster(
+        guard,
+        clock,
+        # Trusts what SSL_CERT_FILE names, else what the Mozilla project does.
+        ssl_context=httpx.create_ssl_context(),
+        timeout_s=settings.webhook_timeout_seconds,
+        connections=settings.webhook_concurrency,
+    )
+    return Courier(
+        outbox,
+        jobs,
+        poster,
+        Schedule(settings.webhook_retry_seconds, random.Random()),
+        clock,
+        most=settings.webhook_concurrency,
+        most_each=settings.webhook_endpoint_concurrency,
+        retention_s=settings.webhook_retention_days * _DAY_S,
+    )

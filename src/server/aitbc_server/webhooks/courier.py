@@ -1,0 +1,240 @@
+"""Delivers what is in the outbox: one lane for each webhook for which something waits.
+
+Nothing is claimed before it is sent, because one process serves a database: what a crash interrupts
+is still pending when the next one starts, and is sent again under the same id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
+
+import structlog
+
+from aitbc_server.domain.clock import Clock
+from aitbc_server.domain.errors import StorageUnavailable
+from aitbc_server.domain.webhooks import (
+    TEST_EVENT,
+    Delivery,
+    DeliveryStatus,
+    Webhook,
+)
+from aitbc_server.webhooks.attempts import once, outcome_of
+from aitbc_server.webhooks.lane import Lane
+from aitbc_server.webhooks.outbox import Jobs, Outbox
+from aitbc_server.webhooks.payload import job_payload, test_payload
+from aitbc_server.webhooks.poster import Answer, Poster
+from aitbc_server.webhooks.schedule import Schedule
+from aitbc_server.webhooks.signing import signed_headers
+
+T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
+
+# Seconds until the storage is asked again.
+_RETRY_S = 1.0
+_PRUNE_EVERY_S = 3600.0
+# Rows in one commit.
+_PRUNED_AT_ONCE = 1000
+
+
+class Courier:
+    """Starts and stops with the coordinator."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        jobs: Jobs,
+        poster: Poster,
+        schedule: Schedule,
+        clock: Clock,
+        *,
+        most: int,
+        most_each: int,
+        retention_s: float,
+    ) -> None:
+        """Makes `most` requests at once, and `most_each` of them to one webhook."""
+        self._outbox = outbox
+        self._jobs = jobs
+        self._poster = poster
+        self._schedule = schedule
+        self._clock = clock
+        self._slots = asyncio.Semaphore(most)
+        self._most_each = most_each
+        self._retention_us = int(retention_s * 1e6)
+        self._lanes: dict[str, Lane] = {}
+        # Number of the newest delivery that the lanes have heard of.
+        self._seen = 0
+        # Without webhooks, a final job costs nothing here.
+        self._is_needed = False
+        self._news = asyncio.Event()
+        # What ends at once, and what may finish, when the courier stops.
+        self._loops: set[asyncio.Task[None]] = set()
+        self._attempts: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Takes up what waits. Raises StorageUnavailable."""
+        self._is_needed = await self._outbox.exists()
+        self._seen, waiting = await self._outbox.waiting()
+        for webhook_id in waiting:
+            self.wake(webhook_id)
+        self._loop(self._listen())
+        self._loop(self._prune())
+
+    def expect(self) -> None:
+        """Says that there is a webhook now."""
+        self._is_needed = True
+
+    def jobs_ended(self) -> None:
+        """Says that jobs may have become final: there may be something to deliver."""
+        if self._is_needed:
+            self._news.set()
+
+    def wake(self, webhook_id: str) -> None:
+        """Says that a webhook, or what waits for it, has changed."""
+        lane = self._lanes.get(webhook_id)
+        if lane is not None:
+            lane.wake(anew=True)
+            return
+        lane = self._lanes[webhook_id] = Lane(
+            webhook_id, self._outbox, self, self._clock, most=self._most_each
+        )
+        self._loop(self._run(webhook_id, lane))
+
+    async def stop(self, grace_s: float) -> None:
+        """Lets running attempts end within the grace; the rest stays in the outbox."""
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        if self._attempts:
+            await asyncio.wait(self._attempts, timeout=grace_s)
+        for attempt in self._attempts:
+            attempt.cancel()
+        await asyncio.gather(*self._attempts, return_exceptions=True)
+        await self._poster.close()
+
+    async def deliver(self, webhook: Webhook, delivery: Delivery) -> Answer:
+        """Makes an attempt and stores what came of it."""
+        async with self._slots:
+            began_us = self._clock.wall_us()
+            answer = await self._attempt(webhook, delivery)
+        outcome = outcome_of(delivery, answer, began_us, self._schedule)
+        if answer.error:
+            _log.info(
+                "webhook.attempt_failed",
+                webhook_id=webhook.webhook_id,
+                delivery_id=delivery.delivery_id,
+                attempt=outcome.tries,
+                status=answer.status_code,
+                is_last=outcome.next_us is None,
+            )
+        await _patiently(partial(self._outbox.record, [outcome]))
+        return answer
+
+    async def test(self, webhook: Webhook, ulid: str) -> Delivery:
+        """Sends a test once; returns it as it stands in the log. Raises StorageUnavailable."""
+        now_us = self._clock.wall_us()
+        test = Delivery(
+            number=0,
+            webhook_id=webhook.webhook_id,
+            event=TEST_EVENT,
+            ulid=ulid,
+            created_us=now_us,
+            status=DeliveryStatus.FAILED,
+        )
+        # First, because its number is part of its id.
+        test = replace(test, number=await self._outbox.log(test))
+        async with self._slots:
+            answer = await self._send(webhook, test, test_payload(now_us))
+        outcome = once(test, answer, now_us)
+        await self._outbox.record([outcome])
+        return replace(test, status=outcome.status, attempts=outcome.attempts)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs an attempt that the courier waits for when it stops."""
+        _own(self._attempts, work)
+
+    def _loop(self, work: Coroutine[Any, Any, None]) -> None:
+        _own(self._loops, work)
+
+    async def _listen(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            try:
+                self._seen, webhook_ids = await self._outbox.newer(self._seen)
+            except StorageUnavailable:
+                await asyncio.sleep(_RETRY_S)
+                self._news.set()
+                continue
+            for webhook_id in webhook_ids:
+                self._nudge(webhook_id)
+
+    def _nudge(self, webhook_id: str) -> None:
+        lane = self._lanes.get(webhook_id)
+        if lane is None:
+            self.wake(webhook_id)
+        else:
+            # It reads what is new after what it has.
+            lane.wake()
+
+    async def _run(self, webhook_id: str, lane: Lane) -> None:
+        while True:
+            try:
+                await lane.run()
+            except StorageUnavailable:
+                await asyncio.sleep(_RETRY_S)
+            else:
+                del self._lanes[webhook_id]
+                return
+
+    async def _attempt(self, webhook: Webhook, delivery: Delivery) -> Answer:
+        try:
+            body = await self._body(delivery)
+            if body is None:
+                return Answer(duration_ms=0, error="its job is no more")
+            return await self._send(webhook, delivery, body)
+        except Exception as error:
+            # Whatever it is, the lane goes on, and the schedule says when this one does.
+            _log.error("webhook.attempt_broke", error=type(error).__name__)
+            return Answer(duration_ms=0, error="the coordinator could not send it")
+
+    async def _body(self, delivery: Delivery) -> bytes | None:
+        if delivery.job_id is None:
+            return test_payload(delivery.created_us)
+        record = await _patiently(partial(self._jobs.job, delivery.job_id))
+        return job_payload(delivery.event, record) if record else None
+
+    async def _send(self, webhook: Webhook, delivery: Delivery, body: bytes) -> Answer:
+        now_us = self._clock.wall_us()
+        keys = webhook.secrets_at(now_us)
+        headers = signed_headers(keys, delivery.delivery_id, now_us // 1_000_000, body)
+        return await self._poster.post(webhook.url, headers, body)
+
+    async def _prune(self) -> None:
+        while True:
+            try:
+                before_us = self._clock.wall_us() - self._retention_us
+                while await self._outbox.prune(before_us, _PRUNED_AT_ONCE) == _PRUNED_AT_ONCE:
+                    pass
+            except StorageUnavailable:
+                _log.warning("webhook.prune_failed")
+            await asyncio.sleep(_PRUNE_EVERY_S)
+
+
+async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """Asks the storage until it answers."""
+    while True:
+        try:
+            return await ask()
+        except StorageUnavailable:
+            await asyncio.sleep(_RETRY_S)
+
+
+def _own(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
