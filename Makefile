@@ -11,7 +11,7 @@ export PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 
-.PHONY: help install vllm gen gen-check lint types test bench docs run clean
+.PHONY: help install vllm gen gen-check lint types test bench chaos docs run clean
 
 help:  ## Say what the targets do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ test: install vllm .stamps/node gen-check lint types  ## Run every check and eve
 bench: install  ## Measure the coordinator beside bare servers; ARGS=--help lists options
 	@scripts/need.sh wrk=wrk
 	$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: install  ## Kill, cut and fill at random, and check that no job is lost; ARGS=--help
+	@$(BIN)/python -m chaos $(ARGS)
 
 docs: install  ## Regenerate the reference pages in docs/reference
 	@$(BIN)/python -m scripts.docs

@@ -213,7 +213,7 @@ def _may_fail(facts: _Facts, job: Seen, max_attempts: int) -> bool:
         not sent.is_retryable
         for lease in facts.assigned.get(job.job_id, ())
         if lease.attempt == job.attempt
-        for sent in facts.sent.get(lease.lease_id, ())
+        for sent in _sent_by_holder(facts, lease)
     )
 
 
@@ -253,8 +253,9 @@ def _results(facts: _Facts, echoes: frozenset[str]) -> Iterator[Finding]:
             yield from _result(facts, job, leases, echoes)
         for lease in leases:
             is_accepted = job.status == "completed" and job.attempt == lease.attempt
-            ended_well = any(sent.result is not None for sent in facts.sent[lease.lease_id])
-            if lease.lease_id in facts.acked and ended_well and not is_accepted:
+            sent = _sent_by_holder(facts, lease)
+            only_results = all(one.result is not None for one in sent)
+            if lease.lease_id in facts.acked and sent and only_results and not is_accepted:
                 detail = f"{lease.lease_id} of {lease.miner_id}; the job is {_shown(job)}"
                 yield Finding(breach=Breach.BROKEN_ACK, subject=job_id, detail=detail)
 
@@ -273,11 +274,17 @@ def _result(
             yield Finding(breach=Breach.FOREIGN_RESULT, subject=job.job_id, detail=detail)
         return
     for lease in accepted:
-        results = {sent.result for sent in facts.sent[lease.lease_id]}
+        results = {sent.result for sent in _sent_by_holder(facts, lease)}
         if lease.miner_id == job.miner_id and job.result in results:
             return
     detail = f"{job.miner_id} did not send it in attempt {job.attempt}"
     yield Finding(breach=Breach.FOREIGN_RESULT, subject=job.job_id, detail=detail)
+
+
+def _sent_by_holder(facts: _Facts, lease: Assigned) -> list[Sent]:
+    # Others may send in its name: the coordinator must know better.
+    sent = facts.sent.get(lease.lease_id, ())
+    return [one for one in sent if one.miner_id == lease.miner_id]
 
 
 _Item = TypeVar("_Item")

@@ -152,9 +152,10 @@ def start_coordinator(
     options: Sequence[str] = (),
     env: Mapping[str, str] = os.environ,
     timeout_s: float = 30,
+    command: Sequence[str | Path] = (BIN / "aitbc-coordinator",),
 ) -> Coordinator:
     """Returns a coordinator that is ready; port 0 takes a free one. Raises ProgramFailed."""
-    argv: list[str | Path] = [BIN / "aitbc-coordinator", "serve", "--data", data]
+    argv: list[str | Path] = [*command, "serve", "--data", data]
     argv += ["--http", http, "--grpc", grpc, *options]
     program = Program(argv, log=log, env=env)
     try:
