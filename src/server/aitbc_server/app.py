@@ -20,6 +20,7 @@ from aitbc_server.auth.callers import authenticator
 from aitbc_server.clock import SystemClock
 from aitbc_server.config import AuthMode, Settings
 from aitbc_server.dispatch.live import CloseReason
+from aitbc_server.dispatch.sessions import Patience
 from aitbc_server.dispatch.shell import Dispatcher
 from aitbc_server.domain.ids import IdSource
 from aitbc_server.lifecycle import Lifecycle, Phase
@@ -61,6 +62,7 @@ class Coordinator:
             self._store,
             clock,
             lease_s=settings.lease_seconds,
+            patience=Patience(factor=settings.progress_factor, least_s=settings.progress_seconds),
             max_jobs=settings.max_jobs,
             spec_budget=settings.queue_memory_bytes,
             text_budget=settings.stream_memory_bytes,

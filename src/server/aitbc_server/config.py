@@ -83,6 +83,17 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         5.0, ge=0, le=3600, description="How long a stop waits for running jobs."
     )
+    progress_factor: float = Field(
+        10.0,
+        ge=1,
+        description="How many times longer than its own pace predicts a miner may make no progress "
+        "on a job before it loses it.",
+    )
+    progress_seconds: float = Field(
+        60.0,
+        ge=0.1,
+        description="Least time without progress after which a miner may lose a job.",
+    )
     max_jobs: int = Field(
         1_000_000, ge=1, description="Jobs that may be pending or running; more are refused."
     )

@@ -103,13 +103,14 @@ class FakeMiner:
         assert len(taken) == count
         return taken
 
-    async def complete(self, lease_id: str, result: str = "done", sequence: int = 0) -> None:
+    async def complete(
+        self, lease_id: str, result: str = "done", sequence: int = 0, tokens: int | None = None
+    ) -> None:
         """Sends a result."""
-        update = work_pb2.Update(
-            lease_id=lease_id,
-            sequence=sequence,
-            completion=work_pb2.Completion(result=result, finish_reason="stop"),
-        )
+        completion = work_pb2.Completion(result=result, finish_reason="stop")
+        if tokens is not None:
+            completion.usage.completion_tokens = tokens
+        update = work_pb2.Update(lease_id=lease_id, sequence=sequence, completion=completion)
         await self.send(updates=work_pb2.Updates(updates=[update]))
 
     async def say(self, lease_id: str, text: str, sequence: int) -> None:

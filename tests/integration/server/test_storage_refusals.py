@@ -144,7 +144,7 @@ async def test_an_assignment_that_is_not_stored_or_not_read_is_made_later(bench:
     opened = await bench.connect()
     await bench.until(lambda: opened.outbox.assignments)
     assert [lease.job for lease in opened.outbox.assignments] == [job]
-    assert bench.dispatcher.take_spec(job) == b"spec"
+    assert bench.dispatcher.hand_over(opened.outbox.assignments[0]) == b"spec"
     assert await bench.status(job.job_id) is JobStatus.RUNNING
 
 

@@ -404,3 +404,36 @@ async def test_what_was_never_begun_on_does_not_count_also_after_a_restart(
         job = await client.job(job_id, wait=10)
         assert [a.error.code for a in job.attempts] == ["NOT_DELIVERED", "OOM"]
         assert job.status == FAILED
+
+
+async def test_a_miner_that_beats_but_makes_no_progress_loses_the_job_and_is_told(
+    tmp_path: Path,
+) -> None:
+    async with (
+        coordinator(tmp_path, progress_seconds=0.2) as client,
+        client.miner("stuck", window=1) as stuck,
+    ):
+        params = jobs_pb2.GenerationParams(max_tokens=10)
+        for _ in range(3):
+            await client.submit(params=params)
+            [assignment] = await stuck.assignments()
+            await stuck.complete(assignment.lease_id, tokens=10)
+            await stuck.expect("acks")
+        job_id = await client.submit(params=params)
+        [first] = await stuck.assignments()
+        beats = asyncio.create_task(_beat(stuck))
+        [told] = (await stuck.expect("cancellations")).cancellations.cancellations
+        assert (told.lease_id, told.reason) == (
+            first.lease_id,
+            work_pb2.CANCEL_REASON_NO_PROGRESS,
+        )
+        async with client.miner("other") as other:
+            [second] = await other.assignments()
+            assert (second.job.job_id, second.attempt) == (job_id, 2)
+            await stuck.complete(first.lease_id, "too late")
+            [told] = (await stuck.expect("cancellations")).cancellations.cancellations
+            assert told.reason == work_pb2.CANCEL_REASON_LEASE_LOST
+            await other.complete(second.lease_id, "in time")
+            job = await client.job(job_id, wait=10)
+            assert (job.result, job.attempts[0].error.code) == ("in time", "NO_PROGRESS")
+        beats.cancel()

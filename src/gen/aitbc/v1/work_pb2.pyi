@@ -36,6 +36,10 @@ class _CancelReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CancelRe
     """The job's deadline passed."""
     CANCEL_REASON_LEASE_LOST: _CancelReason.ValueType  # 3
     """The lease is not the miner's any more."""
+    CANCEL_REASON_NO_PROGRESS: _CancelReason.ValueType  # 5
+    """The miner made no progress on the job for far longer than its own pace predicts. The lease is
+    not the miner's any more.
+    """
     CANCEL_REASON_SIGNATURE_REFUSED: _CancelReason.ValueType  # 4
     """The signature of its completion is missing or wrong: the attempt failed."""
 
@@ -50,6 +54,10 @@ CANCEL_REASON_DEADLINE_PASSED: CancelReason.ValueType  # 2
 """The job's deadline passed."""
 CANCEL_REASON_LEASE_LOST: CancelReason.ValueType  # 3
 """The lease is not the miner's any more."""
+CANCEL_REASON_NO_PROGRESS: CancelReason.ValueType  # 5
+"""The miner made no progress on the job for far longer than its own pace predicts. The lease is
+not the miner's any more.
+"""
 CANCEL_REASON_SIGNATURE_REFUSED: CancelReason.ValueType  # 4
 """The signature of its completion is missing or wrong: the attempt failed."""
 Global___CancelReason: _TypeAlias = CancelReason  # noqa: Y015
@@ -389,7 +397,10 @@ Global___Update: _TypeAlias = Update  # noqa: Y015
 
 @_typing.final
 class Delta(_message.Message):
-    """More of the answer: what came after the delta before."""
+    """More of the answer: what came after the delta before. A miner whose engine streams goes on sending
+    deltas, or tokens without text, as long as the engine makes progress: it may lose a job on which
+    it makes none for far longer than its own pace predicts.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -296,7 +296,7 @@ class _Stream:
         return assignments
 
     def _assignment(self, lease: Lease) -> work_pb2.Assignment | None:
-        spec = self._dispatcher.take_spec(lease.job)
+        spec = self._dispatcher.hand_over(lease)
         if not lease.is_held:
             return None
         assignment = work_pb2.Assignment(lease_id=lease.lease_id, attempt=lease.attempt)

@@ -19,7 +19,7 @@ from aitbc_server.dispatch.leases import LeaseBook, decrement
 from aitbc_server.dispatch.leasing import Leasing
 from aitbc_server.dispatch.live import CancelReason, Lease, LiveJob, Now, Phase
 from aitbc_server.dispatch.matcher import Matcher
-from aitbc_server.dispatch.sessions import Sessions
+from aitbc_server.dispatch.sessions import Patience, Sessions
 from aitbc_server.dispatch.timers import Timers
 from aitbc_server.domain.errors import JobAlreadyClaimed, LeaseLost, ModelNotOffered
 from aitbc_server.domain.jobs import (
@@ -39,7 +39,7 @@ _PATIENCE_S = 30.0
 class Core:
     """Jobs, leases and sessions that are not over, and the rules by which they meet."""
 
-    def __init__(self, *, lease_s: float) -> None:
+    def __init__(self, *, lease_s: float, patience: Patience | None = None) -> None:
         """`lease_s`: how long a lease lasts after its miner was last heard."""
         self.effects = Effects()
         self.jobs: dict[str, LiveJob] = {}
@@ -48,7 +48,9 @@ class Core:
         self._matcher = Matcher()
         self._timers = Timers()
         self._leasing = Leasing(self.effects, self._matcher, self._timers, lease_s=lease_s)
-        self.sessions = Sessions(self.effects, self._leasing, self._matcher, self._timers)
+        self.sessions = Sessions(
+            self.effects, self._leasing, self._matcher, self._timers, patience or Patience()
+        )
 
     @property
     def leases(self) -> LeaseBook:
@@ -79,6 +81,7 @@ class Core:
                 started_us=record.started_us or now.wall_us,
                 phase=Phase.HELD,
                 claim_s=record.claim_s,
+                spec_bytes=record.spec_bytes,
             )
             self.leases.add(lease)
             lease_s = max(self._leasing.lease_s, record.claim_s or 0.0)

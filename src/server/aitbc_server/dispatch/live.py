@@ -26,6 +26,7 @@ class CancelReason(Enum):
     REQUESTED = 1
     DEADLINE_PASSED = 2
     LEASE_LOST = 3
+    NO_PROGRESS = 5
 
 
 class CloseReason(StrEnum):
@@ -130,8 +131,17 @@ class Lease:
     expires_at: float | None = None
     # First update that the coordinator has not seen.
     next_sequence: int = 0
-    # Tokens reported so far.
+    # Bytes of what was submitted.
+    spec_bytes: int = 0
+    # When its miner was given it, and when it first and last reported progress (monotonic).
+    told_at: float | None = None
+    first_at: float | None = None
+    progress_at: float = 0.0
+    # Tokens reported so far, and at first.
     tokens: int = 0
+    first_tokens: int = 0
+    # Whether its miner's pace may be taken from it: the whole of it was one session's.
+    is_measured: bool = True
     # Its miner said how it ended, and is owed an acknowledgement.
     is_reported: bool = False
 
@@ -169,11 +179,16 @@ class Session:
     outbox: Outbox = field(default_factory=Outbox)
     # Why it was ended; None while it is open.
     closed: CloseReason | None = None
+    # Whether it lost a lease for want of progress, and has shown none since: it gets one job at a
+    # time.
+    is_suspect: bool = False
 
     @property
     def limit(self) -> int:
         """How many leases it may hold."""
-        return 0 if self.closed else self.window
+        if self.closed:
+            return 0
+        return min(self.window, 1) if self.is_suspect else self.window
 
     @property
     def room(self) -> int:

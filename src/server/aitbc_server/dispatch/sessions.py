@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from aitbc_server.dispatch.effects import Effects
 from aitbc_server.dispatch.leasing import Leasing
 from aitbc_server.dispatch.live import CancelReason, CloseReason, Lease, Now, Outbox, Session
 from aitbc_server.dispatch.matcher import Matcher
+from aitbc_server.dispatch.pace import Paces
 from aitbc_server.dispatch.timers import Timers
 from aitbc_server.domain.jobs import Completion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long a miner may make no progress on a job."""
+
+    # So many times what its own pace predicts for the job,
+    factor: float = 10.0
+    # and never less than so many seconds.
+    least_s: float = 60.0
 
 
 class Sessions:
     """The open sessions, at most one a miner."""
 
     def __init__(
-        self, effects: Effects, leasing: Leasing, matcher: Matcher, timers: Timers
+        self,
+        effects: Effects,
+        leasing: Leasing,
+        matcher: Matcher,
+        timers: Timers,
+        patience: Patience,
     ) -> None:
         self.by_miner: dict[str, Session] = {}
+        self.paces = Paces()
+        self._patience = patience
         self._effects = effects
         self._leasing = leasing
         self._matcher = matcher
@@ -49,6 +68,8 @@ class Sessions:
                 lost.append(lease_id)
                 continue
             book.move(lease, session)
+            lease.told_at = lease.progress_at = now.mono
+            lease.is_measured = False
             if not lease.job.cancel_requested:
                 lease.expires_at = None
             elif lease.is_held:
@@ -57,6 +78,7 @@ class Sessions:
         self._give_back_unnamed(session, now)
         self._matcher.update(session)
         self._timers.at(now.mono + self._leasing.lease_s, self._check_silence, session)
+        self._timers.at(now.mono + self._patience.least_s, self._check_progress, session)
         return lost, kept
 
     def close(self, session: Session, reason: CloseReason, now: Now) -> None:
@@ -83,11 +105,20 @@ class Sessions:
         session.outbox = Outbox()
 
     def set_window(self, session: Session, window: int, now: Now) -> None:
-        """Takes the miner's new window; gives back what it was not told of and has no room for."""
+        """Takes the miner's new window."""
         session.window = window
+        self._fit(session, now)
+
+    def _fit(self, session: Session, now: Now) -> None:
+        """Gives back what the miner was not told of and may not hold any more."""
         while session.room < 0 and session.outbox.assignments:
             self._leasing.withdraw(session.outbox.assignments.pop(), now)
         self._matcher.update(session)
+
+    def told(self, lease: Lease, spec_bytes: int, now: Now) -> None:
+        """Notes that a lease is on its way to its miner, which is expected to make progress."""
+        lease.told_at = lease.progress_at = now.mono
+        lease.spec_bytes = spec_bytes
 
     def progress(self, session: Session, lease_id: str, sequence: int, tokens: int) -> Lease | None:
         """Notes more of an answer; returns the lease that it is news of, or None."""
@@ -96,6 +127,10 @@ class Sessions:
             return None
         lease.next_sequence = sequence + 1
         lease.tokens += tokens
+        lease.progress_at = session.heard_at
+        if lease.first_at is None:
+            lease.first_at, lease.first_tokens = session.heard_at, lease.tokens
+        self._trust(session)
         return lease
 
     def deliver(self, session: Session, sequence: int, completion: Completion) -> None:
@@ -103,6 +138,11 @@ class Sessions:
         lease = self._lease_of(session, completion.lease_id)
         if lease is not None:
             lease.next_sequence, lease.is_reported = sequence + 1, True
+            tokens = completion.completion_tokens or lease.tokens
+            if not lease.job.failed_miners:
+                # A later attempt may go on from an earlier one's text.
+                self.paces.add(lease, tokens, len(session.leases), session.heard_at)
+            self._trust(session)
             self._leasing.complete(lease, completion)
 
     def fail(
@@ -143,6 +183,38 @@ class Sessions:
         for lease in self._leasing.book.away(session.miner_id):
             if lease.is_held:
                 self._leasing.end(lease, "MINER_RESTARTED", message, now, retryable=True)
+
+    def _trust(self, session: Session) -> None:
+        if session.is_suspect:
+            session.is_suspect = False
+            self._matcher.update(session)
+
+    def _check_progress(self, session: Session, now: Now) -> None:
+        if session.closed is not None:
+            return
+        held = len(session.leases)
+        for lease in list(session.leases.values()):
+            if lease.told_at is None or not lease.is_held or lease.job.cancel_requested:
+                continue
+            silent_s = now.mono - lease.progress_at
+            if silent_s < self._patience.least_s:
+                continue
+            predicted_s = self.paces.of(lease).predicted_s(lease, held)
+            if silent_s > self._patience.factor * predicted_s:
+                self._lose(session, lease, silent_s, predicted_s, now)
+        self._timers.at(now.mono + self._patience.least_s / 4, self._check_progress, session)
+
+    def _lose(
+        self, session: Session, lease: Lease, silent_s: float, predicted_s: float, now: Now
+    ) -> None:
+        self._leasing.tell(lease, CancelReason.NO_PROGRESS)
+        message = (
+            f"{lease.miner_id} made no progress for {silent_s:.0f} s, "
+            f"where its own pace predicts {predicted_s:.1f} s at most"
+        )
+        self._leasing.end(lease, "NO_PROGRESS", message, now, retryable=True)
+        session.is_suspect = True
+        self._fit(session, now)
 
     def _check_silence(self, session: Session, now: Now) -> None:
         if session.closed is not None:

@@ -9,6 +9,7 @@ from functools import partial
 from aitbc_server.dispatch.core import Core
 from aitbc_server.dispatch.live import CloseReason, Lease, LiveJob, Now, Phase, Session
 from aitbc_server.dispatch.registry import Registry
+from aitbc_server.dispatch.sessions import Patience
 from aitbc_server.dispatch.specs import Specs
 from aitbc_server.dispatch.transcripts import Transcripts
 from aitbc_server.dispatch.turns import Turns
@@ -33,6 +34,7 @@ class Dispatcher:
         clock: Clock,
         *,
         lease_s: float,
+        patience: Patience | None = None,
         max_jobs: int,
         spec_budget: int,
         text_budget: int,
@@ -42,7 +44,7 @@ class Dispatcher:
         `max_jobs`: live jobs held at most; `spec_budget`, `text_budget`: bytes kept in memory of
         what was asked and of what running jobs have answered.
         """
-        self.core = Core(lease_s=lease_s)
+        self.core = Core(lease_s=lease_s, patience=patience)
         self.registry = Registry((), self.core.sessions)
         self._store = store
         self._max_jobs = max_jobs
@@ -98,9 +100,11 @@ class Dispatcher:
         self._turns.kick()
         return True
 
-    def take_spec(self, job: LiveJob) -> bytes:
-        """Returns what was submitted, which the memory lets go of: the miner has it now."""
-        return self._specs.take(job)
+    def hand_over(self, lease: Lease) -> bytes:
+        """Returns what was submitted, for its miner, which the memory lets go of."""
+        spec = self._specs.take(lease.job)
+        self.core.sessions.told(lease, len(spec), self.now())
+        return spec
 
     # Miners that poll
 
@@ -126,7 +130,7 @@ class Dispatcher:
         await self._waiters.begun(lease.lease_id)
         if not lease.is_held:
             raise JobAlreadyClaimed("the job ended while it was being claimed")
-        self.take_spec(job)
+        self._specs.take(job)
         return lease
 
     async def complete(self, lease: Lease, completion: Completion) -> bool:
