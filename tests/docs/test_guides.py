@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -33,6 +34,13 @@ def test_miner_of_the_guide_works(
     job_id = submit(api, model, prompt="shout")
     launcher.own(Program([sys.executable, program], log=tmp_path / "miner.log", env=CLEAN_ENV))
     assert final(api, job_id)["result"] == "SHOUT"
+
+
+def test_program_of_the_client_guide_prints_the_answers(coordinator: Coordinator) -> None:
+    (code,) = snippets("docs/how-to/use-the-client.md", "python")
+    command = [sys.executable, "-c", pointed_at(code, coordinator)]
+    output = subprocess.check_output(command, text=True, timeout=90, env=CLEAN_ENV)
+    assert output == "What is the capital of Italy?\nAnd of France?"
 
 
 def test_lifecycle_page_shows_the_transitions_of_the_code() -> None:

@@ -34,6 +34,7 @@ from aitbc_client.models import (
     Submitted,
     Usage,
 )
+from aitbc_client.streams import EventType, JobEvent
 
 __all__ = [
     "AitbcError",
@@ -42,10 +43,12 @@ __all__ = [
     "Conflict",
     "Connection",
     "DeadlineExceeded",
+    "EventType",
     "Failure",
     "InvalidRequest",
     "Job",
     "JobCancelled",
+    "JobEvent",
     "JobFailed",
     "JobStatus",
     "JobUnsuccessful",

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
 import grpc
 import tenacity
 
-from aitbc_client import operations
-from aitbc_client.connection import DEFAULT_TARGET, DEFAULT_TIMEOUT_S, Connection, retries
+from aitbc.v1 import jobs_pb2
+from aitbc_client import operations, streams
+from aitbc_client.connection import (
+    DEFAULT_TARGET,
+    DEFAULT_TIMEOUT_S,
+    Connection,
+    may_succeed_later,
+    retries,
+)
 from aitbc_client.errors import DeadlineExceeded, error_of
 from aitbc_client.models import Job, JobStatus, Message, Miner, Params, Submitted
 from aitbc_client.operations import Operation, Page, ended_well, job_request
+from aitbc_client.streams import JobEvent, Reading
 
 T = TypeVar("T")
 
@@ -114,6 +122,29 @@ class AsyncClient:
         """Cancels a job. Raises Conflict when it is final."""
         return await self.call(operations.cancel(job_id))
 
+    async def stream(self, job_id: str, after_event_id: str = "") -> AsyncGenerator[JobEvent, None]:
+        """Yields what a job produced so far, then the rest as it is made, and its end.
+
+        Connects again when the connection is lost. A reader that comes back later gives the
+        `event_id` of the last event that it has.
+        """
+        reading = Reading(job_id, after_event_id)
+        while not reading.is_over:
+            retrying = tenacity.AsyncRetrying(**retries(self._timeout_s))
+            opened: tuple[Any, Any] = await retrying(self._open_stream, reading)
+            call, first = opened
+            try:
+                if first is grpc.aio.EOF:
+                    return
+                yield reading.take(first)
+                while (message := await call.read()) is not grpc.aio.EOF:
+                    yield reading.take(message)
+            except grpc.aio.AioRpcError as error:
+                if not may_succeed_later(failure := error_of(error)):
+                    raise failure from error
+            finally:
+                call.cancel()
+
     def jobs(
         self, *, status: JobStatus | str | None = None, model: str | None = None
     ) -> AsyncIterator[Job]:
@@ -147,6 +178,22 @@ class AsyncClient:
         finally:
             # An abandoned call would never be collected: https://github.com/grpc/grpc/issues/43462
             call.cancel()
+
+    async def _open_stream(self, reading: Reading) -> tuple[Any, Any]:
+        method = self._channel.unary_stream(
+            streams.PATH,
+            request_serializer=Operation.serialize,
+            response_deserializer=jobs_pb2.JobEvent.FromString,
+        )
+        call = method(reading.request, metadata=self._metadata)
+        try:
+            # The first event comes at once, and shows that the call was taken.
+            return call, await call.read()
+        except grpc.aio.AioRpcError as error:
+            raise error_of(error) from error
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
 
     async def _each(self, page_of: Callable[[str | None], Operation[Page[T]]]) -> AsyncIterator[T]:
         page = await self.call(page_of(None))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -15,11 +17,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from aitbc_client import batch as batches
 from aitbc_client import shown
 from aitbc_client.aio import AsyncClient
+from aitbc_client.chat import HELP, Chat
 from aitbc_client.client import Client
 from aitbc_client.connection import DEFAULT_TARGET, DEFAULT_TIMEOUT_S, Connection
 from aitbc_client.errors import AitbcError
 from aitbc_client.models import Job, JobStatus, Params
 from aitbc_client.operations import ended_well
+from aitbc_client.streams import EventType
 
 app = typer.Typer(
     name="aitbc",
@@ -87,6 +91,11 @@ def _root(
     context.obj = _Options(connection, timeout)
 
 
+_MaxTokens = Annotated[int | None, typer.Option(help="Most tokens to generate.")]
+_Temperature = Annotated[float | None, typer.Option(help="Randomness, 0 to 2.")]
+_Seed = Annotated[int | None, typer.Option(help="Seed of the sampling.")]
+
+
 @app.command()
 def submit(
     context: typer.Context,
@@ -94,9 +103,9 @@ def submit(
         list[str], typer.Argument(metavar="PROMPT...", help="The prompt; - reads it from stdin.")
     ],
     model: _Model,
-    max_tokens: Annotated[int | None, typer.Option(help="Most tokens to generate.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Randomness, 0 to 2.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the sampling.")] = None,
+    max_tokens: _MaxTokens = None,
+    temperature: _Temperature = None,
+    seed: _Seed = None,
     stop: Annotated[
         list[str] | None, typer.Option(help="Text that ends the answer; once for each.")
     ] = None,
@@ -105,16 +114,13 @@ def submit(
         int | None, typer.Option(help="Seconds after which the job fails unless final.")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait, and print the answer.")] = False,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Print the answer as it is made.")
+    ] = False,
     json: _Json = False,
 ) -> None:
-    """Submit a prompt; prints the job's id, or with --wait the answer."""
-    params: Params = {}
-    if max_tokens is not None:
-        params["max_tokens"] = max_tokens
-    if temperature is not None:
-        params["temperature"] = temperature
-    if seed is not None:
-        params["seed"] = seed
+    """Submit a prompt; prints the job's id, or with --wait or --stream the answer."""
+    params = _params(max_tokens, temperature, seed)
     if stop:
         params["stop"] = stop
     with _options(context).client() as client:
@@ -125,7 +131,9 @@ def submit(
             priority=priority,
             timeout_seconds=deadline,
         )
-        if wait:
+        if stream:
+            _show_stream(client, submitted.job_id, "", json=json)
+        elif wait:
             _show_answer(client.wait(submitted.job_id), json=json)
         elif json:
             shown.as_json(submitted)
@@ -138,6 +146,38 @@ def wait(context: typer.Context, job: _JOB, json: _Json = False) -> None:
     """Wait for a job's end and print its answer."""
     with _options(context).client() as client:
         _show_answer(client.wait(job), json=json)
+
+
+@app.command()
+def stream(
+    context: typer.Context,
+    job: _JOB,
+    after: Annotated[
+        str, typer.Option(metavar="EVENT", help="Only what came after this `event_id`.")
+    ] = "",
+    json: _Json = False,
+) -> None:
+    """Print a job's answer as it is made; with --json its events."""
+    with _options(context).client() as client:
+        _show_stream(client, job, after, json=json)
+
+
+@app.command()
+def chat(
+    context: typer.Context,
+    model: _Model,
+    system: Annotated[
+        str | None, typer.Option(help="What the model is told before the conversation.")
+    ] = None,
+    max_tokens: _MaxTokens = None,
+    temperature: _Temperature = None,
+    seed: _Seed = None,
+) -> None:
+    """Talk with a model."""
+    params = _params(max_tokens, temperature, seed)
+    with _options(context).client() as client:
+        shown.note(f"{model}: {HELP}")
+        Chat(client, model=model, params=params, system=system).run(_read_line)
 
 
 @app.command()
@@ -240,6 +280,41 @@ def _options(context: typer.Context) -> _Options:
 def _prompt(words: Iterable[str]) -> str:
     prompt = " ".join(words)
     return sys.stdin.read() if prompt == "-" else prompt
+
+
+def _read_line() -> str:
+    # Line editing and history, where the terminal has them.
+    with suppress(ImportError):
+        import_module("readline")
+    return input("> ") if sys.stdin.isatty() else input()
+
+
+def _params(max_tokens: int | None, temperature: float | None, seed: int | None) -> Params:
+    params: Params = {}
+    if max_tokens is not None:
+        params["max_tokens"] = max_tokens
+    if temperature is not None:
+        params["temperature"] = temperature
+    if seed is not None:
+        params["seed"] = seed
+    return params
+
+
+def _show_stream(client: Client, job_id: str, after: str, *, json: bool) -> None:
+    last: Job | None = None
+    for event in client.stream(job_id, after):
+        last = event.job
+        if json:
+            shown.as_json(event)
+        elif event.type is EventType.DELTA:
+            shown.text(event.text, end="")
+        elif event.type is EventType.RESTARTED:
+            shown.text("")
+            shown.note("another miner begins anew")
+    if not json:
+        shown.text("")
+    if last is not None:
+        ended_well(last)
 
 
 def _show_answer(job: Job, *, json: bool) -> None:

@@ -10,11 +10,19 @@ from typing import Any, TypeVar
 import grpc
 import tenacity
 
-from aitbc_client import operations
-from aitbc_client.connection import DEFAULT_TARGET, DEFAULT_TIMEOUT_S, Connection, retries
+from aitbc.v1 import jobs_pb2
+from aitbc_client import operations, streams
+from aitbc_client.connection import (
+    DEFAULT_TARGET,
+    DEFAULT_TIMEOUT_S,
+    Connection,
+    may_succeed_later,
+    retries,
+)
 from aitbc_client.errors import DeadlineExceeded, error_of
 from aitbc_client.models import Job, JobStatus, Message, Miner, Params, Submitted
 from aitbc_client.operations import Operation, Page, ended_well, job_request
+from aitbc_client.streams import JobEvent, Reading
 
 T = TypeVar("T")
 
@@ -112,6 +120,28 @@ class Client:
         """Cancels a job. Raises Conflict when it is final."""
         return self.call(operations.cancel(job_id))
 
+    def stream(self, job_id: str, after_event_id: str = "") -> Iterator[JobEvent]:
+        """Yields what a job produced so far, then the rest as it is made, and its end.
+
+        Connects again when the connection is lost. A reader that comes back later gives the
+        `event_id` of the last event that it has.
+        """
+        reading = Reading(job_id, after_event_id)
+        while not reading.is_over:
+            retrying = tenacity.Retrying(**retries(self._timeout_s))
+            call, first = retrying(self._open_stream, reading)
+            try:
+                if first is None:
+                    return
+                yield reading.take(first)
+                for message in call:
+                    yield reading.take(message)
+            except grpc.RpcError as error:
+                if not may_succeed_later(failure := error_of(error)):
+                    raise failure from error
+            finally:
+                call.cancel()
+
     def jobs(
         self, *, status: JobStatus | str | None = None, model: str | None = None
     ) -> Iterator[Job]:
@@ -139,6 +169,19 @@ class Client:
         left_s = max(0.0, until - time.monotonic())
         try:
             return method(operation.request, timeout=left_s, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise error_of(error) from error
+
+    def _open_stream(self, reading: Reading) -> tuple[Any, jobs_pb2.JobEvent | None]:
+        method = self._channel.unary_stream(
+            streams.PATH,
+            request_serializer=Operation.serialize,
+            response_deserializer=jobs_pb2.JobEvent.FromString,
+        )
+        call = method(reading.request, metadata=self._metadata)
+        try:
+            # The first event comes at once, and shows that the call was taken.
+            return call, next(call, None)
         except grpc.RpcError as error:
             raise error_of(error) from error
 

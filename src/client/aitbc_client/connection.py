@@ -88,14 +88,15 @@ def retries(timeout_s: float) -> dict[str, Any]:
     back. Every operation may be repeated, because those that make something are named.
     """
     return {
-        "retry": tenacity.retry_if_exception(_may_succeed_later),
+        "retry": tenacity.retry_if_exception(may_succeed_later),
         "wait": _wait_s,
         "stop": tenacity.stop_before_delay(timeout_s),
         "reraise": True,
     }
 
 
-def _may_succeed_later(error: BaseException) -> bool:
+def may_succeed_later(error: BaseException) -> bool:
+    """Says whether the same call may succeed when it is made again."""
     if isinstance(error, LimitExceeded):
         return error.retry_after_s is not None
     return isinstance(error, Unavailable)

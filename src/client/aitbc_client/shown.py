@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aitbc_client.models import Job, JobStatus, Miner, MinerStatus, Submitted
+from aitbc_client.streams import JobEvent
 
 T = TypeVar("T")
 
@@ -38,9 +39,15 @@ _COLOURS = {
 def text(value: str, *, end: str = "\n") -> None:
     """Prints text as it is: brackets in it are no markup."""
     out.print(value, end=end, markup=False, emoji=False)
+    out.file.flush()
 
 
-def as_json(value: Job | Miner | Submitted) -> None:
+def note(value: str) -> None:
+    """Prints a remark that is no part of an answer."""
+    err.print(value, style="dim", markup=False, emoji=False)
+
+
+def as_json(value: Job | JobEvent | Miner | Submitted) -> None:
     """Prints a value as one line of JSON; what is not set is absent."""
     text(json.dumps(_set_only(asdict(value)), default=_plain, ensure_ascii=False))
 

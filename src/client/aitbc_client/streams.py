@@ -1,0 +1,72 @@
+"""A job's stream over as many calls as it takes: where the reader is, and what it asks next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from aitbc.v1 import jobs_pb2
+from aitbc_client.models import Job, job_of
+
+PATH = "/aitbc.v1.JobService/StreamJob"
+
+
+class EventType(StrEnum):
+    """What an event tells."""
+
+    #: The job waits or runs: `job` is set.
+    STATUS = "status"
+    #: More of the answer: `text`.
+    DELTA = "delta"
+    #: The text before is void: another attempt began anew.
+    RESTARTED = "restarted"
+    #: The job is final: `job` is set, without its result, which the texts are.
+    FINAL = "final"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEvent:
+    """One event of a job's stream."""
+
+    type: EventType
+    # Names the place after it, for a reader that comes back.
+    event_id: str
+    text: str
+    # Bytes of UTF-8 of the answer up to here, the text included.
+    offset: int
+    job: Job | None
+
+
+class Reading:
+    """How far the stream of a job was read."""
+
+    def __init__(self, job_id: str, after_event_id: str = "") -> None:
+        self._job_id = job_id
+        self._after = after_event_id
+        # Whether the job's end was read.
+        self.is_over = False
+
+    @property
+    def request(self) -> jobs_pb2.StreamJobRequest:
+        """What to ask next."""
+        return jobs_pb2.StreamJobRequest(job_id=self._job_id, after_event_id=self._after)
+
+    def take(self, message: jobs_pb2.JobEvent) -> JobEvent:
+        """Reads an event."""
+        event = JobEvent(
+            type=_TYPES[message.type],
+            event_id=message.event_id,
+            text=message.text,
+            offset=message.offset,
+            job=job_of(message.job) if message.HasField("job") else None,
+        )
+        self._after = event.event_id
+        self.is_over = event.type is EventType.FINAL
+        return event
+
+
+_TYPES = {
+    number: EventType(name.removeprefix("JOB_EVENT_TYPE_").lower())
+    for name, number in jobs_pb2.JobEventType.items()
+    if number
+}
