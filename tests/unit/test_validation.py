@@ -25,7 +25,7 @@ def submit(**fields: Any) -> jobs_pb2.SubmitJobRequest:
     return jobs_pb2.SubmitJobRequest(**{"model": "llama3.2", "prompt": "hello", **fields})
 
 
-def chat(*messages: dict[str, str]) -> jobs_pb2.SubmitJobRequest:
+def chat(*messages: dict[str, Any]) -> jobs_pb2.SubmitJobRequest:
     return jobs_pb2.SubmitJobRequest(
         model="llama3.2", messages=[jobs_pb2.ChatMessage(**message) for message in messages]
     )

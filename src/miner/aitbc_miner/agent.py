@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import structlog
 
+from aitbc.v1.jobs_pb2 import (
+    RESPONSE_FORMAT_TYPE_JSON_OBJECT,
+    RESPONSE_FORMAT_TYPE_JSON_SCHEMA,
+    ChatMessage,
+)
 from aitbc.v1.jobs_pb2 import Job as JobMessage
 from aitbc.v1.work_pb2 import (
     CANCEL_REASON_REQUESTED,
@@ -31,7 +37,7 @@ from aitbc.v1.work_pb2 import (
     Welcome,
 )
 from aitbc_miner._aio import Alarm
-from aitbc_miner.engines.base import Chunk, Engine, Job, Message, Params, Resume
+from aitbc_miner.engines.base import Chunk, Engine, Job, Message, Params, Resume, Tool
 from aitbc_miner.errors import EngineDead, EngineError, EngineFailed
 from aitbc_miner.lease import Lease
 from aitbc_miner.outbox import Outbox
@@ -277,12 +283,44 @@ def _job(assignment: Assignment) -> Job:
         request_id=assignment.lease_id,
         model=job.model,
         prompt=job.prompt if job.HasField("prompt") else None,
-        messages=tuple(
-            Message(role=message.role, content=message.content) for message in job.messages
-        ),
+        messages=tuple(_message(message) for message in job.messages),
         params=_params(job),
+        is_raw=job.raw_prompt,
+        json_schema=_json_schema(job),
+        tools=tuple(
+            Tool(tool.name, tool.description, json.loads(tool.parameters or "{}"))
+            for tool in job.tools
+        ),
+        tool_choice=job.tool_choice or "auto",
         resume=Resume(resume.text, resume.tokens) if resume.text else None,
     )
+
+
+def _message(message: ChatMessage) -> Message:
+    turn = Message(role=message.role, content=message.content)
+    if message.name:
+        turn["name"] = message.name
+    if message.tool_call_id:
+        turn["tool_call_id"] = message.tool_call_id
+    if message.tool_calls:
+        turn["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
+            for call in message.tool_calls
+        ]
+    return turn
+
+
+def _json_schema(job: JobMessage) -> dict[str, Any] | None:
+    """Returns the schema that the answer is held to; an empty one where any object will do."""
+    form = job.response_format
+    if form.type == RESPONSE_FORMAT_TYPE_JSON_SCHEMA:
+        schema: dict[str, Any] = json.loads(form.json_schema)
+        return schema
+    return {} if form.type == RESPONSE_FORMAT_TYPE_JSON_OBJECT else None
 
 
 def _params(job: JobMessage) -> Params:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 
-from aitbc.v1.jobs_pb2 import Usage
+from aitbc.v1.jobs_pb2 import TokenLogprob, Usage
+from aitbc.v1.jobs_pb2 import ToolCall as ToolCallMessage
 from aitbc.v1.work_pb2 import Completion, Delta, Failure, Update
-from aitbc_miner.engines.base import Chunk, Engine, Resume
+from aitbc_miner.engines.base import Chunk, Engine, Logprob, Resume, ToolCall
 
 
 class Lease:
@@ -21,10 +22,12 @@ class Lease:
         "_ending",
         "_finish_reason",
         "_is_ending_told",
+        "_logprobs",
         "_marks",
         "_prompt_tokens",
         "_tokens",
         "_told",
+        "_tool_calls",
         "_untold",
         "engine",
         "lease_id",
@@ -47,6 +50,8 @@ class Lease:
         self._prompt_tokens: int | None = None
         self._completion_tokens: int | None = None
         self._finish_reason: str | None = None
+        self._tool_calls: tuple[ToolCall, ...] = ()
+        self._logprobs: list[Logprob] = []
         self._ending: Completion | Failure | None = None
         self._is_ending_told = False
 
@@ -77,7 +82,9 @@ class Lease:
         self._tokens += chunk.tokens
         if chunk.prompt_tokens is not None:
             self._prompt_tokens = chunk.prompt_tokens
+        self._logprobs.extend(chunk.logprobs)
         if chunk.finish_reason is not None:
+            self._tool_calls = chunk.tool_calls
             self._finish_reason = chunk.finish_reason
             self._completion_tokens = chunk.completion_tokens
 
@@ -86,7 +93,14 @@ class Lease:
         tokens = self._tokens if self._completion_tokens is None else self._completion_tokens
         usage = Usage(prompt_tokens=self._prompt_tokens, completion_tokens=tokens)
         self._ending = Completion(
-            result=self._text(), usage=usage, finish_reason=self._finish_reason or "stop"
+            result=self._text(),
+            usage=usage,
+            finish_reason=self._finish_reason or "stop",
+            tool_calls=[
+                ToolCallMessage(id=call.call_id, name=call.name, arguments=call.arguments)
+                for call in self._tool_calls
+            ],
+            logprobs=[_logprob(one) for one in self._logprobs],
         )
 
     def fail(self, code: str, message: str, *, retryable: bool) -> None:
@@ -145,3 +159,9 @@ class Lease:
 
     def _text(self) -> str:
         return "".join([*self._told, *self._untold])
+
+
+def _logprob(one: Logprob) -> TokenLogprob:
+    return TokenLogprob(
+        token=one.token, logprob=one.logprob, top=[_logprob(other) for other in one.top]
+    )

@@ -17,7 +17,7 @@ from aitbc_server.store import job_reads
 from aitbc_server.store.connection import sqlite3
 from aitbc_server.store.schema import NewerSchemaError
 from aitbc_server.store.sqlite import FILE_NAME, DataInUseError, SqliteStore
-from aitbc_server.store.statements import script, statements
+from aitbc_server.store.statements import schema_files, script, statements
 from tests.factories import START_US, begin, completion, ending, new_job, submission
 
 
@@ -270,7 +270,8 @@ async def test_a_directory_serves_one_coordinator(store: SqliteStore, tmp_path: 
 
 def test_writes_find_jobs_by_their_key_and_pages_by_an_index() -> None:
     database = sqlite3.connect(":memory:")
-    database.executescript(script("schema_0001.sql"))
+    for file in schema_files():
+        database.executescript(script(file))
     named = statements("job_writes.sql") | {
         name: sql
         for name, sql in statements("job_reads.sql").items()

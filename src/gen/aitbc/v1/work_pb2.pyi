@@ -434,15 +434,25 @@ class Completion(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     FINISH_REASON_FIELD_NUMBER: _builtins.int
     RESULT_SALT_FIELD_NUMBER: _builtins.int
+    TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    LOGPROBS_FIELD_NUMBER: _builtins.int
     result: _builtins.str
     """The text, with what it was resumed from."""
     finish_reason: _builtins.str
-    """Why the generation ended: `stop` or `length`."""
+    """Why the generation ended: `stop`, `length` or `tool_calls`."""
     result_salt: _builtins.bytes
     """16 random bytes that come before the result where it is hashed. Required of a miner with a key."""
     @_builtins.property
     def usage(self) -> _jobs_pb2.Usage:
         """Tokens taken."""
+
+    @_builtins.property
+    def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_jobs_pb2.ToolCall]:
+        """Calls that the answer asks for."""
+
+    @_builtins.property
+    def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_jobs_pb2.TokenLogprob]:
+        """How likely each token was, when the job's `params.logprobs` asked."""
 
     def __init__(
         self,
@@ -451,10 +461,12 @@ class Completion(_message.Message):
         usage: _jobs_pb2.Usage | None = ...,
         finish_reason: _builtins.str = ...,
         result_salt: _builtins.bytes = ...,
+        tool_calls: _abc.Iterable[_jobs_pb2.ToolCall] | None = ...,
+        logprobs: _abc.Iterable[_jobs_pb2.TokenLogprob] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "result", b"result", "result_salt", b"result_salt", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "logprobs", b"logprobs", "result", b"result", "result_salt", b"result_salt", "tool_calls", b"tool_calls", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Protocol, TypedDict
+from typing import Any, Protocol, Required, TypedDict
 
 
 class Params(TypedDict, total=False):
@@ -20,13 +20,56 @@ class Params(TypedDict, total=False):
     presence_penalty: float
     frequency_penalty: float
     repetition_penalty: float
+    # Of how many of the likeliest tokens the log probability is asked for at each place.
+    logprobs: int
 
 
-class Message(TypedDict):
-    """One turn of a conversation."""
+class Message(TypedDict, total=False):
+    """One turn of a conversation, as the OpenAI API and chat templates have it."""
 
-    role: str
-    content: str
+    role: Required[str]
+    content: Required[str]
+    name: str
+    tool_call_id: str
+    tool_calls: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the model may ask to have called."""
+
+    name: str
+    description: str
+    # JSON Schema of its arguments.
+    parameters: dict[str, Any]
+
+    def as_openai(self) -> dict[str, Any]:
+        """Returns it as the OpenAI API and chat templates have it."""
+        function = {
+            "name": self.name,
+            "description": self.description,
+            "parameters": self.parameters,
+        }
+        return {"type": "function", "function": function}
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that the model asks for."""
+
+    call_id: str
+    name: str
+    # JSON, unless the model wrote something else.
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Logprob:
+    """How likely a token was, and the likeliest ones at its place."""
+
+    token: str
+    logprob: float
+    top: tuple[Logprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +91,13 @@ class Job:
     prompt: str | None = None
     messages: tuple[Message, ...] = ()
     params: Params
+    # Whether the prompt goes to the model without a chat template.
+    is_raw: bool = False
+    # JSON Schema that holds the answer; an empty one holds it to any JSON object.
+    json_schema: dict[str, Any] | None = None
+    tools: tuple[Tool, ...] = ()
+    # `auto`, `none`, `required`, or the name of the tool to call.
+    tool_choice: str = "auto"
     # Text to go on from, which no chunk of the answer repeats. Set only for an engine that can.
     resume: Resume | None = None
 
@@ -59,11 +109,15 @@ class Chunk:
     text: str = ""
     # Tokens that the text stands for.
     tokens: int = 0
-    # `stop` or `length`.
+    # `stop`, `length` or `tool_calls`.
     finish_reason: str | None = None
     # Tokens of the prompt without a resumed text, in the last chunk at the latest, when the engine
     # knows.
     prompt_tokens: int | None = None
+    # Calls that the model asks for, in the last chunk.
+    tool_calls: tuple[ToolCall, ...] = ()
+    # Of the tokens of this chunk, when they were asked for.
+    logprobs: tuple[Logprob, ...] = ()
     # Exact tokens of the whole answer, when the engine knows better than the sum of `tokens`.
     completion_tokens: int | None = None
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from aitbc_miner.engines.base import Answer, Chunk, EngineLoad, Job
 from aitbc_miner.engines.options import EngineOptions
+from aitbc_miner.errors import BadRequest
 
 DEFAULT_SLOTS = 64
 # Shortest pause between chunks: faster rates put more tokens into each.
@@ -54,6 +55,8 @@ class EchoEngine:
 
     def generate(self, job: Job) -> Answer:
         """Answers at once, unless a rate or a latency is set."""
+        if job.json_schema is not None or job.tools or "logprobs" in job.params:
+            raise BadRequest("an echo has no response_format, tools or logprobs")
         answer = self._answer(job)
         if self._options.latency_s or self._options.tokens_per_second:
             return self._slowly(answer, len(job.resume.text) if job.resume else 0)

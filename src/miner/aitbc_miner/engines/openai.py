@@ -9,8 +9,9 @@ from typing import Any
 
 import httpx
 
-from aitbc_miner.engines.base import Chunk, EngineLoad, Job
+from aitbc_miner.engines.base import Chunk, EngineLoad, Job, Logprob, ToolCall
 from aitbc_miner.engines.options import EngineOptions
+from aitbc_miner.engines.tools import AUTO, NONE, REQUIRED
 from aitbc_miner.errors import BadRequest, EngineBusy, EngineError, EngineFailed, Misconfigured
 
 DEFAULT_SLOTS = 8
@@ -97,12 +98,15 @@ class OpenAIEngine:
             "model": self._sources[job.model],
             "stream": True,
             "stream_options": {"include_usage": True},
-            **job.params,
+            **_asked(job),
         }
         said = job.resume.text if job.resume else ""
         if job.resume and "max_tokens" in job.params:
             body["max_tokens"] = max(1, job.params["max_tokens"] - job.resume.tokens)
-        if not job.messages and self._options.endpoint == _COMPLETIONS:
+        if self._is_raw(job):
+            if "logprobs" in job.params:
+                body["logprobs"] = job.params["logprobs"]
+                del body["top_logprobs"]
             return f"{self._options.base_url}/completions", body | {"prompt": f"{job.prompt}{said}"}
         body["messages"] = list(job.messages) or [{"role": "user", "content": job.prompt}]
         if said:
@@ -112,8 +116,11 @@ class OpenAIEngine:
 
     def can_resume(self, job: Job) -> bool:
         """Can where the server takes a prompt raw, or says that it goes on with a last message."""
-        is_raw = not job.messages and self._options.endpoint == _COMPLETIONS
-        return is_raw or self._options.continues
+        is_free = job.json_schema is None and not job.tools and "logprobs" not in job.params
+        return is_free and (self._is_raw(job) or self._options.continues)
+
+    def _is_raw(self, job: Job) -> bool:
+        return not job.messages and (job.is_raw or self._options.endpoint == _COMPLETIONS)
 
     def load(self) -> EngineLoad:
         """Knows nothing that the agent does not."""
@@ -122,6 +129,26 @@ class OpenAIEngine:
     async def close(self) -> None:
         """Closes the connections."""
         await self._client.aclose()
+
+
+def _asked(job: Job) -> dict[str, Any]:
+    """Returns what the job asks for beside its text, in OpenAI's words."""
+    asked: dict[str, Any] = dict(job.params)
+    if "logprobs" in job.params:
+        asked |= {"logprobs": True, "top_logprobs": job.params["logprobs"]}
+    if job.json_schema is not None:
+        schema = {"name": "answer", "schema": job.json_schema}
+        asked["response_format"] = (
+            {"type": "json_schema", "json_schema": schema}
+            if job.json_schema
+            else {"type": "json_object"}
+        )
+    if job.tools:
+        asked["tools"] = [tool.as_openai() for tool in job.tools]
+        is_mode = job.tool_choice in (AUTO, NONE, REQUIRED)
+        named = {"type": "function", "function": {"name": job.tool_choice}}
+        asked["tool_choice"] = job.tool_choice if is_mode else named
+    return asked
 
 
 def _refusal(status: int) -> EngineError:
@@ -137,6 +164,7 @@ async def _chunks(lines: AsyncIterator[str]) -> AsyncIterator[Chunk]:
     """Turns server-sent events into chunks; the last one waits for the usage, which comes late."""
     finish_reason: str | None = None
     usage: dict[str, Any] = {}
+    calls: dict[int, dict[str, str]] = {}
     async for line in lines:
         if not line.startswith(_DATA):
             continue
@@ -146,17 +174,50 @@ async def _chunks(lines: AsyncIterator[str]) -> AsyncIterator[Chunk]:
         event = _event(data)
         usage = event.get("usage") or usage
         for choice in event.get("choices") or ():
-            text = (choice.get("delta") or {}).get("content") or choice.get("text") or ""
+            delta = choice.get("delta") or {}
+            text = delta.get("content") or choice.get("text") or ""
+            for part in delta.get("tool_calls") or ():
+                _add_call(calls, part)
             finish_reason = choice.get("finish_reason") or finish_reason
             if text:
                 # A server sends about a token at a time; the usage corrects the sum.
-                yield Chunk(text=text, tokens=1)
+                yield Chunk(text=text, tokens=1, logprobs=_logprobs(choice.get("logprobs") or {}))
     if finish_reason is None:
         raise EngineFailed("the OpenAI-compatible server ended the answer before its end")
+    made = tuple(ToolCall(one["id"], one["name"], one["arguments"]) for one in calls.values())
     yield Chunk(
-        finish_reason="length" if finish_reason == "length" else "stop",
+        finish_reason="length" if finish_reason == "length" else "tool_calls" if made else "stop",
+        tool_calls=made,
         prompt_tokens=usage.get("prompt_tokens"),
         completion_tokens=usage.get("completion_tokens"),
+    )
+
+
+def _add_call(calls: dict[int, dict[str, str]], part: dict[str, Any]) -> None:
+    """Takes in a part of a call, which a server may send in many."""
+    call = calls.setdefault(part.get("index", len(calls)), {"id": "", "name": "", "arguments": ""})
+    function = part.get("function") or {}
+    call["id"] = part.get("id") or call["id"]
+    call["name"] += function.get("name") or ""
+    call["arguments"] += function.get("arguments") or ""
+
+
+def _logprobs(told: dict[str, Any]) -> tuple[Logprob, ...]:
+    if "tokens" in told:  # as the completions endpoint tells them
+        tops = told.get("top_logprobs") or [{}] * len(told["tokens"])
+        return tuple(
+            Logprob(token, logprob, tuple(Logprob(*item) for item in (top or {}).items()))
+            for token, logprob, top in zip(
+                told["tokens"], told["token_logprobs"], tops, strict=True
+            )
+        )
+    return tuple(
+        Logprob(
+            one["token"],
+            one["logprob"],
+            tuple(Logprob(top["token"], top["logprob"]) for top in one.get("top_logprobs") or ()),
+        )
+        for one in told.get("content") or ()
     )
 
 

@@ -18,6 +18,8 @@ from typing import Any, cast
 
 from aitbc_miner import weights
 from aitbc_miner.engines.base import Chunk, EngineLoad, Job, Params, Resume
+from aitbc_miner.engines.tools import forced_schema, is_calling
+from aitbc_miner.engines.vllm_answers import AnswerReader
 from aitbc_miner.errors import (
     BadRequest,
     EngineBusy,
@@ -36,11 +38,12 @@ _CPU_MAX_CONTEXT = 4096
 _CPU_KV_CACHE_BYTES = 512 * 2**20
 # vLLM's own 5 s is about what a small CPU engine takes, and then kills it.
 _SHUTDOWN_S = 20.0
+# Name of the tool parser, which is the miner's own option.
+_PARSER = "tool_parser"
 # Set by the miner itself.
 _RESERVED_OPTIONS = ("model", "served_model_name")
 # Ends the prompt where the assistant begins to speak.
 _CHAT_TEMPLATE_ARGUMENTS = {"add_generation_prompt": True}
-_FINISHED = {"stop": "stop", "length": "length", "repetition": "stop"}
 
 
 class VllmEngine:
@@ -58,7 +61,8 @@ class VllmEngine:
         self.models = (name,)
         self._source = source
         self._slots = slots
-        self._options = options
+        self._options = {key: value for key, value in options.items() if key != _PARSER}
+        self._tool_parser = options.get(_PARSER)
         # Whether nothing need ever be asked of Hugging Face.
         self._is_offline = is_offline
         self._llm: Any = None
@@ -120,9 +124,11 @@ class VllmEngine:
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         has_begun = False
+        reader = AnswerReader(self._llm.get_tokenizer(), self._tool_parser)
+        reader.check(job)
         try:
             prompt = await self._render(job)
-            sampling, resumed_tokens = self._sampling(job.params), 0
+            sampling, resumed_tokens = self._sampling(job), 0
             if job.resume is not None:
                 prompt, resumed_tokens = self._resumed(prompt, job.resume)
                 sampling.max_tokens -= job.resume.tokens
@@ -134,9 +140,9 @@ class VllmEngine:
                     return
             outputs = self._llm.generate(prompt, sampling, job.request_id)
             async with contextlib.aclosing(outputs):
-                async for output in outputs:
+                async for chunk in reader.read(job, outputs, resumed_tokens):
                     has_begun = True
-                    yield _chunk(output, resumed_tokens)
+                    yield chunk
         except VLLMClientError as error:
             # Its text with str() would show the refused value, which may be the prompt's.
             raise BadRequest(str(error.args[0])) from error
@@ -156,9 +162,12 @@ class VllmEngine:
 
         renderer = self._llm.renderer
         try:
-            if job.messages or self._has_chat_template:
+            if job.messages or (self._has_chat_template and not job.is_raw):
                 messages = job.messages or [{"role": "user", "content": job.prompt}]
-                params = ChatParams(chat_template_kwargs=_CHAT_TEMPLATE_ARGUMENTS)
+                arguments: dict[str, Any] = dict(_CHAT_TEMPLATE_ARGUMENTS)
+                if is_calling(job):
+                    arguments["tools"] = [tool.as_openai() for tool in job.tools]
+                params = ChatParams(chat_template_kwargs=arguments)
                 _, (rendered,) = await renderer.render_chat_async([list(messages)], params)
             else:
                 (rendered,) = await renderer.render_cmpl_async([{"prompt": job.prompt}])
@@ -175,14 +184,26 @@ class VllmEngine:
         return resumed, len(said)
 
     def can_resume(self, job: Job) -> bool:
-        """Can: the text goes before what it generates."""
-        return True
+        """Can, with the text before what it generates, where no state beside the text is lost."""
+        is_free = job.json_schema is None and not is_calling(job)
+        return is_free and "logprobs" not in job.params
 
-    def _sampling(self, asked: Params) -> Any:
-        from vllm.sampling_params import RequestOutputKind, SamplingParams
+    def _sampling(self, job: Job) -> Any:
+        from vllm.sampling_params import (
+            RequestOutputKind,
+            SamplingParams,
+            StructuredOutputsParams,
+        )
 
-        params: Params = {**self._defaults, **asked}
-        return SamplingParams(**params, output_kind=RequestOutputKind.DELTA)
+        params: Params = {**self._defaults, **job.params}
+        schema = forced_schema(job) or job.json_schema
+        held = None
+        if schema is not None:
+            form: dict[str, Any] = {"json": schema} if schema else {"json_object": True}
+            held = StructuredOutputsParams(**form)
+        return SamplingParams(
+            **params, output_kind=RequestOutputKind.DELTA, structured_outputs=held
+        )
 
     def load(self) -> EngineLoad:
         """Says what vLLM's scheduler last said."""
@@ -281,19 +302,3 @@ def _has_chat_template(llm: Any) -> bool:
         llm.get_tokenizer(), chat_template=None, tools=None, model_config=llm.model_config
     )
     return template is not None
-
-
-def _chunk(output: Any, resumed_tokens: int) -> Chunk:
-    (completion,) = output.outputs
-    reason = completion.finish_reason
-    if reason is not None and reason not in _FINISHED:
-        raise EngineFailed(f"vLLM ended the generation with {reason!r}")
-    return Chunk(
-        text=completion.text,
-        # vLLM merges chunks for a slow reader: tokens count, not chunks.
-        tokens=len(completion.token_ids),
-        finish_reason=_FINISHED[reason] if reason else None,
-        prompt_tokens=(
-            len(output.prompt_token_ids) - resumed_tokens if output.prompt_token_ids else None
-        ),
-    )

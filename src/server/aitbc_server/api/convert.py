@@ -49,6 +49,8 @@ def job_message(record: JobRecord) -> jobs_pb2.Job:
         job.cancel_requested_at.CopyFrom(timestamp(record.cancel_requested_us))
     if record.finished_us is not None:
         job.completed_at.CopyFrom(timestamp(record.finished_us))
+    if record.details:
+        job.MergeFromString(record.details)
     if record.result is not None:
         job.result = record.result
         job.finish_reason = record.finish_reason or ""

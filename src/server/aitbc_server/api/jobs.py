@@ -15,6 +15,7 @@ from aitbc_server.api.convert import (
     timestamp,
 )
 from aitbc_server.api.endpoint import Messages
+from aitbc_server.api.generation import check_generation
 from aitbc_server.api.streams import JobStreams, each, position_of
 from aitbc_server.dispatch.live import Lease, LiveJob
 from aitbc_server.dispatch.shell import Dispatcher
@@ -225,7 +226,16 @@ class JobService:
         # None and the empty list leave a field unset.
         timeout_s = request.timeout_seconds if request.HasField("timeout_seconds") else None
         params = request.params if request.HasField("params") else None
+        check_generation(request)
         spec = jobs_pb2.Job(
+            raw_prompt=request.raw_prompt,
+            response_format=(
+                request.response_format if request.HasField("response_format") else None
+            ),
+            tools=request.tools,
+            tool_choice=request.tool_choice,
+            conversation_id=request.conversation_id,
+            metadata=request.metadata,
             job_id=job_id,
             model=request.model,
             prompt=request.prompt if request.HasField("prompt") else None,

@@ -16,7 +16,7 @@ import grpc
 import structlog
 from google.protobuf.duration_pb2 import Duration
 
-from aitbc.v1 import work_pb2
+from aitbc.v1 import jobs_pb2, work_pb2
 from aitbc_server.api.convert import timestamp
 from aitbc_server.api.validation import validator
 from aitbc_server.dispatch.live import CancelReason, CloseReason, Lease, Session
@@ -238,6 +238,7 @@ class _Stream:
             ),
             finish_reason=completion.finish_reason,
             completed_us=self._dispatcher.now().wall_us,
+            details=_details(completion),
         )
 
     def _reader_done(self, reader: asyncio.Task[None]) -> None:
@@ -320,6 +321,14 @@ class _Stream:
         self._dispatcher.close_session(self._session, reason)
         self._has_room.set()
         self._wake.set()
+
+
+def _details(completion: work_pb2.Completion) -> bytes:
+    if not completion.tool_calls and not completion.logprobs:
+        return b""
+    return jobs_pb2.Job(
+        tool_calls=completion.tool_calls, logprobs=completion.logprobs
+    ).SerializeToString()
 
 
 def _acks(sequences: dict[str, int]) -> list[work_pb2.Ack]:

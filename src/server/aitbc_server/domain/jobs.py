@@ -131,6 +131,8 @@ class Completion:
     completion_tokens: int | None
     finish_reason: str
     completed_us: int
+    # What the answer has beside its text, as a serialised aitbc.v1.Job: opaque as a spec.
+    details: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +188,7 @@ class JobRecord:
     finish_reason: str | None = None
     error_code: str | None = None
     error_message: str | None = None
+    details: bytes | None = None
     # Attempts that ended, the first one first; empty unless they were asked for.
     attempts: tuple[AttemptRecord, ...] = ()
 

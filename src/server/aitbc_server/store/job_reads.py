@@ -140,6 +140,7 @@ def _job(row: Sequence[Any]) -> JobRecord:
         error_code=row[16],
         error_message=row[17],
         attempts=_attempts(row[18]) if row[18] else (),
+        details=row[19],
     )
 
 

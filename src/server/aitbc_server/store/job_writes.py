@@ -137,6 +137,7 @@ class JobWrites:
                 c.finish_reason,
                 c.completed_us,
                 *offset,
+                c.details.hex() or None,
             )
             for c, offset in zip(completions, offsets, strict=True)
         ]

@@ -18,7 +18,8 @@ SELECT
                 )
             )
         FROM attempts AS a WHERE a.job_id = jobs.job_id
-    ), NULL) AS attempts
+    ), NULL) AS attempts,
+    details
 FROM jobs
 JOIN specs ON specs.job_id = jobs.job_id
 LEFT JOIN results ON results.job_id = jobs.job_id

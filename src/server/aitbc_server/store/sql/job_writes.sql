@@ -48,8 +48,10 @@ FROM json_each(?1) AS e CROSS JOIN jobs ON jobs.job_id = e.value ->> 0
 WHERE jobs.status = 'running' AND jobs.lease_id = e.value ->> 1;
 
 -- name: insert_results
-INSERT INTO results (job_id, result)
-SELECT jobs.job_id, CAST(substr(?2, 1 + (e.value ->> 6), e.value ->> 7) AS TEXT)
+INSERT INTO results (job_id, result, details)
+SELECT
+    jobs.job_id, CAST(substr(?2, 1 + (e.value ->> 6), e.value ->> 7) AS TEXT),
+    unhex(e.value ->> 8)
 FROM json_each(?1) AS e CROSS JOIN jobs ON jobs.job_id = e.value ->> 0
 WHERE jobs.status = 'running' AND jobs.lease_id = e.value ->> 1;
 

@@ -1,0 +1,76 @@
+"""Checks of what a job asks of its generation that no rule beside a single field can say."""
+
+from __future__ import annotations
+
+import orjson
+
+from aitbc.v1 import jobs_pb2
+from aitbc_server.domain.errors import InvalidArgument
+
+_MODES = frozenset({"", "auto", "none", "required"})
+_METADATA_ITEMS = 16
+_METADATA_KEY = 64
+_METADATA_VALUE = 512
+
+
+def check_generation(request: jobs_pb2.SubmitJobRequest) -> None:
+    """Raises InvalidArgument for the first field that does not fit the others."""
+    if request.raw_prompt and request.messages:
+        raise InvalidArgument("raw_prompt", "goes with prompt, not with messages")
+    if request.HasField("response_format"):
+        _check_format(request.response_format)
+    if request.tools or request.tool_choice:
+        _check_tools(request)
+    if request.metadata:
+        _check_metadata(request)
+
+
+def _check_format(form: jobs_pb2.ResponseFormat) -> None:
+    if form.type == jobs_pb2.RESPONSE_FORMAT_TYPE_JSON_SCHEMA:
+        _check_object("response_format.json_schema", form.json_schema)
+    elif form.json_schema:
+        raise InvalidArgument("response_format.json_schema", "goes with the type json_schema")
+
+
+def _check_tools(request: jobs_pb2.SubmitJobRequest) -> None:
+    if request.raw_prompt:
+        raise InvalidArgument("tools", "go with messages or a prompt that is not raw")
+    names = set()
+    for index, tool in enumerate(request.tools):
+        if tool.name in names:
+            raise InvalidArgument(f"tools[{index}].name", "is the name of a tool before it")
+        names.add(tool.name)
+        if tool.parameters:
+            _check_object(f"tools[{index}].parameters", tool.parameters)
+    choice = request.tool_choice
+    if choice not in _MODES and choice not in names:
+        raise InvalidArgument("tool_choice", "must be auto, none, required or the name of a tool")
+    if choice == "required" and not names:
+        raise InvalidArgument("tool_choice", "requires a tool, and there are none")
+    is_free = request.response_format.type in (
+        jobs_pb2.RESPONSE_FORMAT_TYPE_UNSPECIFIED,
+        jobs_pb2.RESPONSE_FORMAT_TYPE_TEXT,
+    )
+    if names and choice != "none" and not is_free:
+        raise InvalidArgument("response_format", "cannot be held to together with tools")
+
+
+def _check_object(field: str, text: str) -> None:
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        value = None
+    if not isinstance(value, dict):
+        raise InvalidArgument(field, "must be a JSON object, as a text")
+
+
+def _check_metadata(request: jobs_pb2.SubmitJobRequest) -> None:
+    if len(request.metadata) > _METADATA_ITEMS:
+        raise InvalidArgument("metadata", f"must have at most {_METADATA_ITEMS} items")
+    for key, value in request.metadata.items():
+        if not 0 < len(key) <= _METADATA_KEY:
+            raise InvalidArgument("metadata", f"keys must have 1 to {_METADATA_KEY} characters")
+        if len(value) > _METADATA_VALUE:
+            raise InvalidArgument(
+                f"metadata[{key}]", f"must have at most {_METADATA_VALUE} characters"
+            )
