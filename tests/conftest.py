@@ -29,6 +29,10 @@ class Launcher:
         name = f"coordinator-{uuid4().hex[:8]}"
         return self._start(self._directory / name, "127.0.0.1:0", "127.0.0.1:0", options, env)
 
+    def coordinator_on(self, data: Path, *options: str) -> Coordinator:
+        """Returns a new coordinator on free ports with its data in this directory."""
+        return self._start(data, "127.0.0.1:0", "127.0.0.1:0", options, CLEAN_ENV)
+
     def again(
         self, before: Coordinator, *options: str, env: Mapping[str, str] = CLEAN_ENV
     ) -> Coordinator:

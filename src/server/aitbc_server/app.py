@@ -51,7 +51,7 @@ class Coordinator:
     def __init__(self, settings: Settings) -> None:
         """Opens the store; needs a running event loop.
 
-        Raises OSError, sqlite3.Error, SqliteTooOldError and NewerSchemaError.
+        Raises OSError, UnusableDatabaseError and SqliteTooOldError.
         """
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         self._settings = settings

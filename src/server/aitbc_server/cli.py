@@ -14,11 +14,13 @@ from pydantic import ValidationError
 
 from aitbc_server import __version__, logs
 from aitbc_server.app import Coordinator
+from aitbc_server.commands import backup
 from aitbc_server.commands.openapi import print_openapi
 from aitbc_server.config import Address, AuthMode, Settings
+from aitbc_server.domain.errors import StorageUnavailable
 from aitbc_server.rest.gateway import run_gateway
-from aitbc_server.store.connection import SqliteTooOldError, sqlite3
-from aitbc_server.store.schema import NewerSchemaError
+from aitbc_server.store.connection import SqliteTooOldError
+from aitbc_server.store.failures import UnusableDatabaseError
 
 _log = structlog.get_logger(__name__)
 
@@ -56,6 +58,8 @@ def _main(
 
 
 cli.command("openapi")(print_openapi)
+cli.command("backup")(backup.back_up)
+cli.command("restore")(backup.restore)
 
 
 @cli.command()
@@ -151,7 +155,7 @@ async def _gateway(target: Address, http: Address) -> None:
 def _run(main: Any) -> None:
     try:
         uvloop.run(main)
-    except (OSError, sqlite3.Error, SqliteTooOldError, NewerSchemaError) as error:
+    except (OSError, SqliteTooOldError, StorageUnavailable, UnusableDatabaseError) as error:
         typer.echo(f"aitbc-coordinator: {error}", err=True)
         raise typer.Exit(1) from error
 

@@ -15,8 +15,9 @@ from aitbc_server.domain.jobs import JobStatus, Totals
 from aitbc_server.domain.miners import MinerRecord
 from aitbc_server.store import job_reads
 from aitbc_server.store.connection import sqlite3
+from aitbc_server.store.directory import FILE_NAME, DataInUseError
 from aitbc_server.store.schema import NewerSchemaError
-from aitbc_server.store.sqlite import FILE_NAME, DataInUseError, SqliteStore
+from aitbc_server.store.sqlite import SqliteStore
 from aitbc_server.store.statements import schema_files, script, statements
 from tests.factories import START_US, begin, completion, ending, new_job, submission
 

@@ -9,6 +9,7 @@ import structlog
 
 from aitbc_server.domain.errors import StorageUnavailable
 from aitbc_server.store.connection import sqlite3
+from aitbc_server.store.failures import remedy
 
 _log = structlog.get_logger(__name__)
 
@@ -25,5 +26,5 @@ def _one(read: Read) -> Any:
     try:
         return read()
     except sqlite3.Error as error:
-        _log.error("store.read_failed", error=str(error))
+        _log.error("store.read_failed", error=str(error), remedy=remedy(error))
         return StorageUnavailable(retry_after_s=1)

@@ -8,10 +8,13 @@ import sqlite_utils
 from sqlite_utils import Migrations
 
 from aitbc_server.store.connection import sqlite3
+from aitbc_server.store.failures import UnusableDatabaseError
 from aitbc_server.store.statements import schema_files, script
 
+_SET = "aitbc"
 
-class NewerSchemaError(RuntimeError):
+
+class NewerSchemaError(UnusableDatabaseError):
     """The database was written by a newer coordinator."""
 
 
@@ -20,18 +23,30 @@ def migrate(connection: sqlite3.Connection) -> None:
 
     Raises NewerSchemaError when it holds one that this version does not know.
     """
-    db = sqlite_utils.Database(connection, execute_plugins=False)
-    migrations = Migrations("aitbc")
-    known = schema_files()
-    for file in known:
+    check_known(connection)
+    migrations = Migrations(_SET)
+    for file in schema_files():
         migrations(name=file)(_migration(file))
-    unknown = {migration.name for migration in migrations.applied(db)} - set(known)
+    migrations.apply(sqlite_utils.Database(connection, execute_plugins=False))
+
+
+def check_known(connection: sqlite3.Connection) -> bool:
+    """Says whether a coordinator made the database; one that is empty is nobody's.
+
+    Raises NewerSchemaError when it holds a migration of a newer version.
+    """
+    db = sqlite_utils.Database(connection, execute_plugins=False)
+    if "_sqlite_migrations" not in db.table_names():
+        return False
+    rows = db.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = ?", [_SET])
+    names = {name for (name,) in rows}
+    unknown = names - set(schema_files())
     if unknown:
         raise NewerSchemaError(
             f"the database holds {max(unknown)}, which this version does not know: it was written "
             "by a newer aitbc-coordinator; run that version, or restore an older backup"
         )
-    migrations.apply(db)
+    return bool(names)
 
 
 def _migration(file: str) -> Callable[[sqlite_utils.Database], None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 from asyncio import Future
 from collections.abc import Callable, Sequence
@@ -26,6 +25,8 @@ from aitbc_server.domain.miners import MinerRecord
 from aitbc_server.store import operations
 from aitbc_server.store.batch import BatchThread
 from aitbc_server.store.connection import connect
+from aitbc_server.store.directory import FILE_NAME, lock
+from aitbc_server.store.failures import unusable
 from aitbc_server.store.job_reads import JobReads
 from aitbc_server.store.job_writes import JobWrites
 from aitbc_server.store.reader import run_reads
@@ -35,13 +36,6 @@ from aitbc_server.store.webhook_writes import WebhookWrites
 from aitbc_server.store.webhooks import WebhookTables
 from aitbc_server.store.writer import Part, Writer
 
-FILE_NAME = "coordinator.db"
-_LOCK_NAME = "coordinator.lock"
-
-
-class DataInUseError(OSError):
-    """Another process serves from the same directory."""
-
 
 class SqliteStore:
     """Jobs and miners in `DIR/coordinator.db`: one thread that writes, one that reads."""
@@ -49,16 +43,16 @@ class SqliteStore:
     def __init__(self, directory: Path) -> None:
         """Opens the database, creating or migrating it; needs a running event loop.
 
-        Raises OSError (DataInUseError), sqlite3.Error, SqliteTooOldError and NewerSchemaError.
+        Raises OSError (DataInUseError), UnusableDatabaseError and SqliteTooOldError.
         """
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._is_closed = False
-        self._lock = _lock(directory)
+        self._lock = lock(directory)
         path = directory / FILE_NAME
         try:
-            self._write_connection = connect(path)
-            migrate(self._write_connection)
-            self._read_connection = connect(path, read_only=True)
+            with unusable(path):
+                self._write_connection = connect(path)
+                migrate(self._write_connection)
+                self._read_connection = connect(path, read_only=True)
         except BaseException:
             os.close(self._lock)
             raise
@@ -137,19 +131,3 @@ class SqliteStore:
     def _jobs_ended(self, result: object) -> None:
         if not isinstance(result, Exception):
             self.on_jobs_ended()
-
-
-def _lock(directory: Path) -> int:
-    """Returns the open file whose lock keeps others out, for as long as this process lives.
-
-    The dispatcher's memory is the authority on live jobs: two of them would give out one job twice.
-    """
-    file = os.open(directory / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(file)
-        raise DataInUseError(
-            f"another coordinator serves from {directory}: stop it, or give another --data"
-        ) from None
-    return file

@@ -17,6 +17,7 @@ import structlog
 
 from aitbc_server.domain.errors import StorageUnavailable
 from aitbc_server.store.connection import sqlite3
+from aitbc_server.store.failures import is_of_storage, remedy
 
 _log = structlog.get_logger(__name__)
 # Pages in the WAL above which it is copied back between batches: 4,096 bytes each.
@@ -48,11 +49,16 @@ class Writer:
         """Applies the batch in one commit; returns each operation's result or exception."""
         try:
             return self._transaction(batch)
-        except sqlite3.OperationalError as error:
-            # Disk full, read-only, I/O error, locked: nothing of the batch was written.
-            _log.error("store.write_failed", error=str(error), operations=len(batch))
-            return [StorageUnavailable(retry_after_s=1)] * len(batch)
         except Exception as error:
+            if is_of_storage(error):
+                # Nothing of the batch was written.
+                _log.error(
+                    "store.write_failed",
+                    error=str(error),
+                    remedy=remedy(error),
+                    operations=len(batch),
+                )
+                return [StorageUnavailable(retry_after_s=1)] * len(batch)
             if len(batch) == 1:
                 _log.exception("store.write_rejected", operation=type(batch[0]).__name__)
                 return [error]
