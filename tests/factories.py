@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+import secrets
 from itertools import count
 from typing import Any
 
 from aitbc_server.dispatch.live import LiveJob, Now, Session
-from aitbc_server.domain.caller import ANONYMOUS
+from aitbc_server.domain.caller import ANONYMOUS, Role
 from aitbc_server.domain.ids import IdSource, lease_id_of
 from aitbc_server.domain.jobs import Begin, Completion, Ending, JobStatus, NewJob, Submission
+from aitbc_server.domain.keys import KeyRecord, digest_of, key_id_of, new_key
 
 START_US = 1_769_266_800_000_000
 _IDS = IdSource(random.Random(7).getrandbits)
@@ -95,6 +97,19 @@ def ending(job_id: str, status: JobStatus, attempt: int | None = 1, **fields: An
         "ended_us": START_US + 2_000_000,
     }
     return Ending(**(values | fields))
+
+
+def key_record(text: str | None = None, **fields: Any) -> KeyRecord:
+    """Returns what is stored of a key: of this one, or of a new one."""
+    text = text or new_key(secrets.randbelow)
+    values: dict[str, Any] = {
+        "key_id": key_id_of(text),
+        "digest": digest_of(text),
+        "role": Role.CLIENT,
+        "name": "",
+        "created_us": START_US,
+    }
+    return KeyRecord(**(values | fields))
 
 
 def session(miner_id: str = "miner-1", **fields: Any) -> Session:

@@ -16,7 +16,8 @@ from aitbc_server.api.miners import MinerService
 from aitbc_server.api.network import NetworkService
 from aitbc_server.api.webhooks import WebhookService
 from aitbc_server.api.work import WorkStreams
-from aitbc_server.auth.callers import authenticator
+from aitbc_server.auth.gate import Gate
+from aitbc_server.auth.keyring import Keyring
 from aitbc_server.clock import SystemClock
 from aitbc_server.config import AuthMode, Settings
 from aitbc_server.dispatch.live import CloseReason
@@ -67,9 +68,12 @@ class Coordinator:
             spec_budget=settings.queue_memory_bytes,
             text_budget=settings.stream_memory_bytes,
         )
+        self._keyring = Keyring(self._store.keys, clock)
+        gate = Gate(settings.auth_mode, self._keyring)
         self._work = WorkStreams(
             self._dispatcher,
             self._lifecycle,
+            gate,
             lease_s=settings.lease_seconds,
             heartbeat_s=settings.heartbeat_seconds,
         )
@@ -93,11 +97,10 @@ class Coordinator:
                 ),
             ]
         )
-        authenticate = authenticator(settings.auth_mode)
         self._grpc = GrpcServer(
-            table, self._work, authenticate, max_message_bytes=settings.max_message_bytes
+            table, self._work, gate, max_message_bytes=settings.max_message_bytes
         )
-        backend = LocalBackend(table, authenticate)
+        backend = LocalBackend(table, gate)
         rest = RestApp(backend, max_body_bytes=settings.max_message_bytes)
         self._explorer = Explorer(table)
         mounts = [
@@ -123,6 +126,7 @@ class Coordinator:
         await self._dispatcher.start()
         self._explorer.start()
         await self._courier.start()
+        self._keyring.start()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         self._lifecycle.phase = Phase.SERVING
@@ -148,5 +152,6 @@ class Coordinator:
         self._explorer.stop()
         self._dispatcher.stop()
         await self._courier.stop(_CALL_GRACE_S)
+        await self._keyring.stop()
         await self._store.close()
         _log.info("coordinator.stopped")

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from aitbc_server import __version__, logs
 from aitbc_server.app import Coordinator
-from aitbc_server.commands import backup
+from aitbc_server.commands import backup, keys
 from aitbc_server.commands.openapi import print_openapi
 from aitbc_server.config import Address, AuthMode, Settings
 from aitbc_server.domain.errors import StorageUnavailable
@@ -103,6 +103,9 @@ def serve(
     logs.configure(settings.log_level)
     _warn_if_open(settings)
     _run(_serve(settings))
+
+
+cli.add_typer(keys.cli)
 
 
 @cli.command()

@@ -279,7 +279,9 @@ def test_writes_find_jobs_by_their_key_and_pages_by_an_index() -> None:
         if name.startswith(("page", "scan"))
     }
     for name, sql in named.items():
-        values = ["[]", b"", "", "", "", ""][: max(int(n) for n in "123456" if f"?{n}" in sql)]
+        values = ["[]", b"", "", "", "", "", "", "", ""][
+            : max(int(n) for n in "123456789" if f"?{n}" in sql)
+        ]
         plan = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
         scans = [step for step in plan if step.startswith("SCAN") and "VIRTUAL TABLE" not in step]
         assert not scans, name

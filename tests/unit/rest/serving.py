@@ -9,6 +9,7 @@ import httpx
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
+from aitbc_server.domain.caller import Caller
 from aitbc_server.rest.asgi import AsgiApp
 from aitbc_server.rest.server import RestServer
 from tests.unit.rest.schema import METHODS
@@ -35,6 +36,8 @@ class FakeBackend:
         self.answer: Answer = echo
         self.stream: Stream = echo_once
         self.open_error: Exception | None = None
+        # What callers are told who are not let in.
+        self.refusal: Exception | None = None
         self.method = ""
         self.request: Message | None = None
         self.metadata: Mapping[str, str] = {}
@@ -42,16 +45,29 @@ class FakeBackend:
     async def methods(self) -> Sequence[MethodDescriptor]:
         return self._methods
 
+    def admit(self, method: MethodDescriptor, headers: Mapping[str, str], peer: str) -> Caller:
+        if self.refusal is not None:
+            raise self.refusal
+        return Caller()
+
     async def call(
-        self, method: MethodDescriptor, request: Message, metadata: Mapping[str, str]
+        self,
+        method: MethodDescriptor,
+        request: Message,
+        headers: Mapping[str, str],
+        caller: Caller,
     ) -> Message:
-        self.method, self.request, self.metadata = method.name, request, metadata
+        self.method, self.request, self.metadata = method.name, request, headers
         return await self.answer(request)
 
     async def open(
-        self, method: MethodDescriptor, request: Message, metadata: Mapping[str, str]
+        self,
+        method: MethodDescriptor,
+        request: Message,
+        headers: Mapping[str, str],
+        caller: Caller,
     ) -> AsyncGenerator[Message, None]:
-        self.method, self.request, self.metadata = method.name, request, metadata
+        self.method, self.request, self.metadata = method.name, request, headers
         if self.open_error is not None:
             raise self.open_error
         return self.stream(request)

@@ -3,10 +3,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
 
 from aitbc.v1 import miners_pb2, network_pb2
 from aitbc_server.api.endpoint import endpoints
-from aitbc_server.domain.caller import ANONYMOUS, Caller
+from aitbc_server.domain.caller import ANONYMOUS, Access, Caller
 from aitbc_server.domain.errors import Unauthenticated
 from aitbc_server.rest.backend import LocalBackend
 
@@ -44,35 +46,47 @@ class _Miners:
         raise AssertionError
 
 
-def _authenticate(metadata: Mapping[str, str]) -> Caller:
-    if "x-api-key" not in metadata:
-        raise Unauthenticated
-    return Caller(owner=metadata["x-api-key"])
+class _Gate:
+    def admit(self, access: Access, metadata: Mapping[str, str], peer: str) -> Caller:
+        if access.is_public:
+            return Caller()
+        if "x-api-key" not in metadata:
+            raise Unauthenticated
+        return Caller(owner=f"{metadata['x-api-key']} from {peer}")
+
+    def check_live(self, caller: Caller) -> None:
+        raise AssertionError
 
 
 def _backend() -> LocalBackend:
-    return LocalBackend(endpoints([_Network(), _Miners()]), _authenticate)
+    return LocalBackend(endpoints([_Network(), _Miners()]), _Gate())
 
 
 _GET_MINER = _Miners.descriptor.methods_by_name["GetMiner"]
 _GET_HEALTH = _Network.descriptor.methods_by_name["GetHealth"]
 
 
+async def _call(method: MethodDescriptor, request: Message, headers: Mapping[str, str]) -> Message:
+    backend = _backend()
+    caller = backend.admit(method, headers, "192.0.2.1")
+    return await backend.call(method, request, headers, caller)
+
+
 async def test_a_call_is_made_for_its_caller() -> None:
     asked = miners_pb2.GetMinerRequest(miner_id="m")
 
-    response = await _backend().call(_GET_MINER, asked, {"x-api-key": "alice", "host": "x"})
+    response = await _call(_GET_MINER, asked, {"x-api-key": "alice", "host": "x"})
 
-    assert response == miners_pb2.Miner(miner_id="m", agent_version="alice")
+    assert response == miners_pb2.Miner(miner_id="m", agent_version="alice from 192.0.2.1")
 
 
-async def test_a_call_without_a_caller_is_refused_before_its_request_is_looked_at() -> None:
+async def test_a_call_without_a_caller_is_refused_before_there_is_a_request() -> None:
     with pytest.raises(Unauthenticated):
-        await _backend().call(_GET_MINER, miners_pb2.GetMinerRequest(), {})
+        _backend().admit(_GET_MINER, {}, "192.0.2.1")
 
 
 async def test_a_public_method_is_for_anybody() -> None:
-    response = await _backend().call(_GET_HEALTH, network_pb2.GetHealthRequest(), {})
+    response = await _call(_GET_HEALTH, network_pb2.GetHealthRequest(), {})
 
     assert response == network_pb2.GetHealthResponse(status=ANONYMOUS)
 

@@ -24,17 +24,28 @@ from google.protobuf.message import Message
 
 from aitbc.v1 import annotations_pb2
 from aitbc_server.api.validation import validator
-from aitbc_server.domain.caller import Caller, Role
-
-# Turns the metadata of a call (lower-case names) into its caller. Raises a domain error.
-Authenticate = Callable[[Mapping[str, str]], Caller]
-_ANYBODY = Caller()
+from aitbc_server.domain.caller import Access, Caller, Role
 
 # Metadata with which a stream of responses begins. A call that fails before has none of it.
 OPENED = (("aitbc-stream", "open"),)
 # The responses of one call, as they come.
 Messages = AsyncGenerator[Message, None]
 Handler = Callable[[Any, Caller], Awaitable[Any]]
+
+
+class Gate(Protocol):
+    """Lets calls in."""
+
+    def admit(self, access: Access, metadata: Mapping[str, str], peer: str) -> Caller:
+        """Returns who calls; `metadata` has lower-case names, `peer` is the IP address.
+
+        Raises what a caller is told who may not call, or not now.
+        """
+        ...
+
+    def check_live(self, caller: Caller) -> None:
+        """Raises InvalidApiKey when the key of a call that lasts is no longer valid."""
+        ...
 
 
 class Service(Protocol):
@@ -49,10 +60,8 @@ class Endpoint:
 
     method: MethodDescriptor
     request_class: type[Message]
-    # Whether anybody may call it.
-    is_public: bool
-    # Roles whose keys may call it, beside admins; none stands for every key.
-    roles: frozenset[Role]
+    # Who may call it.
+    access: Access
     _handler: Handler
     _validate: Callable[[Message], None]
 
@@ -66,24 +75,17 @@ class Endpoint:
         """Whether it is opened, for many responses, instead of called for one."""
         return self.method.server_streaming
 
-    async def __call__(
-        self, request: Message, metadata: Mapping[str, str], authenticate: Authenticate
-    ) -> Message:
-        """Identifies the caller, validates the request and answers it. Raises domain errors."""
-        response: Message = await self._answer(request, metadata, authenticate)
+    async def __call__(self, request: Message, caller: Caller) -> Message:
+        """Validates a request of a caller who was let in, and answers it. Raises domain errors."""
+        response: Message = await self._answer(request, caller)
         return response
 
-    async def open(
-        self, request: Message, metadata: Mapping[str, str], authenticate: Authenticate
-    ) -> Messages:
+    async def open(self, request: Message, caller: Caller) -> Messages:
         """Does the same for a method that streams. The generator may raise domain errors too."""
-        responses: Messages = await self._answer(request, metadata, authenticate)
+        responses: Messages = await self._answer(request, caller)
         return responses
 
-    async def _answer(
-        self, request: Message, metadata: Mapping[str, str], authenticate: Authenticate
-    ) -> Any:
-        caller = _ANYBODY if self.is_public else authenticate(metadata)
+    async def _answer(self, request: Message, caller: Caller) -> Any:
         self._validate(request)
         return await self._handler(request, caller)
 
@@ -100,8 +102,7 @@ def endpoints(services: Iterable[Service]) -> dict[str, Endpoint]:
                 continue
             table[method.full_name] = Endpoint(
                 method=method,
-                is_public=method.GetOptions().Extensions[annotations_pb2.is_public],
-                roles=_roles(method),
+                access=access_of(method),
                 request_class=message_factory.GetMessageClass(method.input_type),
                 _handler=getattr(service, _snake(method.name)),
                 _validate=validator(method.input_type),
@@ -109,10 +110,15 @@ def endpoints(services: Iterable[Service]) -> dict[str, Endpoint]:
     return table
 
 
-def _roles(method: MethodDescriptor) -> frozenset[Role]:
-    numbers = method.GetOptions().Extensions[annotations_pb2.roles]
+def access_of(method: MethodDescriptor) -> Access:
+    """Returns who may call a method, as its proto says."""
+    options = method.GetOptions().Extensions
+    numbers = options[annotations_pb2.roles]
     names = (annotations_pb2.Role.Name(number).removeprefix("ROLE_") for number in numbers)
-    return frozenset(Role(name.lower()) for name in names)
+    return Access(
+        is_public=options[annotations_pb2.is_public],
+        roles=frozenset(Role(name.lower()) for name in names),
+    )
 
 
 def _snake(name: str) -> str:

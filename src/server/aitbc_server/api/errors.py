@@ -24,6 +24,7 @@ INTERNAL_MESSAGE = "internal error"
 _CODES: tuple[tuple[type[errors.CoordinatorError], grpc.StatusCode], ...] = (
     (errors.InvalidArgument, grpc.StatusCode.INVALID_ARGUMENT),
     (errors.Unauthenticated, grpc.StatusCode.UNAUTHENTICATED),
+    (errors.PermissionDenied, grpc.StatusCode.PERMISSION_DENIED),
     (errors.NotFound, grpc.StatusCode.NOT_FOUND),
     (errors.Conflict, grpc.StatusCode.ABORTED),
     (errors.Exhausted, grpc.StatusCode.RESOURCE_EXHAUSTED),

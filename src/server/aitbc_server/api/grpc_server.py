@@ -16,8 +16,8 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from aitbc.v1 import work_pb2
-from aitbc_server.api.endpoint import OPENED, Authenticate, Endpoint
+from aitbc.v1 import miners_pb2, work_pb2
+from aitbc_server.api.endpoint import OPENED, Endpoint, Gate, access_of
 from aitbc_server.api.errors import INTERNAL_REASON, failure_of, to_status
 from aitbc_server.api.work import Context, WorkStreams
 from aitbc_server.config import Address
@@ -47,7 +47,7 @@ class GrpcServer:
         self,
         endpoints: Mapping[str, Endpoint],
         work: WorkStreams,
-        authenticate: Authenticate,
+        gate: Gate,
         *,
         max_message_bytes: int,
     ) -> None:
@@ -57,12 +57,12 @@ class GrpcServer:
         self._services = sorted({endpoint.service for endpoint in endpoints.values()})
         for service in self._services:
             handlers = {
-                endpoint.method.name: _handler(endpoint, authenticate)
+                endpoint.method.name: _handler(endpoint, gate)
                 for endpoint in endpoints.values()
                 if endpoint.service == service
             }
             if service == _MINER_SERVICE:
-                handlers["Work"] = _work(work, authenticate)
+                handlers["Work"] = _work(work, gate)
             generic = grpc.method_handlers_generic_handler(service, handlers)
             self._server.add_generic_rpc_handlers((generic,))
         generic_only = cast("grpc.aio.Server", _GenericOnly(self._server))
@@ -108,14 +108,15 @@ class _GenericOnly:
         del service, handlers
 
 
-def _handler(endpoint: Endpoint, authenticate: Authenticate) -> grpc.RpcMethodHandler[Any, Any]:
-    return (_streaming if endpoint.is_streaming else _unary)(endpoint, authenticate)
+def _handler(endpoint: Endpoint, gate: Gate) -> grpc.RpcMethodHandler[Any, Any]:
+    return (_streaming if endpoint.is_streaming else _unary)(endpoint, gate)
 
 
-def _unary(endpoint: Endpoint, authenticate: Authenticate) -> grpc.RpcMethodHandler[Any, Any]:
+def _unary(endpoint: Endpoint, gate: Gate) -> grpc.RpcMethodHandler[Any, Any]:
     async def call(request: Message, context: Context) -> Message:
         try:
-            return await endpoint(request, _metadata(context), authenticate)
+            caller = gate.admit(endpoint.access, _metadata(context), _peer(context))
+            return await endpoint(request, caller)
         except Exception as error:
             await _abort(context, error, endpoint.method.full_name)
             raise  # abort has raised already
@@ -127,10 +128,11 @@ def _unary(endpoint: Endpoint, authenticate: Authenticate) -> grpc.RpcMethodHand
     )
 
 
-def _streaming(endpoint: Endpoint, authenticate: Authenticate) -> grpc.RpcMethodHandler[Any, Any]:
+def _streaming(endpoint: Endpoint, gate: Gate) -> grpc.RpcMethodHandler[Any, Any]:
     async def call(request: Message, context: Context) -> None:
         try:
-            responses = await endpoint.open(request, _metadata(context), authenticate)
+            caller = gate.admit(endpoint.access, _metadata(context), _peer(context))
+            responses = await endpoint.open(request, caller)
             # Tells a gateway at once that the call did not fail, however long the first response
             # takes.
             await context.send_initial_metadata(OPENED)
@@ -150,12 +152,16 @@ def _streaming(endpoint: Endpoint, authenticate: Authenticate) -> grpc.RpcMethod
     )
 
 
-def _work(streams: WorkStreams, authenticate: Authenticate) -> grpc.RpcMethodHandler[Any, Any]:
+def _work(streams: WorkStreams, gate: Gate) -> grpc.RpcMethodHandler[Any, Any]:
+    access = access_of(
+        miners_pb2.DESCRIPTOR.services_by_name["MinerService"].methods_by_name["Work"]
+    )
+
     # The iterator goes unused: a coroutine that reads and writes can do both at once.
     async def call(_: AsyncIterator[work_pb2.MinerMessage], context: Context) -> None:
         try:
-            authenticate(_metadata(context))
-            await streams.serve(context)
+            caller = gate.admit(access, _metadata(context), _peer(context))
+            await streams.serve(context, caller)
         except grpc.aio.BaseError:
             # The stream broke under a write: there is nobody to tell.
             return
@@ -176,6 +182,15 @@ def _serialize(message: Message) -> bytes:
 def _metadata(context: Context) -> dict[str, str]:
     metadata = context.invocation_metadata() or ()
     return {key: value for key, value in metadata if isinstance(value, str)}
+
+
+def _peer(context: Context) -> str:
+    """Returns the IP address of the caller; empty where it has none, as over a Unix socket."""
+    # `ipv4:192.0.2.1:5000` or `ipv6:%5B2001:db8::1%5D:5000`.
+    kind, _, address = context.peer().partition(":")
+    if not kind.startswith("ipv"):
+        return ""
+    return address.rpartition(":")[0].removeprefix("%5B").removesuffix("%5D").strip("[]")
 
 
 async def _abort(context: Context, error: Exception, method: str) -> None:

@@ -158,7 +158,7 @@ class JobService:
         self, request: jobs_pb2.ListAvailableJobsRequest, caller: Caller
     ) -> jobs_pb2.ListAvailableJobsResponse:
         """Returns what a miner could claim now."""
-        miner = self._dispatcher.seen(request.miner_id)
+        miner = self._dispatcher.seen(request.miner_id, caller)
         limit = request.limit if request.HasField("limit") else _AVAILABLE
         waiting = self._dispatcher.core.available(miner.models, limit)
         specs = await self._store.specs([job.job_id for job in waiting])
@@ -172,7 +172,7 @@ class JobService:
     async def claim_job(self, request: jobs_pb2.ClaimJobRequest, caller: Caller) -> jobs_pb2.Job:
         """Gives a job to the miner that asks for it."""
         self._lifecycle.check_serving()
-        miner = self._dispatcher.seen(request.miner_id)
+        miner = self._dispatcher.seen(request.miner_id, caller)
         live = self._dispatcher.core.jobs.get(request.job_id)
         if live is None:
             record = await self._find(request.job_id)
@@ -187,7 +187,7 @@ class JobService:
     ) -> jobs_pb2.Job:
         """Stores a claimed job's result."""
         _settle_miner_id(request)
-        self._dispatcher.seen(request.miner_id)
+        self._dispatcher.seen(request.miner_id, caller)
         live = self._dispatcher.core.jobs.get(request.job_id)
         if live is not None:
             lease = live.lease_of(request.miner_id, request.lease_id)
@@ -199,7 +199,7 @@ class JobService:
 
     async def fail_job(self, request: jobs_pb2.FailJobRequest, caller: Caller) -> jobs_pb2.Job:
         """Gives a claimed job back as failed."""
-        self._dispatcher.seen(request.miner_id)
+        self._dispatcher.seen(request.miner_id, caller)
         lease = await self._held(request.job_id, request.miner_id, request.lease_id)
         done = await self._dispatcher.give_up(
             lease, code="MINER_FAILED", message=request.error, retryable=request.retryable
@@ -212,7 +212,7 @@ class JobService:
         self, request: jobs_pb2.ExtendLeaseRequest, caller: Caller
     ) -> jobs_pb2.Job:
         """Renews a claim."""
-        self._dispatcher.seen(request.miner_id)
+        self._dispatcher.seen(request.miner_id, caller)
         lease = await self._held(request.job_id, request.miner_id, request.lease_id)
         self._dispatcher.extend(lease)
         return await self._leased(lease)
@@ -268,7 +268,7 @@ class JobService:
 
     async def _own(self, job_id: str, caller: Caller) -> JobRecord:
         record = await self._find(job_id, attempts=True)
-        if record.owner != caller.owner:
+        if not caller.owns(record.owner):
             raise JobNotFound
         return record
 

@@ -7,7 +7,7 @@ from aitbc_server.api.convert import page_start, page_token, timestamp
 from aitbc_server.dispatch.live import Now
 from aitbc_server.dispatch.shell import Dispatcher
 from aitbc_server.domain.caller import Caller
-from aitbc_server.domain.miners import MinerRecord, MinerStatus
+from aitbc_server.domain.miners import MinerRecord, MinerStatus, owner_of
 from aitbc_server.lifecycle import Lifecycle
 
 _PAGE = 20
@@ -39,6 +39,7 @@ class MinerService:
             public_key=known.public_key if known else b"",
             agent_version=known.agent_version if known else "",
             registered_us=known.registered_us if known else now.wall_us,
+            owner=owner_of(known, caller),
         )
         await self._dispatcher.register(record)
         response = miners_pb2.RegisterMinerResponse(

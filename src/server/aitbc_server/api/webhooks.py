@@ -263,7 +263,7 @@ class WebhookService:
 
     async def _own(self, webhook_id: str, caller: Caller) -> Webhook:
         webhook = await self._store.webhook(webhook_id)
-        if webhook is None or webhook.owner != caller.owner:
+        if webhook is None or not caller.owns(webhook.owner):
             raise WebhookNotFound
         return webhook
 

@@ -9,7 +9,8 @@ ever cancels or times out a read or a write: grpc.aio would leak its batch
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import grpc
@@ -18,9 +19,11 @@ from google.protobuf.duration_pb2 import Duration
 
 from aitbc.v1 import jobs_pb2, work_pb2
 from aitbc_server.api.convert import timestamp
+from aitbc_server.api.endpoint import Gate
 from aitbc_server.api.validation import validator
 from aitbc_server.dispatch.live import CancelReason, CloseReason, Lease, Session
 from aitbc_server.dispatch.shell import Dispatcher
+from aitbc_server.domain.caller import Caller
 from aitbc_server.domain.errors import (
     CoordinatorError,
     Draining,
@@ -30,7 +33,7 @@ from aitbc_server.domain.errors import (
 )
 from aitbc_server.domain.ids import job_of_lease
 from aitbc_server.domain.jobs import Completion
-from aitbc_server.domain.miners import MinerRecord
+from aitbc_server.domain.miners import MinerRecord, owner_of
 from aitbc_server.lifecycle import Lifecycle
 
 _log = structlog.get_logger(__name__)
@@ -66,26 +69,29 @@ class WorkStreams:
         self,
         dispatcher: Dispatcher,
         lifecycle: Lifecycle,
+        gate: Gate,
         *,
         lease_s: float,
         heartbeat_s: float,
     ) -> None:
         self._dispatcher = dispatcher
         self._lifecycle = lifecycle
+        self._gate = gate
         self._lease_s = lease_s
         self._heartbeat_s = heartbeat_s
         self._streams: set[_Stream] = set()
 
-    async def serve(self, context: Context) -> None:
-        """Serves one stream to its end. Raises domain errors."""
+    async def serve(self, context: Context, caller: Caller) -> None:
+        """Serves one stream of a caller who was let in to its end. Raises domain errors."""
         self._lifecycle.check_serving()
         first = await context.read()
         if first is grpc.aio.EOF:
             return
         if first.WhichOneof("message") != "hello":
             raise InvalidArgument("hello", "must be the first message of the stream")
-        stream = _Stream(self._dispatcher, context, first.hello, self._heartbeat_s)
-        await stream.open(self._lease_s)
+        check_live = partial(self._gate.check_live, caller)
+        stream = _Stream(self._dispatcher, context, first.hello, self._heartbeat_s, check_live)
+        await stream.open(caller, self._lease_s)
         self._streams.add(stream)
         try:
             await stream.run()
@@ -107,12 +113,15 @@ class _Stream:
         context: Context,
         hello: work_pb2.Hello,
         heartbeat_s: float,
+        check_live: Callable[[], None],
     ) -> None:
+        """`check_live` raises when the stream's key is no longer valid."""
         _validate_hello(hello)
         self._dispatcher = dispatcher
         self._context = context
         self._hello = hello
         self._heartbeat_s = heartbeat_s
+        self._check_live = check_live
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._has_room = asyncio.Event()
@@ -128,8 +137,8 @@ class _Stream:
             wake=self._wake.set,
         )
 
-    async def open(self, lease_s: float) -> None:
-        """Begins the session and says Welcome."""
+    async def open(self, caller: Caller, lease_s: float) -> None:
+        """Begins the session and says Welcome. Raises MinerNotOwned."""
         hello, now = self._hello, self._dispatcher.now()
         known = self._dispatcher.registry.find(hello.miner_id)
         record = MinerRecord(
@@ -139,6 +148,7 @@ class _Stream:
             public_key=hello.public_key,
             agent_version=hello.agent_version,
             registered_us=known.registered_us if known else now.wall_us,
+            owner=owner_of(known, caller),
         )
         held = [lease.lease_id for lease in hello.held_leases]
         lost, acks = await self._dispatcher.open_session(self._session, record, held)
@@ -191,6 +201,7 @@ class _Stream:
             message = await read()
             if message is grpc.aio.EOF:
                 return
+            self._check_live()
             session.heard_at = dispatcher.now().mono
             kind = message.WhichOneof("message")
             if kind == "updates":
@@ -311,6 +322,12 @@ class _Stream:
         return assignment
 
     def _beat(self) -> None:
+        try:
+            self._check_live()
+        except CoordinatorError as error:
+            self._failure = error
+            self._close(CloseReason.GONE)
+            return
         if not self._has_written:
             self._heartbeat_due = True
             self._wake.set()

@@ -1,1 +1,1 @@
-"""Who a call is made for."""
+"""Who a call is made for, and whether it may be made now."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from aitbc_server.dispatch.live import Now
 from aitbc_server.dispatch.sessions import Sessions
-from aitbc_server.domain.errors import MinerNotFound
+from aitbc_server.domain.errors import MinerNotFound, MinerNotOwned
 from aitbc_server.domain.miners import MinerRecord, MinerStatus
 
 # How long a miner that polls counts as online after its last call.
@@ -34,7 +34,10 @@ class Registry:
         return self._records.get(miner_id)
 
     def put(self, record: MinerRecord) -> None:
-        """Takes in a miner that is stored."""
+        """Takes in a miner that is stored. Raises MinerNotOwned when another's was stored first."""
+        known = self._records.get(record.miner_id)
+        if known is not None and known.owner not in (None, record.owner):
+            raise MinerNotOwned
         self._records[record.miner_id] = record
 
     def seen(self, miner_id: str, now: Now) -> None:

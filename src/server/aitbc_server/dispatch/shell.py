@@ -14,6 +14,7 @@ from aitbc_server.dispatch.specs import Specs
 from aitbc_server.dispatch.transcripts import Transcripts
 from aitbc_server.dispatch.turns import Turns
 from aitbc_server.dispatch.waiters import Waiters
+from aitbc_server.domain.caller import Caller
 from aitbc_server.domain.clock import Clock
 from aitbc_server.domain.errors import JobAlreadyClaimed, QueueFull
 from aitbc_server.domain.ids import job_of_lease
@@ -108,14 +109,15 @@ class Dispatcher:
 
     # Miners that poll
 
-    def seen(self, miner_id: str) -> MinerRecord:
-        """Notes a miner's call and returns the miner. Raises MinerNotFound."""
+    def seen(self, miner_id: str, caller: Caller) -> MinerRecord:
+        """Notes a miner's call and returns the miner. Raises MinerNotFound, MinerNotOwned."""
         record = self.registry.get(miner_id)
+        record.check_owner(caller)
         self.registry.seen(miner_id, self.now())
         return record
 
     async def register(self, record: MinerRecord) -> None:
-        """Stores a miner."""
+        """Stores a miner. Raises MinerNotOwned when another owner's registration was first."""
         await asyncio.shield(self._store.register(record))
         self.registry.put(record)
         self.registry.seen(record.miner_id, self.now())

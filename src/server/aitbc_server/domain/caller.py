@@ -32,3 +32,26 @@ class Caller:
     role: Role | None = None
     # Public part of its key; None without one.
     key_id: str | None = None
+
+    def owns(self, owner: str) -> bool:
+        """Says whether what belongs to an address is the caller's to see and to change."""
+        return owner == self.owner or self.role is Role.ADMIN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Who may call a method."""
+
+    # Anybody, also where a key is required.
+    is_public: bool = False
+    # Roles whose keys may call it, beside admins; none stands for every key.
+    roles: frozenset[Role] = frozenset()
+
+    def admits(self, role: Role) -> bool:
+        """Says whether a key of the role may call."""
+        return not self.roles or role in self.roles or role is Role.ADMIN
+
+    @property
+    def is_for_admins(self) -> bool:
+        """Whether only an admin's key may call."""
+        return self.roles == {Role.ADMIN}

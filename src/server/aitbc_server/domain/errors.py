@@ -4,6 +4,9 @@
     +-- InvalidArgument            a field is wrong; retrying the same request cannot help
     |   +-- ModelNotOffered
     +-- Unauthenticated            the caller did not say who it is
+    |   +-- InvalidApiKey
+    +-- PermissionDenied           the caller is known, and may not do this
+    |   +-- MinerNotOwned
     +-- NotFound
     |   +-- JobNotFound
     |   +-- MinerNotFound
@@ -75,9 +78,35 @@ class Unauthenticated(CoordinatorError):
     """The caller did not say who it is."""
 
     reason = "UNAUTHENTICATED"
-    cause = "The coordinator requires an API key, and the request has no valid one."
-    remedy = "Send the key as `X-Api-Key` (gRPC metadata `x-api-key`)."
-    message = "a valid API key is required"
+    cause = "The call needs an API key, and the request has none."
+    remedy = "Send the key as `X-Api-Key` or `Authorization: Bearer` (gRPC metadata `x-api-key`)."
+    message = "an API key is required: send it as X-Api-Key"
+
+
+class InvalidApiKey(Unauthenticated):
+    """The key that came with the call is not valid."""
+
+    reason = "INVALID_API_KEY"
+    cause = "The API key is mistyped, unknown, revoked or expired; `detail` says what is known."
+    remedy = "Correct the key, or ask the operator for a new one: `aitbc-coordinator keys create`."
+    message = "the API key is not valid"
+
+
+class PermissionDenied(CoordinatorError):
+    """The caller is known, and may not do this."""
+
+    reason = "PERMISSION_DENIED"
+    cause = "The key has another role than the call needs; `detail` names the role."
+    remedy = "Use a key of that role: `aitbc-coordinator keys create --role ...`."
+
+
+class MinerNotOwned(PermissionDenied):
+    """The miner id belongs to somebody else."""
+
+    reason = "MINER_NOT_OWNED"
+    cause = "The miner_id belongs to another key: the one that registered it first."
+    remedy = "Use the key that the miner registered with, or choose another miner_id."
+    message = "this miner_id belongs to another key"
 
 
 class NotFound(CoordinatorError):

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from aitbc_server.domain.caller import ANONYMOUS, Caller
+from aitbc_server.domain.errors import MinerNotOwned
+
 
 class MinerStatus(StrEnum):
     """Whether a miner takes work."""
@@ -25,3 +28,21 @@ class MinerRecord:
     public_key: bytes
     agent_version: str
     registered_us: int
+    # Address of the key that registered it first; None when nobody did with a key.
+    owner: str | None = None
+
+    def check_owner(self, caller: Caller) -> None:
+        """Raises MinerNotOwned unless the miner is the caller's, or nobody's."""
+        if self.owner is not None and not caller.owns(self.owner):
+            raise MinerNotOwned
+
+
+def owner_of(known: MinerRecord | None, caller: Caller) -> str | None:
+    """Returns whose a miner is once the caller has registered it. Raises MinerNotOwned.
+
+    The first key to register an id owns it. Without a key nobody does: the id stays free.
+    """
+    if known is not None and known.owner is not None:
+        known.check_owner(caller)
+        return known.owner
+    return None if caller.owner == ANONYMOUS else caller.owner

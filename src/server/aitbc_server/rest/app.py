@@ -9,6 +9,7 @@ from functools import lru_cache
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
+from aitbc_server.domain.caller import Caller
 from aitbc_server.domain.errors import Draining
 from aitbc_server.rest.asgi import Event, Receive, Response, Scope, Send, send_response
 from aitbc_server.rest.backend import Backend
@@ -74,17 +75,19 @@ class RestApp:
             return Response(204, ((b"allow", allow_header(router.allowed(path))),))
         route, captures = router.match("GET" if http_method == "HEAD" else http_method, path)
         route, query = route.chosen_by(scope["query_string"])
-        # 2. What does it ask?
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
         }
+        # 2. May the caller call it?
+        caller = self._backend.admit(route.method, headers, _peer(scope))
+        # 3. What does it ask?
         body = await self._body(headers, receive) if route.has_body else b""
         request = route.request(captures, query, headers, body)
-        # 3. What is the answer?
+        # 4. What is the answer?
         if route.method.server_streaming:
-            messages = await self._backend.open(route.method, request, headers)
+            messages = await self._backend.open(route.method, request, headers, caller)
             return route.stream(messages, dialect_for(headers.get("accept", "")))
-        return route.response(await self._call(route.method, request, headers, receive))
+        return route.response(await self._call(route.method, request, headers, caller, receive))
 
     async def _current_router(self) -> Router[Route]:
         methods = await self._backend.methods()
@@ -115,11 +118,12 @@ class RestApp:
         method: MethodDescriptor,
         request: Message,
         headers: Mapping[str, str],
+        caller: Caller,
         receive: Receive,
     ) -> Message:
         call = ClientWatch(receive, _WATCH_CLIENT_AFTER_S)
         try:
-            return await self._backend.call(method, request, headers)
+            return await self._backend.call(method, request, headers, caller)
         except asyncio.CancelledError:
             call.raise_if_client_gone()
             raise
@@ -144,6 +148,11 @@ def _wire_path(scope: Scope) -> str:
     if path.startswith(_PREFIX) and path[len(_PREFIX) :][:1] in {"", "/"}:
         return path[len(_PREFIX) :]
     return path
+
+
+def _peer(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 async def _next_part(receive: Receive) -> Event:

@@ -8,7 +8,8 @@ from typing import Protocol
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
-from aitbc_server.api.endpoint import Authenticate, Endpoint, Messages
+from aitbc_server.api.endpoint import Endpoint, Gate, Messages
+from aitbc_server.domain.caller import Caller
 
 
 class Backend(Protocol):
@@ -17,13 +18,27 @@ class Backend(Protocol):
     async def methods(self) -> Sequence[MethodDescriptor]:
         """Returns the methods: the same object for as long as they are the same."""
 
+    def admit(self, method: MethodDescriptor, headers: Mapping[str, str], peer: str) -> Caller:
+        """Lets a call in, before its body is read: refuses what need not be read to be refused.
+
+        `headers` are those of the HTTP request by their lower-case names.
+        """
+
     async def call(
-        self, method: MethodDescriptor, request: Message, metadata: Mapping[str, str]
+        self,
+        method: MethodDescriptor,
+        request: Message,
+        headers: Mapping[str, str],
+        caller: Caller,
     ) -> Message:
-        """Answers a request, with the headers of the HTTP request by their lower-case names."""
+        """Answers a request that `admit` let in."""
 
     async def open(
-        self, method: MethodDescriptor, request: Message, metadata: Mapping[str, str]
+        self,
+        method: MethodDescriptor,
+        request: Message,
+        headers: Mapping[str, str],
+        caller: Caller,
     ) -> Messages:
         """Begins the stream of responses of a method that streams; the caller closes it."""
 
@@ -31,23 +46,35 @@ class Backend(Protocol):
 class LocalBackend:
     """The services of this process, called without a channel."""
 
-    def __init__(self, endpoints: Mapping[str, Endpoint], authenticate: Authenticate) -> None:
+    def __init__(self, endpoints: Mapping[str, Endpoint], gate: Gate) -> None:
         self._endpoints = endpoints
-        self._authenticate = authenticate
+        self._gate = gate
         self._methods = tuple(endpoint.method for endpoint in endpoints.values())
 
     async def methods(self) -> Sequence[MethodDescriptor]:
         """Returns the methods of the endpoints."""
         return self._methods
 
+    def admit(self, method: MethodDescriptor, headers: Mapping[str, str], peer: str) -> Caller:
+        """Returns who calls. Raises domain errors."""
+        return self._gate.admit(self._endpoints[method.full_name].access, headers, peer)
+
     async def call(
-        self, method: MethodDescriptor, request: Message, metadata: Mapping[str, str]
+        self,
+        method: MethodDescriptor,
+        request: Message,
+        headers: Mapping[str, str],
+        caller: Caller,
     ) -> Message:
-        """Authenticates the caller and answers the request. Raises domain errors."""
-        return await self._endpoints[method.full_name](request, metadata, self._authenticate)
+        """Answers the request. Raises domain errors."""
+        return await self._endpoints[method.full_name](request, caller)
 
     async def open(
-        self, method: MethodDescriptor, request: Message, metadata: Mapping[str, str]
+        self,
+        method: MethodDescriptor,
+        request: Message,
+        headers: Mapping[str, str],
+        caller: Caller,
     ) -> Messages:
-        """Authenticates the caller and begins the stream. Raises domain errors."""
-        return await self._endpoints[method.full_name].open(request, metadata, self._authenticate)
+        """Begins the stream. Raises domain errors."""
+        return await self._endpoints[method.full_name].open(request, caller)

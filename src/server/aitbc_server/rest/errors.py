@@ -48,6 +48,8 @@ STATUS_OF: dict[grpc.StatusCode, int] = {
 # Statuses that tell the client when to come back, and when, unless the error knows better.
 _RETRIED = frozenset({429, 503})
 _RETRY_AFTER_S = 1
+# What a 401 must say about how to authenticate; a key is taken as a bearer token, too.
+_CHALLENGE: Headers = ((b"www-authenticate", b'Bearer realm="aitbc"'),)
 
 _log = structlog.get_logger()
 
@@ -154,7 +156,8 @@ def error_response(error: Exception, where: str) -> Response:
     if status == 500:
         _log_internal(error, where)
         return _response(500, INTERNAL_MESSAGE, INTERNAL_REASON, None, ())
-    return _response(status, failure.message, failure.reason, failure.retry_after_s, ())
+    headers = _CHALLENGE if status == 401 else ()
+    return _response(status, failure.message, failure.reason, failure.retry_after_s, headers)
 
 
 def allow_header(allowed: Collection[str]) -> bytes:

@@ -18,13 +18,14 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from aitbc_server.api.endpoint import OPENED, Messages
 from aitbc_server.api.errors import CallError, from_rpc_error
+from aitbc_server.domain.caller import Caller
 from aitbc_server.rest.errors import CoordinatorUnreachable
 
 _LEARN_TIMEOUT_S = 5.0
 # A little more than the longest wait that a method offers.
 _CALL_TIMEOUT_S = 75.0
 # Headers that mean the same to the coordinator.
-_FORWARDED = ("x-api-key", "traceparent", "tracestate")
+_FORWARDED = ("x-api-key", "authorization", "traceparent", "tracestate")
 # What gRPC metadata cannot carry. It becomes something else, not nothing: a key stays wrong.
 _NOT_METADATA = re.compile(r"[^ -~]")
 # gRPC's own limits let two minutes pass before it looks for a restarted server again.
@@ -38,6 +39,8 @@ _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
 )
+
+_ANYBODY = Caller()
 
 _log = structlog.get_logger()
 
@@ -66,12 +69,20 @@ class ReflectedBackend:
             await asyncio.shield(self._learning)
         return self._methods
 
+    def admit(self, method: MethodDescriptor, headers: Mapping[str, str], peer: str) -> Caller:
+        """Lets everybody in: the coordinator decides."""
+        return _ANYBODY
+
     async def call(
-        self, method: MethodDescriptor, request: Message, metadata: Mapping[str, str]
+        self,
+        method: MethodDescriptor,
+        request: Message,
+        headers: Mapping[str, str],
+        caller: Caller,
     ) -> Message:
         """Calls the method, with the caller's key. Raises CallError or CoordinatorUnreachable."""
         stub = self._channel.unary_unary(*_codec(method))
-        call = stub(request, metadata=_forwarded(metadata), timeout=_CALL_TIMEOUT_S)
+        call = stub(request, metadata=_forwarded(headers), timeout=_CALL_TIMEOUT_S)
         try:
             response: Message = await call
         except grpc.aio.AioRpcError as error:
@@ -83,11 +94,15 @@ class ReflectedBackend:
             call.cancel()
 
     async def open(
-        self, method: MethodDescriptor, request: Message, metadata: Mapping[str, str]
+        self,
+        method: MethodDescriptor,
+        request: Message,
+        headers: Mapping[str, str],
+        caller: Caller,
     ) -> Messages:
         """Begins the stream, with the caller's key. Raises as `call`, as does the stream."""
         stub = self._channel.unary_stream(*_codec(method))
-        responses = self._responses(stub(request, metadata=_forwarded(metadata)))
+        responses = self._responses(stub(request, metadata=_forwarded(headers)))
         # The first item says only that the call has not failed: see OPENED.
         await anext(responses)
         return responses

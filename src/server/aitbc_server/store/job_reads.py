@@ -103,6 +103,7 @@ class JobReads:
                 public_key=row[3],
                 agent_version=row[4],
                 registered_us=row[5],
+                owner=row[6],
             )
             for row in self._connection.execute(_SQL["miners"])
         ]

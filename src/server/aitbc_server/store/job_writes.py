@@ -187,6 +187,7 @@ class JobWrites:
                     miner.public_key,
                     miner.agent_version,
                     miner.registered_us,
+                    miner.owner,
                 ),
             )
         return [None] * len(operations)

@@ -19,10 +19,22 @@ class NewerSchemaError(UnusableDatabaseError):
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Applies the migrations that the database lacks, each in a transaction.
+    """Applies the migrations that the database lacks, all of them or none.
 
-    Raises NewerSchemaError when it holds one that this version does not know.
+    Another process that does the same at once waits, and then finds nothing to do. Raises
+    NewerSchemaError when the database holds a migration that this version does not know.
     """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        _migrate(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
     check_known(connection)
     migrations = Migrations(_SET)
     for file in schema_files():

@@ -29,6 +29,7 @@ from aitbc_server.store.directory import FILE_NAME, lock
 from aitbc_server.store.failures import unusable
 from aitbc_server.store.job_reads import JobReads
 from aitbc_server.store.job_writes import JobWrites
+from aitbc_server.store.keys import Keys, KeyWrites
 from aitbc_server.store.reader import run_reads
 from aitbc_server.store.schema import migrate
 from aitbc_server.store.webhook_reads import WebhookReads
@@ -53,16 +54,19 @@ class SqliteStore:
                 self._write_connection = connect(path)
                 migrate(self._write_connection)
                 self._read_connection = connect(path, read_only=True)
+                key_connection = connect(path, read_only=True)
         except BaseException:
             os.close(self._lock)
             raise
         parts: list[Part] = [
             JobWrites(self._write_connection),
             WebhookWrites(self._write_connection),
+            KeyWrites(self._write_connection),
         ]
         self._writes = BatchThread("store-writer", Writer(self._write_connection, parts).run)
         self._reads = BatchThread("store-reader", run_reads, most=64)
         self._jobs = JobReads(self._read_connection)
+        self.keys = Keys(directory, key_connection, self._writes)
         self.webhooks = WebhookTables(
             self._writes, self._reads, WebhookReads(self._read_connection)
         )
@@ -75,6 +79,7 @@ class SqliteStore:
             return
         self._is_closed = True
         await asyncio.gather(self._writes.close(), self._reads.close())
+        self.keys.close()
         self._read_connection.close()
         self._write_connection.close()
         os.close(self._lock)

@@ -19,10 +19,6 @@ def reader(endpoints: Mapping[str, Endpoint]) -> Read:
     by_request = {endpoint.request_class: endpoint for endpoint in endpoints.values()}
 
     async def read(request: Message) -> Message:
-        return await by_request[type(request)](request, {}, _as_visitor)
+        return await by_request[type(request)](request, _VISITOR)
 
     return read
-
-
-def _as_visitor(_: Mapping[str, str]) -> Caller:
-    return _VISITOR

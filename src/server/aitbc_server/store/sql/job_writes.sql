@@ -120,8 +120,10 @@ WHERE
     jobs.job_id = e.job_id AND +jobs.status = 'running' AND jobs.cancel_requested_us IS NULL;
 
 -- name: upsert_miners
-INSERT INTO miners (miner_id, models, gpu_info, public_key, agent_version, registered_us)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+-- The first owner stays: a registration for another one, which crossed its own, changes nothing.
+INSERT INTO miners (miner_id, models, gpu_info, public_key, agent_version, registered_us, owner)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
 ON CONFLICT (miner_id) DO UPDATE SET
     models = excluded.models, gpu_info = excluded.gpu_info, public_key = excluded.public_key,
-    agent_version = excluded.agent_version;
+    agent_version = excluded.agent_version, owner = excluded.owner
+WHERE miners.owner IS NULL OR miners.owner = excluded.owner;

@@ -1,0 +1,121 @@
+"""The keys in memory: what every call asks, and what tells when they have changed on disk.
+
+A command in another process creates and revokes keys. It leaves a mark that this process sees in
+shared memory, so that the next call after the command's end meets the keys as they are then, and
+nothing is read from the disk until there is something to read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from asyncio import Future
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from aitbc_server.domain.caller import Caller
+from aitbc_server.domain.clock import Clock
+from aitbc_server.domain.errors import InvalidApiKey, StorageUnavailable
+from aitbc_server.domain.keys import KeyRecord, digest_of, is_well_formed, key_id_of
+
+# How often uses of keys are stored, and changes looked for whose mark was lost to a crash.
+_TEND_S = 10.0
+
+
+class KeyStore(Protocol):
+    """What the keyring needs of storage."""
+
+    def has_changed(self) -> bool:
+        """Says whether another process marked a change since this was last asked. Costs 0.1 us."""
+        ...
+
+    def changed_keys(self) -> Sequence[KeyRecord]:
+        """Returns the keys that are new or changed since this was last asked. Reads the disk."""
+        ...
+
+    def note_uses(self, uses: Sequence[tuple[str, int]]) -> Future[None]:
+        """Stores when keys were last used; takes (key_id, used_us)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key and who calls with it."""
+
+    record: KeyRecord
+    caller: Caller
+
+
+class Keyring:
+    """The keys by id. Use from one event loop."""
+
+    def __init__(self, store: KeyStore, clock: Clock) -> None:
+        """Reads all keys. Raises sqlite3.Error."""
+        self._store = store
+        self._clock = clock
+        self._keys: dict[str, Key] = {}
+        # When keys were used that nobody has stored yet, by key id.
+        self._used_us: dict[str, int] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._refresh()
+
+    def find(self, text: str) -> Key:
+        """Returns the key that a text is. Raises InvalidApiKey. No disk, no await: 2 us."""
+        if self._store.has_changed():
+            self._refresh()
+        key = self._keys.get(key_id_of(text))
+        if key is None or not hmac.compare_digest(digest_of(text), key.record.digest):
+            raise InvalidApiKey(None if is_well_formed(text) else "the API key is mistyped")
+        now_us = self._clock.wall_us()
+        # Told only to who has the secret.
+        problem = key.record.problem(now_us)
+        if problem is not None:
+            raise InvalidApiKey(problem)
+        self._used_us[key.record.key_id] = now_us
+        return key
+
+    def check_live(self, key_id: str) -> None:
+        """Raises InvalidApiKey when a key that was valid no longer is: for calls that last."""
+        if self._store.has_changed():
+            self._refresh()
+        problem = self._keys[key_id].record.problem(self._clock.wall_us())
+        if problem is not None:
+            raise InvalidApiKey(problem)
+
+    def start(self) -> None:
+        """Begins to store when keys are used."""
+        self._timer = asyncio.get_running_loop().call_later(_TEND_S, self._tend)
+
+    async def stop(self) -> None:
+        """Stores what is left."""
+        if self._timer is not None:
+            self._timer.cancel()
+        stored = self._store_uses()
+        if stored is not None:
+            await asyncio.wait([stored])
+
+    def _refresh(self) -> None:
+        for record in self._store.changed_keys():
+            caller = Caller(owner=record.owner, role=record.role, key_id=record.key_id)
+            self._keys[record.key_id] = Key(record, caller)
+
+    def _tend(self) -> None:
+        try:
+            self._refresh()
+        except StorageUnavailable:
+            pass  # logged where it was raised; the next call tries again
+        self._store_uses()
+        self.start()
+
+    def _store_uses(self) -> Future[None] | None:
+        if not self._used_us:
+            return None
+        uses, self._used_us = list(self._used_us.items()), {}
+        try:
+            stored = self._store.note_uses(uses)
+        except StorageUnavailable:
+            return None
+        # Looked at, or the loop complains: uses that cannot be stored are not worth an error.
+        stored.add_done_callback(Future.exception)
+        return stored

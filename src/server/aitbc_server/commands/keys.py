@@ -1,0 +1,164 @@
+"""The command `aitbc-coordinator keys`."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from aitbc_server.domain.caller import Role
+from aitbc_server.domain.keys import KeyRecord, digest_of, is_key_id, key_id_of, new_key
+from aitbc_server.store.connection import SqliteTooOldError
+from aitbc_server.store.failures import UnusableDatabaseError
+from aitbc_server.store.key_file import KeyFile, open_keys
+
+cli = typer.Typer(
+    name="keys",
+    help="Create, list and revoke API keys. A running server sees each change at once.",
+    no_args_is_help=True,
+)
+
+_PERIOD = re.compile(r"([1-9][0-9]{0,5})([dhm])")
+_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
+_COLUMNS = ("key_id", "role", "name", "status", "created", "expires", "last_used", "address")
+
+_Data = Annotated[Path, typer.Option(envvar="AITBC_DATA", help="Directory of the database.")]
+_DATA = Path("aitbc-data")
+_KeyId = Annotated[str, typer.Argument(metavar="ID", help="The key's id, as `keys list` shows it.")]
+
+
+def _expiry(text: str) -> datetime:
+    """Returns when a key expires: after a period such as `30d`, or at a time."""
+    if period := _PERIOD.fullmatch(text):
+        return datetime.now(UTC) + timedelta(**{_UNITS[period[2]]: int(period[1])})
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter("give a period such as 30d or 12h, or a time") from None
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    if at <= datetime.now(UTC):
+        raise typer.BadParameter(f"{text} is over already")
+    return at
+
+
+def _name(text: str) -> str:
+    if len(text) > 100 or not text.isprintable():
+        raise typer.BadParameter("a name has at most 100 characters, all of them printable")
+    return text
+
+
+@cli.command()
+def create(
+    role: Annotated[
+        Role,
+        typer.Option(help="client submits jobs, miner takes them, admin may do everything."),
+    ],
+    name: Annotated[
+        str, typer.Option(parser=_name, metavar="TEXT", help="What people call it.")
+    ] = "",
+    expires: Annotated[
+        datetime | None,
+        typer.Option(
+            parser=_expiry,
+            metavar="WHEN",
+            help="When it ends: a period such as 30d or 12h, or a time such as 2027-01-31.",
+            show_default="never",
+        ),
+    ] = None,
+    data: _Data = _DATA,
+) -> None:
+    """Print a new key, once: only a hash of it is kept."""
+    text = new_key(secrets.randbelow)
+    key = KeyRecord(
+        key_id=key_id_of(text),
+        digest=digest_of(text),
+        role=role,
+        name=name,
+        created_us=_now_us(),
+        expires_us=None if expires is None else int(expires.timestamp() * 1e6),
+    )
+    with _keys(data) as keys:
+        keys.create(key)
+    typer.echo(f"Created {role} key {key.key_id}. It is not shown again:", err=True)
+    typer.echo(text)
+
+
+@cli.command(name="list")
+def list_keys(
+    data: _Data = _DATA,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line, instead of a table.")
+    ] = False,
+) -> None:
+    """List all keys, the revoked ones too. Uses are shown to within ten seconds."""
+    with _keys(data, must_exist=True) as keys:
+        rows = [_row(key) for key in keys.all()]
+    if as_json:
+        for row in rows:
+            typer.echo(json.dumps(row))
+        return
+    table = [[column.upper() for column in _COLUMNS]]
+    table += [[str(row.get(column, "-")) for column in _COLUMNS] for row in rows]
+    widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
+    for cells in table:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+        typer.echo(line.rstrip())
+
+
+@cli.command()
+def revoke(key_id: _KeyId, data: _Data = _DATA) -> None:
+    """Revoke a key: a running server refuses it from the next call on."""
+    with _keys(data, must_exist=True) as keys:
+        if not (is_key_id(key_id) and keys.revoke(key_id, _now_us())):
+            _fail(f"there is no key {key_id!r}: `aitbc-coordinator keys list` shows their ids")
+    typer.echo(f"Revoked {key_id}.", err=True)
+
+
+@contextmanager
+def _keys(data: Path, *, must_exist: bool = False) -> Iterator[KeyFile]:
+    if must_exist and not data.is_dir():
+        _fail(f"there is no directory {data}: give the server's --data")
+    try:
+        with open_keys(data) as keys:
+            yield keys
+    except (OSError, SqliteTooOldError, UnusableDatabaseError) as error:
+        _fail(str(error))
+
+
+def _row(key: KeyRecord) -> dict[str, Any]:
+    problem = key.problem(_now_us())
+    row = {
+        "key_id": key.key_id,
+        "role": str(key.role),
+        "name": key.name or None,
+        "status": "active" if problem is None else "revoked" if key.revoked_us else "expired",
+        "created": _shown(key.created_us),
+        "expires": _shown(key.expires_us),
+        "revoked": _shown(key.revoked_us),
+        "last_used": _shown(key.last_used_us),
+        "address": key.owner,
+    }
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def _shown(at_us: int | None) -> str | None:
+    if at_us is None:
+        return None
+    return datetime.fromtimestamp(at_us // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
+def _fail(problem: str) -> None:
+    typer.echo(f"aitbc-coordinator: {problem}", err=True)
+    raise typer.Exit(1)
