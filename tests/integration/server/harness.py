@@ -46,6 +46,10 @@ class Client:
         request = jobs_pb2.SubmitJobRequest(prompt=prompt, model=fields.pop("model", "m"), **fields)
         return (await self.jobs.SubmitJob(request)).job_id
 
+    async def queue(self, job_id: str) -> jobs_pb2.GetJobQueueResponse:
+        """Returns why a job waits."""
+        return await self.jobs.GetJobQueue(jobs_pb2.GetJobQueueRequest(job_id=job_id))
+
     async def job(self, job_id: str, wait: float = 0) -> jobs_pb2.Job:
         """Returns a job, as soon as it is final when `wait` is given."""
         return await self.jobs.GetJob(jobs_pb2.GetJobRequest(job_id=job_id, wait=wait))

@@ -291,3 +291,43 @@ def test_writes_find_jobs_by_their_key_and_pages_by_an_index() -> None:
 
 def test_the_file_is_where_the_documentation_says() -> None:
     assert FILE_NAME == "coordinator.db"
+
+
+async def test_a_drain_outlasts_a_registration(store: SqliteStore) -> None:
+    miner = MinerRecord(
+        miner_id="miner-1",
+        models=("m",),
+        gpu_info=None,
+        public_key=b"",
+        agent_version="",
+        registered_us=1,
+    )
+    await store.register(miner)
+    await store.drain("miner-1", 7)
+    await store.register(miner)
+    assert [one.drained_us for one in await store.miners()] == [7]
+    await store.drain("miner-1", None)
+    assert await store.miners() == [miner]
+
+
+async def test_attempts_are_listed_when_they_are_asked_for(store: SqliteStore) -> None:
+    job_id = await _running(store)
+    await store.end([ending(job_id, JobStatus.PENDING, error_code="NOT_DELIVERED", is_free=True)])
+    await store.begin([begin(job_id, 2, "miner-2")])
+    await store.end([ending(job_id, JobStatus.PENDING, 2)])
+    [live] = await store.live()
+    assert (live.failed_miners, live.max_attempts, live.attempt) == (("miner-2",), 4, 2)
+    await store.begin([begin(job_id, 3, "miner-3")])
+    [live] = await store.live()
+    assert live.spec_bytes == len(b"spec")
+    await store.complete([completion(job_id, 3)])
+    record = await store.job(job_id, attempts=True)
+    assert record is not None
+    assert [(a.attempt, a.miner_id, a.outcome, a.error_code) for a in record.attempts] == [
+        (1, "miner-1", JobStatus.PENDING, "NOT_DELIVERED"),
+        (2, "miner-2", JobStatus.PENDING, "CODE"),
+        (3, "miner-3", JobStatus.COMPLETED, None),
+    ]
+    plain = await store.job(job_id)
+    assert plain is not None
+    assert plain.attempts == ()

@@ -45,6 +45,16 @@ class _Miners:
     ) -> miners_pb2.ListMinersResponse:
         raise AssertionError
 
+    async def drain_miner(
+        self, request: miners_pb2.DrainMinerRequest, caller: Caller
+    ) -> miners_pb2.Miner:
+        raise AssertionError
+
+    async def resume_miner(
+        self, request: miners_pb2.ResumeMinerRequest, caller: Caller
+    ) -> miners_pb2.Miner:
+        raise AssertionError
+
 
 class _Gate:
     def admit(self, access: Access, metadata: Mapping[str, str], peer: str) -> Caller:

@@ -152,6 +152,90 @@ last restart, are the result of a completed job, byte for byte.
 """
 Global___JobEventType: _TypeAlias = JobEventType  # noqa: Y015
 
+class _WaitReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WaitReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaitReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WAIT_REASON_UNSPECIFIED: _WaitReason.ValueType  # 0
+    """Nothing: it runs, or is final."""
+    WAIT_REASON_NO_MINER: _WaitReason.ValueType  # 1
+    """No miner that takes work serves its model."""
+    WAIT_REASON_JOBS_AHEAD: _WaitReason.ValueType  # 2
+    """Other jobs for its model go before it."""
+    WAIT_REASON_MINERS_BUSY: _WaitReason.ValueType  # 3
+    """It is next: until a miner that serves its model has room."""
+    WAIT_REASON_RETRY_DELAY: _WaitReason.ValueType  # 4
+    """It was given back, and waits a little before it is tried again."""
+    WAIT_REASON_OTHER_MINER: _WaitReason.ValueType  # 5
+    """Another miner than those that failed it before; after a while it takes any."""
+    WAIT_REASON_BEING_STORED: _WaitReason.ValueType  # 6
+    """A moment: a change of it is being stored."""
+    WAIT_REASON_COORDINATOR_DRAINING: _WaitReason.ValueType  # 7
+    """The coordinator is about to stop, and gives out nothing new."""
+
+class WaitReason(_WaitReason, metaclass=_WaitReasonEnumTypeWrapper):
+    """What a job waits for."""
+
+WAIT_REASON_UNSPECIFIED: WaitReason.ValueType  # 0
+"""Nothing: it runs, or is final."""
+WAIT_REASON_NO_MINER: WaitReason.ValueType  # 1
+"""No miner that takes work serves its model."""
+WAIT_REASON_JOBS_AHEAD: WaitReason.ValueType  # 2
+"""Other jobs for its model go before it."""
+WAIT_REASON_MINERS_BUSY: WaitReason.ValueType  # 3
+"""It is next: until a miner that serves its model has room."""
+WAIT_REASON_RETRY_DELAY: WaitReason.ValueType  # 4
+"""It was given back, and waits a little before it is tried again."""
+WAIT_REASON_OTHER_MINER: WaitReason.ValueType  # 5
+"""Another miner than those that failed it before; after a while it takes any."""
+WAIT_REASON_BEING_STORED: WaitReason.ValueType  # 6
+"""A moment: a change of it is being stored."""
+WAIT_REASON_COORDINATOR_DRAINING: WaitReason.ValueType  # 7
+"""The coordinator is about to stop, and gives out nothing new."""
+Global___WaitReason: _TypeAlias = WaitReason  # noqa: Y015
+
+class _MinerState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MinerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MinerState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MINER_STATE_UNSPECIFIED: _MinerState.ValueType  # 0
+    """Not a state of any miner."""
+    MINER_STATE_READY: _MinerState.ValueType  # 1
+    """It could, and has room."""
+    MINER_STATE_BUSY: _MinerState.ValueType  # 2
+    """It could, when one of the jobs that it holds has ended."""
+    MINER_STATE_FAILED_BEFORE: _MinerState.ValueType  # 3
+    """It could, but failed the job before: others are preferred."""
+    MINER_STATE_MODEL_NOT_SERVED: _MinerState.ValueType  # 4
+    """It does not serve the job's model."""
+    MINER_STATE_DRAINING: _MinerState.ValueType  # 5
+    """It takes nothing new."""
+    MINER_STATE_OFFLINE: _MinerState.ValueType  # 6
+    """It is not connected."""
+
+class MinerState(_MinerState, metaclass=_MinerStateEnumTypeWrapper):
+    """Whether a miner could take a job, and why not."""
+
+MINER_STATE_UNSPECIFIED: MinerState.ValueType  # 0
+"""Not a state of any miner."""
+MINER_STATE_READY: MinerState.ValueType  # 1
+"""It could, and has room."""
+MINER_STATE_BUSY: MinerState.ValueType  # 2
+"""It could, when one of the jobs that it holds has ended."""
+MINER_STATE_FAILED_BEFORE: MinerState.ValueType  # 3
+"""It could, but failed the job before: others are preferred."""
+MINER_STATE_MODEL_NOT_SERVED: MinerState.ValueType  # 4
+"""It does not serve the job's model."""
+MINER_STATE_DRAINING: MinerState.ValueType  # 5
+"""It takes nothing new."""
+MINER_STATE_OFFLINE: MinerState.ValueType  # 6
+"""It is not connected."""
+Global___MinerState: _TypeAlias = MinerState  # noqa: Y015
+
 @_typing.final
 class GenerationParams(_message.Message):
     """How the model samples. What is absent is the engine's default."""
@@ -1123,6 +1207,145 @@ class CancelJobRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelJobRequest: _TypeAlias = CancelJobRequest  # noqa: Y015
+
+@_typing.final
+class GetJobQueueRequest(_message.Message):
+    """Asks why one job waits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    """Required. The job."""
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetJobQueueRequest: _TypeAlias = GetJobQueueRequest  # noqa: Y015
+
+@_typing.final
+class QueueMiner(_message.Message):
+    """A miner, from where a job waits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MINER_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    miner_id: _builtins.str
+    """The miner."""
+    state: Global___MinerState.ValueType
+    """Whether it could take the job, and why not."""
+    def __init__(
+        self,
+        *,
+        miner_id: _builtins.str = ...,
+        state: Global___MinerState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["miner_id", b"miner_id", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueueMiner: _TypeAlias = QueueMiner  # noqa: Y015
+
+@_typing.final
+class GetJobQueueResponse(_message.Message):
+    """Where a job stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    JOBS_AHEAD_FIELD_NUMBER: _builtins.int
+    NOT_BEFORE_FIELD_NUMBER: _builtins.int
+    EXPECTED_START_AT_FIELD_NUMBER: _builtins.int
+    ABLE_MINER_COUNT_FIELD_NUMBER: _builtins.int
+    UNABLE_MINER_COUNT_FIELD_NUMBER: _builtins.int
+    ABLE_MINERS_FIELD_NUMBER: _builtins.int
+    UNABLE_MINERS_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    """The job."""
+    status: Global___JobStatus.ValueType
+    """Its status."""
+    reason: Global___WaitReason.ValueType
+    """What it waits for. Absent when it does not wait."""
+    explanation: _builtins.str
+    """The same, or why it does not wait, as a sentence for people."""
+    position: _builtins.int
+    """Its place among the jobs for its model, from 1. Absent while it does not stand among them."""
+    jobs_ahead: _builtins.int
+    """Jobs for its model that would be given out before it, were none added."""
+    able_miner_count: _builtins.int
+    """Miners that could take it, now or when they have room."""
+    unable_miner_count: _builtins.int
+    """Registered miners that could not."""
+    @_builtins.property
+    def not_before(self) -> _timestamp_pb2.Timestamp:
+        """When it may be tried again, after an attempt that failed."""
+
+    @_builtins.property
+    def expected_start_at(self) -> _timestamp_pb2.Timestamp:
+        """When it may be expected to start: a guess, by how long jobs for its model took of late and how
+        many its miners run at once. Absent when nothing tells.
+        """
+
+    @_builtins.property
+    def able_miners(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueMiner]:
+        """Those that could, at most 100."""
+
+    @_builtins.property
+    def unable_miners(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueueMiner]:
+        """Those that could not, with why, at most 100."""
+
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        status: Global___JobStatus.ValueType = ...,
+        reason: Global___WaitReason.ValueType = ...,
+        explanation: _builtins.str = ...,
+        position: _builtins.int | None = ...,
+        jobs_ahead: _builtins.int | None = ...,
+        not_before: _timestamp_pb2.Timestamp | None = ...,
+        expected_start_at: _timestamp_pb2.Timestamp | None = ...,
+        able_miner_count: _builtins.int | None = ...,
+        unable_miner_count: _builtins.int | None = ...,
+        able_miners: _abc.Iterable[Global___QueueMiner] | None = ...,
+        unable_miners: _abc.Iterable[Global___QueueMiner] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_able_miner_count", b"_able_miner_count", "_jobs_ahead", b"_jobs_ahead", "_position", b"_position", "_unable_miner_count", b"_unable_miner_count", "able_miner_count", b"able_miner_count", "expected_start_at", b"expected_start_at", "jobs_ahead", b"jobs_ahead", "not_before", b"not_before", "position", b"position", "unable_miner_count", b"unable_miner_count"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_able_miner_count", b"_able_miner_count", "_jobs_ahead", b"_jobs_ahead", "_position", b"_position", "_unable_miner_count", b"_unable_miner_count", "able_miner_count", b"able_miner_count", "able_miners", b"able_miners", "expected_start_at", b"expected_start_at", "explanation", b"explanation", "job_id", b"job_id", "jobs_ahead", b"jobs_ahead", "not_before", b"not_before", "position", b"position", "reason", b"reason", "status", b"status", "unable_miner_count", b"unable_miner_count", "unable_miners", b"unable_miners"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__able_miner_count: _TypeAlias = _typing.Literal["able_miner_count"]  # noqa: Y015
+    _WhichOneofArgType__able_miner_count: _TypeAlias = _typing.Literal["_able_miner_count", b"_able_miner_count"]  # noqa: Y015
+    _WhichOneofReturnType__jobs_ahead: _TypeAlias = _typing.Literal["jobs_ahead"]  # noqa: Y015
+    _WhichOneofArgType__jobs_ahead: _TypeAlias = _typing.Literal["_jobs_ahead", b"_jobs_ahead"]  # noqa: Y015
+    _WhichOneofReturnType__position: _TypeAlias = _typing.Literal["position"]  # noqa: Y015
+    _WhichOneofArgType__position: _TypeAlias = _typing.Literal["_position", b"_position"]  # noqa: Y015
+    _WhichOneofReturnType__unable_miner_count: _TypeAlias = _typing.Literal["unable_miner_count"]  # noqa: Y015
+    _WhichOneofArgType__unable_miner_count: _TypeAlias = _typing.Literal["_unable_miner_count", b"_unable_miner_count"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__able_miner_count) -> _WhichOneofReturnType__able_miner_count | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__jobs_ahead) -> _WhichOneofReturnType__jobs_ahead | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__position) -> _WhichOneofReturnType__position | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__unable_miner_count) -> _WhichOneofReturnType__unable_miner_count | None: ...
+
+Global___GetJobQueueResponse: _TypeAlias = GetJobQueueResponse  # noqa: Y015
 
 @_typing.final
 class ListAvailableJobsRequest(_message.Message):

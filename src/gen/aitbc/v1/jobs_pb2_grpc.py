@@ -75,6 +75,11 @@ class JobServiceStub:
                 request_serializer=aitbc_dot_v1_dot_jobs__pb2.CancelJobRequest.SerializeToString,
                 response_deserializer=aitbc_dot_v1_dot_jobs__pb2.Job.FromString,
                 _registered_method=True)
+        self.GetJobQueue = channel.unary_unary(
+                '/aitbc.v1.JobService/GetJobQueue',
+                request_serializer=aitbc_dot_v1_dot_jobs__pb2.GetJobQueueRequest.SerializeToString,
+                response_deserializer=aitbc_dot_v1_dot_jobs__pb2.GetJobQueueResponse.FromString,
+                _registered_method=True)
         self.ListAvailableJobs = channel.unary_unary(
                 '/aitbc.v1.JobService/ListAvailableJobs',
                 request_serializer=aitbc_dot_v1_dot_jobs__pb2.ListAvailableJobsRequest.SerializeToString,
@@ -182,6 +187,16 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetJobQueue(self, request, context):
+        """Says why a job waits, how many go before it, which miners could take it and why the others
+        cannot, and when it may be expected to start. Answered from memory: it may be asked often.
+
+        Errors: NOT_FOUND `JOB_NOT_FOUND`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListAvailableJobs(self, request, context):
         """Lists the jobs that a miner could claim now, the next one first. Takes no lease.
 
@@ -269,6 +284,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.CancelJob,
                     request_deserializer=aitbc_dot_v1_dot_jobs__pb2.CancelJobRequest.FromString,
                     response_serializer=aitbc_dot_v1_dot_jobs__pb2.Job.SerializeToString,
+            ),
+            'GetJobQueue': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetJobQueue,
+                    request_deserializer=aitbc_dot_v1_dot_jobs__pb2.GetJobQueueRequest.FromString,
+                    response_serializer=aitbc_dot_v1_dot_jobs__pb2.GetJobQueueResponse.SerializeToString,
             ),
             'ListAvailableJobs': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAvailableJobs,
@@ -491,6 +511,33 @@ class JobService:
             '/aitbc.v1.JobService/CancelJob',
             aitbc_dot_v1_dot_jobs__pb2.CancelJobRequest.SerializeToString,
             aitbc_dot_v1_dot_jobs__pb2.Job.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetJobQueue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aitbc.v1.JobService/GetJobQueue',
+            aitbc_dot_v1_dot_jobs__pb2.GetJobQueueRequest.SerializeToString,
+            aitbc_dot_v1_dot_jobs__pb2.GetJobQueueResponse.FromString,
             options,
             channel_credentials,
             insecure,

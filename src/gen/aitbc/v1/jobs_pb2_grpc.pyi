@@ -64,6 +64,12 @@ class JobServiceStub:
 
     Errors: NOT_FOUND `JOB_NOT_FOUND`; ABORTED `JOB_ALREADY_FINAL`.
     """
+    GetJobQueue: _aio.UnaryUnaryMultiCallable[_jobs_pb2.GetJobQueueRequest, _jobs_pb2.GetJobQueueResponse]
+    """Says why a job waits, how many go before it, which miners could take it and why the others
+    cannot, and when it may be expected to start. Answered from memory: it may be asked often.
+
+    Errors: NOT_FOUND `JOB_NOT_FOUND`.
+    """
     ListAvailableJobs: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ListAvailableJobsRequest, _jobs_pb2.ListAvailableJobsResponse]
     """Lists the jobs that a miner could claim now, the next one first. Takes no lease.
 
@@ -186,6 +192,18 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         and it is cancelled when its lease ends, unless its completion arrives first.
 
         Errors: NOT_FOUND `JOB_NOT_FOUND`; ABORTED `JOB_ALREADY_FINAL`.
+        """
+
+    @_abc_1.abstractmethod
+    def GetJobQueue(
+        self,
+        request: _jobs_pb2.GetJobQueueRequest,
+        context: _aio.ServicerContext[_jobs_pb2.GetJobQueueRequest, _abc.Awaitable[_jobs_pb2.GetJobQueueResponse]],
+    ) -> _abc.Awaitable[_jobs_pb2.GetJobQueueResponse]:
+        """Says why a job waits, how many go before it, which miners could take it and why the others
+        cannot, and when it may be expected to start. Answered from memory: it may be asked often.
+
+        Errors: NOT_FOUND `JOB_NOT_FOUND`.
         """
 
     @_abc_1.abstractmethod

@@ -29,7 +29,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61itbc/v1/miners.proto\x12\x08\x61itbc.v1\x1a\x1a\x61itbc/v1/annotations.proto\x1a\x13\x61itbc/v1/work.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb5\x05\n\x05Miner\x12\x10\n\x08miner_id\x18\x01 \x01(\t\x12%\n\x06status\x18\x02 \x01(\x0e\x32\x15.aitbc.v1.MinerStatus\x12\x0e\n\x06models\x18\x03 \x03(\t\x12#\n\x08gpu_info\x18\x04 \x01(\x0b\x32\x11.aitbc.v1.GpuInfo\x12\x19\n\x0crunning_jobs\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12!\n\x14max_outstanding_jobs\x18\x06 \x01(\x05H\x01\x88\x01\x01\x12\x31\n\rregistered_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tlast_seen\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\ragent_version\x18\t \x01(\t\x12\x12\n\npublic_key\x18\x0f \x01(\x0c\x12\x0f\n\x07\x61\x64\x64ress\x18\x10 \x01(\t:\xb7\x02\x82\xe1\x18\xb2\x02{\"miner_id\": \"my-miner-001\", \"status\": \"online\", \"models\": [\"llama3.2\", \"codellama\"], \"gpu_info\": {\"name\": \"NVIDIA RTX 4090\", \"memory\": \"24GB\"}, \"running_jobs\": 2, \"max_outstanding_jobs\": 8, \"registered_at\": \"2026-01-24T14:00:00Z\", \"last_seen\": \"2026-01-24T15:00:00Z\", \"agent_version\": \"aitbc-miner/0.1.0\"}B\x0f\n\r_running_jobsB\x17\n\x15_max_outstanding_jobs\"\xf3\x02\n\x14RegisterMinerRequest\x12=\n\x08miner_id\x18\x01 \x01(\tB+\xe2\x41\x01\x02\xf2\xe0\x18#2![A-Za-z0-9][A-Za-z0-9._:-]{0,127}\x12\x45\n\x0c\x63\x61pabilities\x18\x02 \x03(\tB/\xe2\x41\x01\x02\xf2\xe0\x18\'(\x80\x02\x32\n[^\\s\\x00]+8\x80\x02J\x13have no white space\x12#\n\x08gpu_info\x18\x03 \x01(\x0b\x32\x11.aitbc.v1.GpuInfo\x12\x17\n\npublic_key\x18\x04 \x01(\x0cH\x00\x88\x01\x01:\x87\x01\x82\xe1\x18\x82\x01{\"miner_id\": \"my-miner-001\", \"capabilities\": [\"llama3.2\", \"codellama\"], \"gpu_info\": {\"name\": \"NVIDIA RTX 4090\", \"memory\": \"24GB\"}}B\r\n\x0b_public_key\"\x92\x02\n\x15RegisterMinerResponse\x12\x10\n\x08miner_id\x18\x01 \x01(\t\x12%\n\x06status\x18\x02 \x01(\x0e\x32\x15.aitbc.v1.MinerStatus\x12\x31\n\rregistered_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:]\x82\xe1\x18Y{\"miner_id\": \"my-miner-001\", \"status\": \"online\", \"registered_at\": \"2026-01-24T15:00:00Z\"}\"K\n\x0fGetMinerRequest\x12\x16\n\x08miner_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02: \x82\xe1\x18\x1c{\"miner_id\": \"my-miner-001\"}\"\xbf\x01\n\x11ListMinersRequest\x12%\n\x06status\x18\x01 \x01(\x0e\x32\x15.aitbc.v1.MinerStatus\x12\x16\n\x05model\x18\x02 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12*\n\x05limit\x18\x03 \x01(\x05\x42\x16\xf2\xe0\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00Y@H\x00\x88\x01\x01\x12\x1b\n\npage_token\x18\x04 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02:\x18\x82\xe1\x18\x14{\"status\": \"online\"}B\x08\n\x06_limit\"N\n\x12ListMinersResponse\x12\x1f\n\x06miners\x18\x01 \x03(\x0b\x32\x0f.aitbc.v1.Miner\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*y\n\x0bMinerStatus\x12\x1c\n\x18MINER_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13MINER_STATUS_ONLINE\x10\x01\x12\x19\n\x15MINER_STATUS_DRAINING\x10\x02\x12\x18\n\x14MINER_STATUS_OFFLINE\x10\x03\x32\x96\x03\n\x0cMinerService\x12\x88\x01\n\rRegisterMiner\x12\x1e.aitbc.v1.RegisterMinerRequest\x1a\x1f.aitbc.v1.RegisterMinerResponse\"6\xea\xe0\x18\x0f\x08\xc9\x01\x1a\nupdated_at\xfa\xe0\x18\x01\x02\x82\xd3\xe4\x93\x02\x18\"\x13/v1/miners/register:\x01*\x12U\n\x08GetMiner\x12\x19.aitbc.v1.GetMinerRequest\x1a\x0f.aitbc.v1.Miner\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/miners/{miner_id}\x12[\n\nListMiners\x12\x1b.aitbc.v1.ListMinersRequest\x1a\x1c.aitbc.v1.ListMinersResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/miners\x12G\n\x04Work\x12\x16.aitbc.v1.MinerMessage\x1a\x1c.aitbc.v1.CoordinatorMessage\"\x05\xfa\xe0\x18\x01\x02(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61itbc/v1/miners.proto\x12\x08\x61itbc.v1\x1a\x1a\x61itbc/v1/annotations.proto\x1a\x13\x61itbc/v1/work.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe5\x05\n\x05Miner\x12\x10\n\x08miner_id\x18\x01 \x01(\t\x12%\n\x06status\x18\x02 \x01(\x0e\x32\x15.aitbc.v1.MinerStatus\x12\x0e\n\x06models\x18\x03 \x03(\t\x12#\n\x08gpu_info\x18\x04 \x01(\x0b\x32\x11.aitbc.v1.GpuInfo\x12\x19\n\x0crunning_jobs\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12!\n\x14max_outstanding_jobs\x18\x06 \x01(\x05H\x01\x88\x01\x01\x12\x31\n\rregistered_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tlast_seen\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\ragent_version\x18\t \x01(\t\x12.\n\ndrained_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\npublic_key\x18\x0f \x01(\x0c\x12\x0f\n\x07\x61\x64\x64ress\x18\x10 \x01(\t:\xb7\x02\x82\xe1\x18\xb2\x02{\"miner_id\": \"my-miner-001\", \"status\": \"online\", \"models\": [\"llama3.2\", \"codellama\"], \"gpu_info\": {\"name\": \"NVIDIA RTX 4090\", \"memory\": \"24GB\"}, \"running_jobs\": 2, \"max_outstanding_jobs\": 8, \"registered_at\": \"2026-01-24T14:00:00Z\", \"last_seen\": \"2026-01-24T15:00:00Z\", \"agent_version\": \"aitbc-miner/0.1.0\"}B\x0f\n\r_running_jobsB\x17\n\x15_max_outstanding_jobs\"\xf3\x02\n\x14RegisterMinerRequest\x12=\n\x08miner_id\x18\x01 \x01(\tB+\xe2\x41\x01\x02\xf2\xe0\x18#2![A-Za-z0-9][A-Za-z0-9._:-]{0,127}\x12\x45\n\x0c\x63\x61pabilities\x18\x02 \x03(\tB/\xe2\x41\x01\x02\xf2\xe0\x18\'(\x80\x02\x32\n[^\\s\\x00]+8\x80\x02J\x13have no white space\x12#\n\x08gpu_info\x18\x03 \x01(\x0b\x32\x11.aitbc.v1.GpuInfo\x12\x17\n\npublic_key\x18\x04 \x01(\x0cH\x00\x88\x01\x01:\x87\x01\x82\xe1\x18\x82\x01{\"miner_id\": \"my-miner-001\", \"capabilities\": [\"llama3.2\", \"codellama\"], \"gpu_info\": {\"name\": \"NVIDIA RTX 4090\", \"memory\": \"24GB\"}}B\r\n\x0b_public_key\"\x92\x02\n\x15RegisterMinerResponse\x12\x10\n\x08miner_id\x18\x01 \x01(\t\x12%\n\x06status\x18\x02 \x01(\x0e\x32\x15.aitbc.v1.MinerStatus\x12\x31\n\rregistered_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:]\x82\xe1\x18Y{\"miner_id\": \"my-miner-001\", \"status\": \"online\", \"registered_at\": \"2026-01-24T15:00:00Z\"}\"K\n\x0fGetMinerRequest\x12\x16\n\x08miner_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02: \x82\xe1\x18\x1c{\"miner_id\": \"my-miner-001\"}\"\xbf\x01\n\x11ListMinersRequest\x12%\n\x06status\x18\x01 \x01(\x0e\x32\x15.aitbc.v1.MinerStatus\x12\x16\n\x05model\x18\x02 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12*\n\x05limit\x18\x03 \x01(\x05\x42\x16\xf2\xe0\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00Y@H\x00\x88\x01\x01\x12\x1b\n\npage_token\x18\x04 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02:\x18\x82\xe1\x18\x14{\"status\": \"online\"}B\x08\n\x06_limit\"N\n\x12ListMinersResponse\x12\x1f\n\x06miners\x18\x01 \x03(\x0b\x32\x0f.aitbc.v1.Miner\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"M\n\x11\x44rainMinerRequest\x12\x16\n\x08miner_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02: \x82\xe1\x18\x1c{\"miner_id\": \"my-miner-001\"}\"N\n\x12ResumeMinerRequest\x12\x16\n\x08miner_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02: \x82\xe1\x18\x1c{\"miner_id\": \"my-miner-001\"}*y\n\x0bMinerStatus\x12\x1c\n\x18MINER_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13MINER_STATUS_ONLINE\x10\x01\x12\x19\n\x15MINER_STATUS_DRAINING\x10\x02\x12\x18\n\x14MINER_STATUS_OFFLINE\x10\x03\x32\xeb\x04\n\x0cMinerService\x12\x88\x01\n\rRegisterMiner\x12\x1e.aitbc.v1.RegisterMinerRequest\x1a\x1f.aitbc.v1.RegisterMinerResponse\"6\xea\xe0\x18\x0f\x08\xc9\x01\x1a\nupdated_at\xfa\xe0\x18\x01\x02\x82\xd3\xe4\x93\x02\x18\"\x13/v1/miners/register:\x01*\x12U\n\x08GetMiner\x12\x19.aitbc.v1.GetMinerRequest\x1a\x0f.aitbc.v1.Miner\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/miners/{miner_id}\x12[\n\nListMiners\x12\x1b.aitbc.v1.ListMinersRequest\x1a\x1c.aitbc.v1.ListMinersResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/miners\x12g\n\nDrainMiner\x12\x1b.aitbc.v1.DrainMinerRequest\x1a\x0f.aitbc.v1.Miner\"+\xfa\xe0\x18\x01\x03\x82\xd3\xe4\x93\x02 \"\x1b/v1/miners/{miner_id}/drain:\x01*\x12j\n\x0bResumeMiner\x12\x1c.aitbc.v1.ResumeMinerRequest\x1a\x0f.aitbc.v1.Miner\",\xfa\xe0\x18\x01\x03\x82\xd3\xe4\x93\x02!\"\x1c/v1/miners/{miner_id}/resume:\x01*\x12G\n\x04Work\x12\x16.aitbc.v1.MinerMessage\x1a\x1c.aitbc.v1.CoordinatorMessage\"\x05\xfa\xe0\x18\x01\x02(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,28 +58,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMINERSREQUEST'].fields_by_name['page_token']._serialized_options = b'\362\340\030\0038\200\002'
   _globals['_LISTMINERSREQUEST']._loaded_options = None
   _globals['_LISTMINERSREQUEST']._serialized_options = b'\202\341\030\024{\"status\": \"online\"}'
+  _globals['_DRAINMINERREQUEST'].fields_by_name['miner_id']._loaded_options = None
+  _globals['_DRAINMINERREQUEST'].fields_by_name['miner_id']._serialized_options = b'\342A\001\002'
+  _globals['_DRAINMINERREQUEST']._loaded_options = None
+  _globals['_DRAINMINERREQUEST']._serialized_options = b'\202\341\030\034{\"miner_id\": \"my-miner-001\"}'
+  _globals['_RESUMEMINERREQUEST'].fields_by_name['miner_id']._loaded_options = None
+  _globals['_RESUMEMINERREQUEST'].fields_by_name['miner_id']._serialized_options = b'\342A\001\002'
+  _globals['_RESUMEMINERREQUEST']._loaded_options = None
+  _globals['_RESUMEMINERREQUEST']._serialized_options = b'\202\341\030\034{\"miner_id\": \"my-miner-001\"}'
   _globals['_MINERSERVICE'].methods_by_name['RegisterMiner']._loaded_options = None
   _globals['_MINERSERVICE'].methods_by_name['RegisterMiner']._serialized_options = b'\352\340\030\017\010\311\001\032\nupdated_at\372\340\030\001\002\202\323\344\223\002\030\"\023/v1/miners/register:\001*'
   _globals['_MINERSERVICE'].methods_by_name['GetMiner']._loaded_options = None
   _globals['_MINERSERVICE'].methods_by_name['GetMiner']._serialized_options = b'\202\323\344\223\002\027\022\025/v1/miners/{miner_id}'
   _globals['_MINERSERVICE'].methods_by_name['ListMiners']._loaded_options = None
   _globals['_MINERSERVICE'].methods_by_name['ListMiners']._serialized_options = b'\202\323\344\223\002\014\022\n/v1/miners'
+  _globals['_MINERSERVICE'].methods_by_name['DrainMiner']._loaded_options = None
+  _globals['_MINERSERVICE'].methods_by_name['DrainMiner']._serialized_options = b'\372\340\030\001\003\202\323\344\223\002 \"\033/v1/miners/{miner_id}/drain:\001*'
+  _globals['_MINERSERVICE'].methods_by_name['ResumeMiner']._loaded_options = None
+  _globals['_MINERSERVICE'].methods_by_name['ResumeMiner']._serialized_options = b'\372\340\030\001\003\202\323\344\223\002!\"\034/v1/miners/{miner_id}/resume:\001*'
   _globals['_MINERSERVICE'].methods_by_name['Work']._loaded_options = None
   _globals['_MINERSERVICE'].methods_by_name['Work']._serialized_options = b'\372\340\030\001\002'
-  _globals['_MINERSTATUS']._serialized_start=1878
-  _globals['_MINERSTATUS']._serialized_end=1999
+  _globals['_MINERSTATUS']._serialized_start=2085
+  _globals['_MINERSTATUS']._serialized_end=2206
   _globals['_MINER']._serialized_start=181
-  _globals['_MINER']._serialized_end=874
-  _globals['_REGISTERMINERREQUEST']._serialized_start=877
-  _globals['_REGISTERMINERREQUEST']._serialized_end=1248
-  _globals['_REGISTERMINERRESPONSE']._serialized_start=1251
-  _globals['_REGISTERMINERRESPONSE']._serialized_end=1525
-  _globals['_GETMINERREQUEST']._serialized_start=1527
-  _globals['_GETMINERREQUEST']._serialized_end=1602
-  _globals['_LISTMINERSREQUEST']._serialized_start=1605
-  _globals['_LISTMINERSREQUEST']._serialized_end=1796
-  _globals['_LISTMINERSRESPONSE']._serialized_start=1798
-  _globals['_LISTMINERSRESPONSE']._serialized_end=1876
-  _globals['_MINERSERVICE']._serialized_start=2002
-  _globals['_MINERSERVICE']._serialized_end=2408
+  _globals['_MINER']._serialized_end=922
+  _globals['_REGISTERMINERREQUEST']._serialized_start=925
+  _globals['_REGISTERMINERREQUEST']._serialized_end=1296
+  _globals['_REGISTERMINERRESPONSE']._serialized_start=1299
+  _globals['_REGISTERMINERRESPONSE']._serialized_end=1573
+  _globals['_GETMINERREQUEST']._serialized_start=1575
+  _globals['_GETMINERREQUEST']._serialized_end=1650
+  _globals['_LISTMINERSREQUEST']._serialized_start=1653
+  _globals['_LISTMINERSREQUEST']._serialized_end=1844
+  _globals['_LISTMINERSRESPONSE']._serialized_start=1846
+  _globals['_LISTMINERSRESPONSE']._serialized_end=1924
+  _globals['_DRAINMINERREQUEST']._serialized_start=1926
+  _globals['_DRAINMINERREQUEST']._serialized_end=2003
+  _globals['_RESUMEMINERREQUEST']._serialized_start=2005
+  _globals['_RESUMEMINERREQUEST']._serialized_end=2083
+  _globals['_MINERSERVICE']._serialized_start=2209
+  _globals['_MINERSERVICE']._serialized_end=2828
 # @@protoc_insertion_point(module_scope)

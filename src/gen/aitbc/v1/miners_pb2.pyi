@@ -32,7 +32,7 @@ class _MinerStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MinerStat
     MINER_STATUS_ONLINE: _MinerStatus.ValueType  # 1
     """Holds its stream, or polled within the last minute."""
     MINER_STATUS_DRAINING: _MinerStatus.ValueType  # 2
-    """Finishes what it runs and takes nothing new."""
+    """Finishes what it runs and takes nothing new: by its own wish, or because an admin drains it."""
     MINER_STATUS_OFFLINE: _MinerStatus.ValueType  # 3
     """Neither holds a stream nor polls."""
 
@@ -44,7 +44,7 @@ MINER_STATUS_UNSPECIFIED: MinerStatus.ValueType  # 0
 MINER_STATUS_ONLINE: MinerStatus.ValueType  # 1
 """Holds its stream, or polled within the last minute."""
 MINER_STATUS_DRAINING: MinerStatus.ValueType  # 2
-"""Finishes what it runs and takes nothing new."""
+"""Finishes what it runs and takes nothing new: by its own wish, or because an admin drains it."""
 MINER_STATUS_OFFLINE: MinerStatus.ValueType  # 3
 """Neither holds a stream nor polls."""
 Global___MinerStatus: _TypeAlias = MinerStatus  # noqa: Y015
@@ -64,6 +64,7 @@ class Miner(_message.Message):
     REGISTERED_AT_FIELD_NUMBER: _builtins.int
     LAST_SEEN_FIELD_NUMBER: _builtins.int
     AGENT_VERSION_FIELD_NUMBER: _builtins.int
+    DRAINED_AT_FIELD_NUMBER: _builtins.int
     PUBLIC_KEY_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     miner_id: _builtins.str
@@ -96,6 +97,10 @@ class Miner(_message.Message):
     def last_seen(self) -> _timestamp_pb2.Timestamp:
         """When it was last heard of."""
 
+    @_builtins.property
+    def drained_at(self) -> _timestamp_pb2.Timestamp:
+        """Since when an admin drains it. Absent when none does."""
+
     def __init__(
         self,
         *,
@@ -108,12 +113,13 @@ class Miner(_message.Message):
         registered_at: _timestamp_pb2.Timestamp | None = ...,
         last_seen: _timestamp_pb2.Timestamp | None = ...,
         agent_version: _builtins.str = ...,
+        drained_at: _timestamp_pb2.Timestamp | None = ...,
         public_key: _builtins.bytes = ...,
         address: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_outstanding_jobs", b"_max_outstanding_jobs", "_running_jobs", b"_running_jobs", "gpu_info", b"gpu_info", "last_seen", b"last_seen", "max_outstanding_jobs", b"max_outstanding_jobs", "registered_at", b"registered_at", "running_jobs", b"running_jobs"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_outstanding_jobs", b"_max_outstanding_jobs", "_running_jobs", b"_running_jobs", "drained_at", b"drained_at", "gpu_info", b"gpu_info", "last_seen", b"last_seen", "max_outstanding_jobs", b"max_outstanding_jobs", "registered_at", b"registered_at", "running_jobs", b"running_jobs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_outstanding_jobs", b"_max_outstanding_jobs", "_running_jobs", b"_running_jobs", "address", b"address", "agent_version", b"agent_version", "gpu_info", b"gpu_info", "last_seen", b"last_seen", "max_outstanding_jobs", b"max_outstanding_jobs", "miner_id", b"miner_id", "models", b"models", "public_key", b"public_key", "registered_at", b"registered_at", "running_jobs", b"running_jobs", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_outstanding_jobs", b"_max_outstanding_jobs", "_running_jobs", b"_running_jobs", "address", b"address", "agent_version", b"agent_version", "drained_at", b"drained_at", "gpu_info", b"gpu_info", "last_seen", b"last_seen", "max_outstanding_jobs", b"max_outstanding_jobs", "miner_id", b"miner_id", "models", b"models", "public_key", b"public_key", "registered_at", b"registered_at", "running_jobs", b"running_jobs", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_outstanding_jobs: _TypeAlias = _typing.Literal["max_outstanding_jobs"]  # noqa: Y015
     _WhichOneofArgType__max_outstanding_jobs: _TypeAlias = _typing.Literal["_max_outstanding_jobs", b"_max_outstanding_jobs"]  # noqa: Y015
@@ -291,3 +297,47 @@ class ListMinersResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListMinersResponse: _TypeAlias = ListMinersResponse  # noqa: Y015
+
+@_typing.final
+class DrainMinerRequest(_message.Message):
+    """Asks to drain one miner."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MINER_ID_FIELD_NUMBER: _builtins.int
+    miner_id: _builtins.str
+    """Required. The miner."""
+    def __init__(
+        self,
+        *,
+        miner_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["miner_id", b"miner_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrainMinerRequest: _TypeAlias = DrainMinerRequest  # noqa: Y015
+
+@_typing.final
+class ResumeMinerRequest(_message.Message):
+    """Asks to end the drain of one miner."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MINER_ID_FIELD_NUMBER: _builtins.int
+    miner_id: _builtins.str
+    """Required. The miner."""
+    def __init__(
+        self,
+        *,
+        miner_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["miner_id", b"miner_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeMinerRequest: _TypeAlias = ResumeMinerRequest  # noqa: Y015

@@ -51,6 +51,16 @@ class MinerServiceStub:
                 request_serializer=aitbc_dot_v1_dot_miners__pb2.ListMinersRequest.SerializeToString,
                 response_deserializer=aitbc_dot_v1_dot_miners__pb2.ListMinersResponse.FromString,
                 _registered_method=True)
+        self.DrainMiner = channel.unary_unary(
+                '/aitbc.v1.MinerService/DrainMiner',
+                request_serializer=aitbc_dot_v1_dot_miners__pb2.DrainMinerRequest.SerializeToString,
+                response_deserializer=aitbc_dot_v1_dot_miners__pb2.Miner.FromString,
+                _registered_method=True)
+        self.ResumeMiner = channel.unary_unary(
+                '/aitbc.v1.MinerService/ResumeMiner',
+                request_serializer=aitbc_dot_v1_dot_miners__pb2.ResumeMinerRequest.SerializeToString,
+                response_deserializer=aitbc_dot_v1_dot_miners__pb2.Miner.FromString,
+                _registered_method=True)
         self.Work = channel.stream_stream(
                 '/aitbc.v1.MinerService/Work',
                 request_serializer=aitbc_dot_v1_dot_work__pb2.MinerMessage.SerializeToString,
@@ -86,6 +96,26 @@ class MinerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DrainMiner(self, request, context):
+        """Drains a miner: it finishes what it runs and is given nothing new, nor may it claim anything,
+        until it is resumed. The drain outlasts reconnects and restarts of either side; the miner is not
+        told of it. It is done when `running_jobs` is 0. Repeating it changes nothing.
+
+        Errors: NOT_FOUND `MINER_NOT_FOUND`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeMiner(self, request, context):
+        """Lets a drained miner take work again. Of one that is not drained it changes nothing.
+
+        Errors: NOT_FOUND `MINER_NOT_FOUND`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Work(self, request_iterator, context):
         """Carries everything between a miner process and the coordinator: work, results, cancellations and
         the proof that both are alive. See work.proto for the messages and their rules.
@@ -115,6 +145,16 @@ def add_MinerServiceServicer_to_server(servicer, server):
                     servicer.ListMiners,
                     request_deserializer=aitbc_dot_v1_dot_miners__pb2.ListMinersRequest.FromString,
                     response_serializer=aitbc_dot_v1_dot_miners__pb2.ListMinersResponse.SerializeToString,
+            ),
+            'DrainMiner': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainMiner,
+                    request_deserializer=aitbc_dot_v1_dot_miners__pb2.DrainMinerRequest.FromString,
+                    response_serializer=aitbc_dot_v1_dot_miners__pb2.Miner.SerializeToString,
+            ),
+            'ResumeMiner': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeMiner,
+                    request_deserializer=aitbc_dot_v1_dot_miners__pb2.ResumeMinerRequest.FromString,
+                    response_serializer=aitbc_dot_v1_dot_miners__pb2.Miner.SerializeToString,
             ),
             'Work': grpc.stream_stream_rpc_method_handler(
                     servicer.Work,
@@ -204,6 +244,60 @@ class MinerService:
             '/aitbc.v1.MinerService/ListMiners',
             aitbc_dot_v1_dot_miners__pb2.ListMinersRequest.SerializeToString,
             aitbc_dot_v1_dot_miners__pb2.ListMinersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainMiner(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aitbc.v1.MinerService/DrainMiner',
+            aitbc_dot_v1_dot_miners__pb2.DrainMinerRequest.SerializeToString,
+            aitbc_dot_v1_dot_miners__pb2.Miner.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeMiner(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aitbc.v1.MinerService/ResumeMiner',
+            aitbc_dot_v1_dot_miners__pb2.ResumeMinerRequest.SerializeToString,
+            aitbc_dot_v1_dot_miners__pb2.Miner.FromString,
             options,
             channel_credentials,
             insecure,

@@ -28,6 +28,18 @@ class MinerServiceStub:
     """
     ListMiners: _aio.UnaryUnaryMultiCallable[_miners_pb2.ListMinersRequest, _miners_pb2.ListMinersResponse]
     """Lists miners by id."""
+    DrainMiner: _aio.UnaryUnaryMultiCallable[_miners_pb2.DrainMinerRequest, _miners_pb2.Miner]
+    """Drains a miner: it finishes what it runs and is given nothing new, nor may it claim anything,
+    until it is resumed. The drain outlasts reconnects and restarts of either side; the miner is not
+    told of it. It is done when `running_jobs` is 0. Repeating it changes nothing.
+
+    Errors: NOT_FOUND `MINER_NOT_FOUND`.
+    """
+    ResumeMiner: _aio.UnaryUnaryMultiCallable[_miners_pb2.ResumeMinerRequest, _miners_pb2.Miner]
+    """Lets a drained miner take work again. Of one that is not drained it changes nothing.
+
+    Errors: NOT_FOUND `MINER_NOT_FOUND`.
+    """
     Work: _aio.StreamStreamMultiCallable[_work_pb2.MinerMessage, _work_pb2.CoordinatorMessage]
     """Carries everything between a miner process and the coordinator: work, results, cancellations and
     the proof that both are alive. See work.proto for the messages and their rules.
@@ -68,6 +80,30 @@ class MinerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_miners_pb2.ListMinersRequest, _abc.Awaitable[_miners_pb2.ListMinersResponse]],
     ) -> _abc.Awaitable[_miners_pb2.ListMinersResponse]:
         """Lists miners by id."""
+
+    @_abc_1.abstractmethod
+    def DrainMiner(
+        self,
+        request: _miners_pb2.DrainMinerRequest,
+        context: _aio.ServicerContext[_miners_pb2.DrainMinerRequest, _abc.Awaitable[_miners_pb2.Miner]],
+    ) -> _abc.Awaitable[_miners_pb2.Miner]:
+        """Drains a miner: it finishes what it runs and is given nothing new, nor may it claim anything,
+        until it is resumed. The drain outlasts reconnects and restarts of either side; the miner is not
+        told of it. It is done when `running_jobs` is 0. Repeating it changes nothing.
+
+        Errors: NOT_FOUND `MINER_NOT_FOUND`.
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeMiner(
+        self,
+        request: _miners_pb2.ResumeMinerRequest,
+        context: _aio.ServicerContext[_miners_pb2.ResumeMinerRequest, _abc.Awaitable[_miners_pb2.Miner]],
+    ) -> _abc.Awaitable[_miners_pb2.Miner]:
+        """Lets a drained miner take work again. Of one that is not drained it changes nothing.
+
+        Errors: NOT_FOUND `MINER_NOT_FOUND`.
+        """
 
     @_abc_1.abstractmethod
     def Work(

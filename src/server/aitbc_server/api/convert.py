@@ -8,6 +8,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from aitbc.v1 import jobs_pb2
+from aitbc_server.dispatch.waiting import Wait, names_of
 from aitbc_server.domain.errors import InvalidArgument
 from aitbc_server.domain.jobs import AttemptRecord, JobRecord, JobStatus
 
@@ -90,6 +91,38 @@ def _attempt(record: AttemptRecord) -> jobs_pb2.Attempt:
         attempt.error.code = record.error_code
         attempt.error.message = record.error_message or ""
     return attempt
+
+
+def queue_message(job_id: str, wait: Wait) -> jobs_pb2.GetJobQueueResponse:
+    """Returns why a job waits."""
+    message = jobs_pb2.GetJobQueueResponse(
+        job_id=job_id,
+        status=STATUS_TO_PROTO[wait.status],
+        explanation=wait.explanation,
+    )
+    if wait.reason is None:
+        return message
+    message.reason = jobs_pb2.WaitReason.Value(f"WAIT_REASON_{wait.reason.name}")
+    if wait.jobs_ahead is not None:
+        message.position, message.jobs_ahead = wait.jobs_ahead + 1, wait.jobs_ahead
+    if wait.not_before_us is not None:
+        message.not_before.CopyFrom(timestamp(wait.not_before_us))
+    if wait.expected_us is not None:
+        message.expected_start_at.CopyFrom(timestamp(wait.expected_us))
+    message.able_miner_count = wait.able
+    message.unable_miner_count = sum(wait.counts.values()) - wait.able
+    message.able_miners.extend(_queue_miners(wait, able=True))
+    message.unable_miners.extend(_queue_miners(wait, able=False))
+    return message
+
+
+def _queue_miners(wait: Wait, *, able: bool) -> list[jobs_pb2.QueueMiner]:
+    return [
+        jobs_pb2.QueueMiner(
+            miner_id=miner_id, state=jobs_pb2.MinerState.Value(f"MINER_STATE_{state.name}")
+        )
+        for miner_id, state in names_of(wait, able=able)
+    ]
 
 
 def page_token(last_id: str) -> str:

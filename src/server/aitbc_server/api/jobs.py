@@ -12,6 +12,7 @@ from aitbc_server.api.convert import (
     job_message,
     page_start,
     page_token,
+    queue_message,
     timestamp,
 )
 from aitbc_server.api.endpoint import Messages
@@ -152,6 +153,22 @@ class JobService:
             raise JobAlreadyFinal(f"the job is {record.status} already")
         return _whole(record)
 
+    async def get_job_queue(
+        self, request: jobs_pb2.GetJobQueueRequest, caller: Caller
+    ) -> jobs_pb2.GetJobQueueResponse:
+        """Says why a job waits."""
+        live = self._dispatcher.core.jobs.get(request.job_id)
+        if live is None:
+            record = await self._own(request.job_id, caller)
+            return jobs_pb2.GetJobQueueResponse(
+                job_id=record.job_id,
+                status=STATUS_TO_PROTO[record.status],
+                explanation=f"the job is {record.status}",
+            )
+        if not caller.owns(live.owner):
+            raise JobNotFound
+        return queue_message(live.job_id, self._dispatcher.explain(live))
+
     # Miners that poll
 
     async def list_available_jobs(
@@ -160,7 +177,7 @@ class JobService:
         """Returns what a miner could claim now."""
         miner = self._dispatcher.seen(request.miner_id, caller)
         limit = request.limit if request.HasField("limit") else _AVAILABLE
-        waiting = self._dispatcher.core.available(miner.models, limit)
+        waiting = self._dispatcher.available(miner, limit)
         specs = await self._store.specs([job.job_id for job in waiting])
         jobs = [_available(specs[job.job_id]) for job in waiting if job.job_id in specs]
         if not jobs:

@@ -78,6 +78,22 @@ class MinerService:
             response.miners.append(self._message(record, now))
         return response
 
+    async def drain_miner(
+        self, request: miners_pb2.DrainMinerRequest, caller: Caller
+    ) -> miners_pb2.Miner:
+        """Gives a miner nothing new."""
+        return await self._drain(request.miner_id, drains=True)
+
+    async def resume_miner(
+        self, request: miners_pb2.ResumeMinerRequest, caller: Caller
+    ) -> miners_pb2.Miner:
+        """Lets a drained miner take work again."""
+        return await self._drain(request.miner_id, drains=False)
+
+    async def _drain(self, miner_id: str, *, drains: bool) -> miners_pb2.Miner:
+        await self._dispatcher.drain(miner_id, drains=drains)
+        return self._message(self._dispatcher.registry.get(miner_id), self._dispatcher.now())
+
     def _message(self, record: MinerRecord, now: Now) -> miners_pb2.Miner:
         core, registry = self._dispatcher.core, self._dispatcher.registry
         session = core.sessions.by_miner.get(record.miner_id)
@@ -93,6 +109,8 @@ class MinerService:
             miner.gpu_info.CopyFrom(work_pb2.GpuInfo.FromString(record.gpu_info))
         if session is not None:
             miner.max_outstanding_jobs = session.window
+        if record.drained_us is not None:
+            miner.drained_at.CopyFrom(timestamp(record.drained_us))
         last_seen_us = registry.last_seen_us(record.miner_id, now)
         if last_seen_us is not None:
             miner.last_seen.CopyFrom(timestamp(last_seen_us))

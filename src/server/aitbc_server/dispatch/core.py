@@ -109,6 +109,14 @@ class Core:
         """Returns the jobs that a miner of these models could claim, the next one first."""
         return self._matcher.peek(models, count)
 
+    def ahead_of(self, job: LiveJob) -> int:
+        """Returns how many jobs for its model go before a job that waits."""
+        return self._matcher.ahead_of(job)
+
+    def is_parked(self, job: LiveJob) -> bool:
+        """Whether a job waits for another miner than those that failed it."""
+        return self._matcher.is_parked(job)
+
     # Claims: leases of miners that poll
 
     def claim(self, job: LiveJob, miner_id: str, models: Sequence[str], now: Now) -> Lease:
@@ -255,6 +263,7 @@ class Core:
             self._queue(job, ending.not_before_us, _PATIENCE_S, now)
 
     def _queue(self, job: LiveJob, not_before_us: int | None, patience_s: float, now: Now) -> None:
+        job.not_before_us = not_before_us
         wait_s = max(0, (not_before_us or 0) - now.wall_us) / 1e6
         if job.failed_miners:
             job.prefers_until = now.mono + wait_s + patience_s

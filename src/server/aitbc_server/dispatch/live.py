@@ -68,6 +68,8 @@ class LiveJob:
     max_tokens: int | None
     # When it fails unless final.
     deadline_us: int | None = None
+    # When it may be tried again.
+    not_before_us: int | None = None
     attempt: int = 0
     # Miners that had it and did not finish it: others are preferred until then (monotonic).
     failed_miners: tuple[str, ...] = ()
@@ -182,11 +184,13 @@ class Session:
     # Whether it lost a lease for want of progress, and has shown none since: it gets one job at a
     # time.
     is_suspect: bool = False
+    # Whether an administrator drains its miner.
+    is_drained: bool = False
 
     @property
     def limit(self) -> int:
         """How many leases it may hold."""
-        if self.closed:
+        if self.closed or self.is_drained:
             return 0
         return min(self.window, 1) if self.is_suspect else self.window
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from aitbc_server.dispatch.live import Now
 from aitbc_server.dispatch.sessions import Sessions
@@ -34,11 +35,29 @@ class Registry:
         return self._records.get(miner_id)
 
     def put(self, record: MinerRecord) -> None:
-        """Takes in a miner that is stored. Raises MinerNotOwned when another's was stored first."""
+        """Takes in a miner that is stored; whether it is drained stays as it was.
+
+        Raises MinerNotOwned when another's was stored first.
+        """
         known = self._records.get(record.miner_id)
-        if known is not None and known.owner not in (None, record.owner):
-            raise MinerNotOwned
+        if known is not None:
+            if known.owner not in (None, record.owner):
+                raise MinerNotOwned
+            record = replace(record, drained_us=known.drained_us)
         self._records[record.miner_id] = record
+
+    def drain(self, miner_id: str, since_us: int | None) -> None:
+        """Notes since when a miner is drained, or with None that it is not."""
+        self._records[miner_id] = replace(self._records[miner_id], drained_us=since_us)
+
+    def is_drained(self, miner_id: str) -> bool:
+        """Whether a miner is to be given nothing new."""
+        record = self._records.get(miner_id)
+        return record is not None and record.drained_us is not None
+
+    def records(self) -> Iterable[MinerRecord]:
+        """Returns all miners."""
+        return self._records.values()
 
     def seen(self, miner_id: str, now: Now) -> None:
         """Notes that a miner made a call."""
@@ -52,9 +71,10 @@ class Registry:
         """Returns whether a miner takes work."""
         session = self._sessions.get(miner_id)
         if session is not None:
-            return MinerStatus.ONLINE if session.window > 0 else MinerStatus.DRAINING
+            is_draining = session.window == 0 or session.is_drained
+            return MinerStatus.DRAINING if is_draining else MinerStatus.ONLINE
         if now.wall_us - self._seen_us.get(miner_id, 0) <= POLL_PRESENCE_US:
-            return MinerStatus.ONLINE
+            return MinerStatus.DRAINING if self.is_drained(miner_id) else MinerStatus.ONLINE
         return MinerStatus.OFFLINE
 
     def last_seen_us(self, miner_id: str, now: Now) -> int | None:

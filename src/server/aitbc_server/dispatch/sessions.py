@@ -109,6 +109,11 @@ class Sessions:
         session.window = window
         self._fit(session, now)
 
+    def drain(self, session: Session, is_drained: bool, now: Now) -> None:
+        """Gives the miner nothing new, or again."""
+        session.is_drained = is_drained
+        self._fit(session, now)
+
     def _fit(self, session: Session, now: Now) -> None:
         """Gives back what the miner was not told of and may not hold any more."""
         while session.room < 0 and session.outbox.assignments:

@@ -14,9 +14,15 @@ from aitbc_server.dispatch.specs import Specs
 from aitbc_server.dispatch.transcripts import Transcripts
 from aitbc_server.dispatch.turns import Turns
 from aitbc_server.dispatch.waiters import Waiters
+from aitbc_server.dispatch.waiting import Wait, explain
 from aitbc_server.domain.caller import Caller
 from aitbc_server.domain.clock import Clock
-from aitbc_server.domain.errors import JobAlreadyClaimed, QueueFull
+from aitbc_server.domain.errors import (
+    JobAlreadyClaimed,
+    MinerDrained,
+    QueueFull,
+    StorageUnavailable,
+)
 from aitbc_server.domain.ids import job_of_lease
 from aitbc_server.domain.jobs import Completion, Submission, Submitted
 from aitbc_server.domain.miners import MinerRecord
@@ -101,6 +107,10 @@ class Dispatcher:
         self._turns.kick()
         return True
 
+    def explain(self, job: LiveJob) -> Wait:
+        """Returns why a job waits."""
+        return explain(self.core, self.registry, job, self.now())
+
     def hand_over(self, lease: Lease) -> bytes:
         """Returns what was submitted, for its miner, which the memory lets go of."""
         spec = self._specs.take(lease.job)
@@ -116,6 +126,24 @@ class Dispatcher:
         self.registry.seen(miner_id, self.now())
         return record
 
+    def available(self, miner: MinerRecord, count: int) -> list[LiveJob]:
+        """Returns the jobs that a miner could claim, the next one first."""
+        return [] if miner.drained_us is not None else self.core.available(miner.models, count)
+
+    async def drain(self, miner_id: str, *, drains: bool) -> None:
+        """Begins or ends the drain of a miner. Raises MinerNotFound and StorageUnavailable."""
+        before_us = self.registry.get(miner_id).drained_us
+        if (before_us is not None) is drains:
+            return
+        since_us = self.now().wall_us if drains else None
+        # In memory first: a caller that goes away must not leave it behind what is stored.
+        self._note_drain(miner_id, since_us)
+        try:
+            await asyncio.shield(self._store.drain(miner_id, since_us))
+        except StorageUnavailable:
+            self._note_drain(miner_id, before_us)
+            raise
+
     async def register(self, record: MinerRecord) -> None:
         """Stores a miner. Raises MinerNotOwned when another owner's registration was first."""
         await asyncio.shield(self._store.register(record))
@@ -125,8 +153,10 @@ class Dispatcher:
     async def claim(self, job: LiveJob, miner: MinerRecord) -> Lease:
         """Gives a job to a miner that asks for it.
 
-        Raises JobAlreadyClaimed, ModelNotOffered and StorageUnavailable.
+        Raises MinerDrained, JobAlreadyClaimed, ModelNotOffered and StorageUnavailable.
         """
+        if miner.drained_us is not None:
+            raise MinerDrained
         lease = self.core.claim(job, miner.miner_id, miner.models, self.now())
         self._turns.kick()
         await self._waiters.begun(lease.lease_id)
@@ -174,6 +204,7 @@ class Dispatcher:
         past = await self._past(held)
         now = self.now()
         session.heard_at = now.mono
+        session.is_drained = self.registry.is_drained(session.miner_id)
         lost, kept = self.core.sessions.open(session, held, now)
         # The end of a lease that is being stored is acknowledged when it is.
         acks = {
@@ -231,6 +262,13 @@ class Dispatcher:
         self._turns.kick()
 
     # Inside
+
+    def _note_drain(self, miner_id: str, since_us: int | None) -> None:
+        self.registry.drain(miner_id, since_us)
+        session = self.core.sessions.by_miner.get(miner_id)
+        if session is not None:
+            self.core.sessions.drain(session, since_us is not None, self.now())
+            self._turns.kick()
 
     def _submitted(self, submission: Submission, stored: Submitted | Exception) -> None:
         if isinstance(stored, Exception) or not stored.is_new:

@@ -15,6 +15,7 @@
     +-- Conflict                   the object is in another state than the request needs
     |   +-- JobAlreadyFinal
     |   +-- JobAlreadyClaimed
+    |   +-- MinerDrained
     |   +-- LeaseLost
     |   +-- IdempotencyKeyReused
     |   +-- SessionSuperseded
@@ -167,6 +168,15 @@ class JobAlreadyClaimed(Conflict):
     reason = "JOB_ALREADY_CLAIMED"
     cause = "A miner holds a lease on the job."
     remedy = "Claim another job from `/v1/jobs/available`."
+
+
+class MinerDrained(Conflict):
+    """A miner that is drained asks for work."""
+
+    reason = "MINER_DRAINED"
+    cause = "An administrator drains the miner: it may finish what it holds, and take nothing new."
+    remedy = "Ask again later; an administrator ends it with `POST /v1/miners/{miner_id}/resume`."
+    message = "the miner is being drained"
 
 
 class LeaseLost(Conflict):

@@ -30,6 +30,8 @@ class MinerRecord:
     registered_us: int
     # Address of the key that registered it first; None when nobody did with a key.
     owner: str | None = None
+    # Since when it is given nothing new; None unless it is drained. Registering does not change it.
+    drained_us: int | None = None
 
     def check_owner(self, caller: Caller) -> None:
         """Raises MinerNotOwned unless the miner is the caller's, or nobody's."""

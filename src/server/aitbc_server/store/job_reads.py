@@ -104,6 +104,7 @@ class JobReads:
                 agent_version=row[4],
                 registered_us=row[5],
                 owner=row[6],
+                drained_us=row[7],
             )
             for row in self._connection.execute(_SQL["miners"])
         ]

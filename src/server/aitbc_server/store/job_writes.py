@@ -13,6 +13,7 @@ from aitbc_server.store.connection import sqlite3
 from aitbc_server.store.operations import (
     BeginLeases,
     Complete,
+    Drain,
     End,
     FlagCancels,
     Register,
@@ -37,6 +38,7 @@ class JobWrites:
             End: self._end,
             FlagCancels: self._flag_cancels,
             Register: self._register,
+            Drain: self._drain,
         }
 
     def _submit(self, operations: Sequence[Submit]) -> Sequence[Any]:
@@ -190,6 +192,11 @@ class JobWrites:
                     miner.owner,
                 ),
             )
+        return [None] * len(operations)
+
+    def _drain(self, operations: Sequence[Drain]) -> Sequence[None]:
+        for operation in operations:
+            self._connection.execute(_SQL["drain_miner"], (operation.miner_id, operation.since_us))
         return [None] * len(operations)
 
     def _job_ids(self, statement: str, rows: str) -> frozenset[str]:

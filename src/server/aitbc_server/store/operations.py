@@ -49,3 +49,11 @@ class Register:
     """Stores a miner."""
 
     miner: MinerRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Begins or ends the drain of a miner."""
+
+    miner_id: str
+    since_us: int | None

@@ -59,6 +59,10 @@ class Store(Protocol):
         """Stores a miner, or updates what it said before but for when it first registered."""
         ...
 
+    def drain(self, miner_id: str, since_us: int | None) -> Future[None]:
+        """Notes since when a miner is drained, or with None that it is not."""
+        ...
+
     def job(self, job_id: str, *, attempts: bool = False) -> Future[JobRecord | None]:
         """Returns a job, with the attempts that ended when they are asked for."""
         ...

@@ -104,6 +104,9 @@ class SqliteStore:
     def register(self, miner: MinerRecord) -> Future[None]:
         return self._writes.put(operations.Register(miner))
 
+    def drain(self, miner_id: str, since_us: int | None) -> Future[None]:
+        return self._writes.put(operations.Drain(miner_id, since_us))
+
     def job(self, job_id: str, *, attempts: bool = False) -> Future[JobRecord | None]:
         return self._reads.put(partial(self._jobs.job, job_id, attempts=attempts))
 

@@ -75,7 +75,8 @@ FROM jobs WHERE status IN ('pending', 'running')
 ORDER BY job_id;
 
 -- name: miners
-SELECT miner_id, models, gpu_info, public_key, agent_version, registered_us, owner FROM miners;
+SELECT miner_id, models, gpu_info, public_key, agent_version, registered_us, owner, drained_us
+FROM miners;
 
 -- name: totals
 SELECT status, jobs, prompt_tokens, completion_tokens FROM totals;

@@ -127,3 +127,6 @@ ON CONFLICT (miner_id) DO UPDATE SET
     models = excluded.models, gpu_info = excluded.gpu_info, public_key = excluded.public_key,
     agent_version = excluded.agent_version, owner = excluded.owner
 WHERE miners.owner IS NULL OR miners.owner = excluded.owner;
+
+-- name: drain_miner
+UPDATE miners SET drained_us = ?2 WHERE miner_id = ?1;
