@@ -70,7 +70,7 @@ def test_a_valid_message_passes(message: Message) -> None:
         (params(stop=["x"] * 17), "params.stop", "must have at most 16 items"),
         (params(stop=["x", ""]), "params.stop[1]", "must not be empty"),
         (params(stop=["x" * 257]), "params.stop[0]", "must be at most 256 characters long"),
-        (submit(model="a b"), "model", "must have no white space"),
+        (submit(model="a b"), "model", "must have no spaces"),
         (submit(model="a\0"), "model", "must not contain the NUL character"),
         (submit(prompt="a\0"), "prompt", "must not contain the NUL character"),
         (submit(prompt="é" * 524_289), "prompt", "must be at most 1048576 bytes of UTF-8"),

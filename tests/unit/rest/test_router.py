@@ -42,8 +42,6 @@ ROUTER = _router(
         ("POST", "/v1/jobs:batch", "POST /v1/jobs:batch", ()),
         ("POST", "/v1/jobs%3Abatch", "POST /v1/jobs:batch", ()),
         ("GET", "/v1/jobs/available", "GET /v1/jobs/available", ()),
-        # The literal is bound under GET only, so the variable takes the other methods.
-        ("DELETE", "/v1/jobs/available", "DELETE /v1/jobs/{job_id}", ("available",)),
         ("GET", "/v1/jobs/job-1", "GET /v1/jobs/{job_id}", ("job-1",)),
         ("GET", "/v1/jobs/job-1/", "GET /v1/jobs/{job_id}", ("job-1",)),
         ("GET", "/v1/jobs/a%2Fb%20c", "GET /v1/jobs/{job_id}", ("a/b c",)),
@@ -74,7 +72,13 @@ def test_the_wrong_method_names_the_right_ones() -> None:
     with pytest.raises(MethodNotAllowed) as raised:
         ROUTER.match("PUT", "/v1/jobs/available")
 
-    assert raised.value.headers == ((b"allow", b"DELETE, GET, HEAD, OPTIONS"),)
+    assert raised.value.headers == ((b"allow", b"GET, HEAD, OPTIONS"),)
+
+
+def test_a_literal_has_its_path_to_itself() -> None:
+    with pytest.raises(MethodNotAllowed):
+        ROUTER.match("DELETE", "/v1/jobs/available")
+    assert ROUTER.allowed("/v1/jobs/available") == {"GET"}
 
 
 def test_allowed_unites_all_bindings_of_a_path() -> None:

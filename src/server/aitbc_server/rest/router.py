@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
@@ -46,7 +47,10 @@ class _Node(Generic[T]):
 
 
 class Router(Generic[T]):
-    """Templates as a tree of segments, in which a literal goes before `*` and that before `**`."""
+    """Templates as a tree of segments, in which a literal goes before `*` and that before `**`.
+
+    The template that goes first has a path to itself, under every HTTP method, as in OpenAPI.
+    """
 
     def __init__(self) -> None:
         self._root: _Node[T] = _Node()
@@ -76,10 +80,11 @@ class Router(Generic[T]):
             return literal
         allowed: set[str] = set()
         for segments, verb in _readings(path):
-            binding = _find(self._root, segments, 0, verb, http_method, allowed)
-            if binding is not None:
-                template, target = binding
+            bindings = _find(self._root, segments, 0, verb)
+            if http_method in bindings:
+                template, target = bindings[http_method]
                 return Match(target, tuple([v.capture(segments) for v in template.variables]))
+            allowed.update(bindings)
         if allowed:
             raise MethodNotAllowed(allowed)
         raise RouteNotFound
@@ -88,43 +93,29 @@ class Router(Generic[T]):
         """Returns the HTTP methods that a path is bound under. Raises as `match`."""
         found: set[str] = set()
         for segments, verb in _readings(path):
-            # No binding is under the empty method, so the search visits all of them.
-            _find(self._root, segments, 0, verb, "", found)
+            found.update(_find(self._root, segments, 0, verb))
         if not found:
             raise RouteNotFound
         return found
 
 
 def _find(
-    node: _Node[T],
-    segments: list[str],
-    position: int,
-    verb: str,
-    http_method: str,
-    allowed: set[str],
-) -> _Binding[T] | None:
-    """Returns the first binding below the node; adds the methods of those it passes to allowed."""
+    node: _Node[T], segments: list[str], position: int, verb: str
+) -> Mapping[str, _Binding[T]]:
+    """Returns what is bound to a path below the node, by HTTP method."""
+    found: Mapping[str, _Binding[T]] = {}
     if position == len(segments):
-        binding = _pick(node, verb, http_method, allowed)
+        found = node.bindings.get(verb, {})
     else:
         segment = segments[position]
-        binding = None
         if (child := node.literals.get(segment)) is not None:
-            binding = _find(child, segments, position + 1, verb, http_method, allowed)
+            found = _find(child, segments, position + 1, verb)
         # An empty segment is no value: `/v1/jobs//cancel` names no job.
-        if binding is None and node.one is not None and segment:
-            binding = _find(node.one, segments, position + 1, verb, http_method, allowed)
-    if binding is None and node.many is not None:
-        binding = _pick(node.many, verb, http_method, allowed)
-    return binding
-
-
-def _pick(node: _Node[T], verb: str, http_method: str, allowed: set[str]) -> _Binding[T] | None:
-    bindings = node.bindings.get(verb)
-    if bindings is None:
-        return None
-    allowed.update(bindings)
-    return bindings.get(http_method)
+        if not found and node.one is not None and segment:
+            found = _find(node.one, segments, position + 1, verb)
+    if not found and node.many is not None:
+        found = node.many.bindings.get(verb, {})
+    return found
 
 
 def _readings(path: str) -> list[tuple[list[str], str]]:

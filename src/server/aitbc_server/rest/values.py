@@ -35,6 +35,8 @@ INTEGERS: dict[int, tuple[int, int]] = {
     FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
     FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
 }
+# Largest integer up to which a double holds every one.
+_EXACT = 2**53
 _FLOATS: dict[int, float] = {
     FieldDescriptor.CPPTYPE_FLOAT: (2 - 2**-23) * 2.0**127,
     FieldDescriptor.CPPTYPE_DOUBLE: sys.float_info.max,
@@ -134,10 +136,11 @@ def _parse_bool(text: str) -> bool:
 
 def _decode_integer(low: int, high: int) -> Decode:
     # Numbers beyond 53 bits lose digits in many JSON libraries, which send text instead.
-    takes_text = high > 2**53
+    takes_text = high > _EXACT
 
     def convert(value: Any) -> int:
-        if type(value) is float and value.is_integer():
+        # Beyond 53 bits a float is not what was written: an integer that did not fit, for one.
+        if type(value) is float and value.is_integer() and abs(value) <= _EXACT:
             return int(value)
         if takes_text and type(value) is str and _INTEGER.fullmatch(value):
             return int(value)

@@ -27,7 +27,9 @@ _PACKAGE = "aitbc.v1."
 _NULL = {"type": "null"}
 # Strings that are checked hold no NUL, and a blank one is told from one with text.
 _NO_NUL = r"^[^\u0000]*$"
-_NOT_BLANK = r"^\s*[^\s\u0000][^\u0000]*$"
+# White space as Python has it; what ECMAScript calls so differs.
+_BLANK = r"\t-\r\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_NOT_BLANK = rf"^[^\u0000]*[^\u0000{_BLANK}][^\u0000]*$"
 _BASE64 = r"^([A-Za-z0-9+/_-]{4})*([A-Za-z0-9+/_-]{2}(==)?|[A-Za-z0-9+/_-]{3}=?)?$"
 _DURATION = r"^-?[0-9]{1,12}(\.[0-9]{1,9})?s$"
 # 64-bit integers that cannot go wrong as text; the longest ones are better sent as numbers.
