@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from grpc import aio
 
+from aitbc_miner.tls import Tls
+
 _OPTIONS = [
     # NATs forget an idle connection after about a minute; a ping in time keeps it, and finds out
     # when the other side is gone. Idle streams have no data to ping along with.
@@ -19,6 +21,11 @@ _OPTIONS = [
 ]
 
 
-def open_channel(coordinator: str) -> aio.Channel:
-    """Returns a channel to the coordinator at HOST:PORT, in plain text."""
-    return aio.insecure_channel(coordinator, options=_OPTIONS)
+def open_channel(coordinator: str, tls: Tls | None) -> aio.Channel:
+    """Returns a channel to the coordinator at HOST:PORT; without `tls` in plain text.
+
+    Raises Misconfigured when a file of TLS cannot be read.
+    """
+    if tls is None:
+        return aio.insecure_channel(coordinator, options=_OPTIONS)
+    return aio.secure_channel(coordinator, tls.credentials(), options=_OPTIONS)

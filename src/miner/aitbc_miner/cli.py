@@ -7,6 +7,7 @@ import random
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,6 +22,7 @@ from aitbc_miner.errors import Fatal
 from aitbc_miner.logs import configure_logging
 from aitbc_miner.miner import Miner, Stop
 from aitbc_miner.settings import Settings, default_miner_id, parse_engine_options, parse_models
+from aitbc_miner.tls import Tls
 
 _DISTRIBUTION = "aitbc-coordinator"
 
@@ -77,6 +79,29 @@ def run(
         str | None,
         typer.Option(envvar="AITBC_API_KEY", help="Key of role miner, where keys are required."),
     ] = None,
+    tls: Annotated[
+        bool,
+        typer.Option("--tls", envvar="AITBC_TLS", help="Speak TLS to the coordinator."),
+    ] = False,
+    tls_ca: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="AITBC_TLS_CA",
+            help="Who signs the coordinator's certificate, in PEM. Implies --tls.",
+            show_default="whom gRPC trusts",
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="AITBC_TLS_CERT",
+            help="Certificate to show to the coordinator, in PEM. Implies --tls.",
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option(envvar="AITBC_TLS_KEY", help="Key of that certificate, in PEM."),
+    ] = None,
     engine_opt: Annotated[
         list[str] | None,
         typer.Option(
@@ -101,6 +126,11 @@ def run(
         slots=slots,
         api_key=api_key,
         engine_options=parse_engine_options(engine_opt or ()),
+        tls=(
+            Tls(ca=tls_ca, cert=tls_cert, key=tls_key)
+            if tls or tls_ca or tls_cert or tls_key
+            else None
+        ),
     )
     uvloop.run(_work(settings))
 
@@ -169,6 +199,7 @@ async def _mine(settings: Settings, engines: Sequence[Engine], stop: Stop) -> No
         stop=stop,
         on_ready=say_ready,
         rng=random.Random(),
+        tls=settings.tls,
     ).run()
 
 

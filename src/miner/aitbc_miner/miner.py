@@ -15,8 +15,9 @@ from aitbc_miner._aio import first_of
 from aitbc_miner.agent import Agent
 from aitbc_miner.backoff import Backoff
 from aitbc_miner.channel import open_channel
-from aitbc_miner.errors import EngineStopped, Fatal, HandedBack
+from aitbc_miner.errors import EngineStopped, Fatal, HandedBack, Misconfigured, SessionLost
 from aitbc_miner.session import Session
+from aitbc_miner.tls import Tls, explain
 
 # Time to tell the coordinator of leases that are handed back.
 _HAND_BACK_S = 10.0
@@ -68,14 +69,19 @@ class Miner:
         stop: Stop,
         on_ready: Callable[[], None],
         rng: random.Random,
+        tls: Tls | None = None,
     ) -> None:
+        """Without `tls`, the coordinator is spoken to in plain text."""
         self._agent = agent
         self._coordinator = coordinator
+        self._tls = tls
         self._metadata = [("x-api-key", api_key)] if api_key else []
         self._stop = stop
         # Called at the first Welcome.
         self._on_ready = on_ready
         self._is_ready = False
+        # Whether the present session got its Welcome.
+        self._is_welcomed = False
         self._backoff = Backoff(rng)
         # Set when nothing is left to do.
         self._goodbye = asyncio.Event()
@@ -98,13 +104,27 @@ class Miner:
                 break
             if isinstance(ended, Fatal):
                 return ended
+            reason = await self._explained(str(ended))
             wait_s = self._backoff.next_s()
-            log.warning("session.lost", reason=str(ended), retry_in_s=round(wait_s, 1))
+            log.warning("session.lost", reason=reason, retry_in_s=round(wait_s, 1))
             await first_of(self._goodbye, timeout_s=wait_s)
         return None
 
+    async def _explained(self, reason: str) -> str:
+        """Adds what a connection that never came about needs, where that can be told."""
+        if self._is_welcomed:
+            return reason
+        remedy = await explain(self._coordinator, self._tls, reason)
+        return f"{remedy} ({reason})" if remedy else reason
+
     async def _session(self) -> Exception:
-        async with open_channel(self._coordinator) as channel:
+        self._is_welcomed = False
+        try:
+            channel = open_channel(self._coordinator, self._tls)
+        except Misconfigured as error:
+            # They could be read at the start: perhaps they are being renewed.
+            return SessionLost(str(error))
+        async with channel:
             session = Session(
                 self._agent,
                 MinerServiceStub(channel).Work(metadata=self._metadata),
@@ -115,6 +135,7 @@ class Miner:
             return await session.run()
 
     def _welcomed(self) -> None:
+        self._is_welcomed = True
         self._backoff.reset()
         log.info("session.began", coordinator=self._coordinator)
         if not self._is_ready:

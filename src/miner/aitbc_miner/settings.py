@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from aitbc_miner.engines import ENGINES
 from aitbc_miner.errors import Misconfigured
+from aitbc_miner.tls import Tls
 
 _MINER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 _ADDRESS = re.compile(r"(\[[^\]]+\]|[^:\s/]+):(\d{1,5})")
@@ -30,6 +31,8 @@ class Settings:
     slots: int | None
     api_key: str | None = field(repr=False)
     engine_options: dict[str, str] = field(repr=False)
+    # None: plain text.
+    tls: Tls | None = None
 
     def __post_init__(self) -> None:
         if not _ADDRESS.fullmatch(self.coordinator):

@@ -98,7 +98,11 @@ class Coordinator:
             ]
         )
         self._grpc = GrpcServer(
-            table, self._work, gate, max_message_bytes=settings.max_message_bytes
+            table,
+            self._work,
+            gate,
+            max_message_bytes=settings.max_message_bytes,
+            tls=settings.tls,
         )
         backend = LocalBackend(table, gate)
         rest = RestApp(backend, max_body_bytes=settings.max_message_bytes)
@@ -107,7 +111,7 @@ class Coordinator:
             *openapi_mounts(backend, is_key_required=settings.auth_mode is AuthMode.REQUIRED),
             *self._explorer.mounts,
         ]
-        self._rest = RestServer(Site(mounts, rest))
+        self._rest = RestServer(Site(mounts, rest), tls=settings.tls)
 
     @property
     def http_port(self) -> int:

@@ -21,6 +21,7 @@ from aitbc_server.domain.errors import StorageUnavailable
 from aitbc_server.rest.gateway import run_gateway
 from aitbc_server.store.connection import SqliteTooOldError
 from aitbc_server.store.failures import UnusableDatabaseError
+from aitbc_server.tls import TargetTls, TlsFiles
 
 _log = structlog.get_logger(__name__)
 
@@ -45,6 +46,25 @@ _GRPC = Address("127.0.0.1:50051")
 _Http = Annotated[
     Address,
     typer.Option(parser=_address, metavar="HOST:PORT", envvar="AITBC_HTTP", help="REST address."),
+]
+
+
+_TlsCert = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="AITBC_TLS_CERT",
+        help="Certificate of this server in PEM: its ports then speak TLS only.",
+    ),
+]
+_TlsKey = Annotated[
+    Path | None, typer.Option(envvar="AITBC_TLS_KEY", help="Key of the certificate in PEM.")
+]
+_TlsClientCa = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="AITBC_TLS_CLIENT_CA",
+        help="Who signs the certificates that clients must show, in PEM.",
+    ),
 ]
 
 
@@ -81,6 +101,9 @@ def serve(
             help="Who may call. By default open on loopback, required elsewhere.",
         ),
     ] = None,
+    tls_cert: _TlsCert = None,
+    tls_key: _TlsKey = None,
+    tls_client_ca: _TlsClientCa = None,
     log_level: Annotated[
         str, typer.Option(envvar="AITBC_LOG_LEVEL", help="debug, info, warning or error.")
     ] = "info",
@@ -94,6 +117,9 @@ def serve(
         "grpc": grpc,
         "data": data,
         "auth": auth,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "tls_client_ca": tls_client_ca,
         "log_level": log_level,
     }
     try:
@@ -101,7 +127,7 @@ def serve(
     except ValidationError as error:
         raise typer.BadParameter(_problems(error)) from error
     logs.configure(settings.log_level)
-    _warn_if_open(settings)
+    _warn(settings)
     _run(_serve(settings))
 
 
@@ -120,6 +146,31 @@ def gateway(
         ),
     ],
     http: _Http = _HTTP,
+    tls_cert: _TlsCert = None,
+    tls_key: _TlsKey = None,
+    tls_client_ca: _TlsClientCa = None,
+    target_tls: Annotated[
+        bool, typer.Option(envvar="AITBC_TARGET_TLS", help="Speak TLS to the coordinator.")
+    ] = False,
+    target_ca: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="AITBC_TARGET_CA",
+            help="Who signs the coordinator's certificate, in PEM. Implies TLS.",
+            show_default="whom gRPC trusts",
+        ),
+    ] = None,
+    target_cert: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="AITBC_TARGET_CERT",
+            help="Certificate to show to the coordinator, in PEM. Implies TLS.",
+        ),
+    ] = None,
+    target_key: Annotated[
+        Path | None,
+        typer.Option(envvar="AITBC_TARGET_KEY", help="Key of that certificate, in PEM."),
+    ] = None,
     log_level: Annotated[
         str, typer.Option(envvar="AITBC_LOG_LEVEL", help="debug, info, warning or error.")
     ] = "info",
@@ -129,7 +180,12 @@ def gateway(
     Its routes are learnt from the coordinator by gRPC server reflection.
     """
     logs.configure(log_level)
-    _run(_gateway(target, http))
+    try:
+        own = TlsFiles.of(tls_cert, tls_key, tls_client_ca)
+        towards = TargetTls.of(target_ca, target_cert, target_key, is_wanted=target_tls)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    _run(_gateway(target, http, own, towards))
 
 
 async def _serve(settings: Settings) -> None:
@@ -139,20 +195,30 @@ async def _serve(settings: Settings) -> None:
     typer.echo(
         f"aitbc-coordinator ready http={_shown(settings.http, coordinator.http_port)} "
         f"grpc={_shown(settings.grpc, coordinator.grpc_port)} "
-        f"auth={settings.auth_mode.value} data={settings.data}"
+        f"auth={settings.auth_mode.value} data={settings.data}{_tls_words(settings)}"
     )
     await stop.wait()
     await coordinator.drain()
     await coordinator.stop()
 
 
-async def _gateway(target: Address, http: Address) -> None:
+async def _gateway(
+    target: Address, http: Address, tls: TlsFiles | None, target_tls: TargetTls | None
+) -> None:
     stop = _stop_signal()
 
     def ready(port: int) -> None:
         typer.echo(f"aitbc-coordinator gateway ready http={_shown(http, port)} target={target}")
 
-    await run_gateway(target, http.host, http.port, on_ready=ready, stop=stop)
+    await run_gateway(
+        target,
+        http.host,
+        http.port,
+        on_ready=ready,
+        stop=stop,
+        tls=tls,
+        target_tls=target_tls,
+    )
 
 
 def _run(main: Any) -> None:
@@ -172,21 +238,32 @@ def _stop_signal() -> asyncio.Event:
     return stop
 
 
+def _tls_words(settings: Settings) -> str:
+    if settings.tls is None:
+        return ""
+    return " tls=mutual" if settings.tls.client_ca else " tls=on"
+
+
 def _shown(address: Address, port: int) -> str:
     return f"{address.rpartition(':')[0]}:{port}"
 
 
-def _warn_if_open(settings: Settings) -> None:
+def _warn(settings: Settings) -> None:
     is_local = settings.http.is_loopback and settings.grpc.is_loopback
     if settings.auth_mode is AuthMode.OPEN and not is_local:
         _log.warning(
             "auth.open", problem="anybody who reaches these addresses may use this coordinator"
         )
 
+    if settings.tls is None and not is_local:
+        _log.warning("tls.off", problem="keys, prompts and results cross the network in plain text")
+
 
 def _problems(error: ValidationError) -> str:
+    # What is wrong about several settings together has no place of its own.
     return "; ".join(
-        f"AITBC_{'_'.join(map(str, item['loc'])).upper()}: {item['msg']}" for item in error.errors()
+        (f"AITBC_{'_'.join(map(str, item['loc'])).upper()}: " if item["loc"] else "") + item["msg"]
+        for item in error.errors()
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ipaddress
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from aitbc_server.tls import TlsFiles
 from aitbc_server.webhooks.guard import IpNetwork
 from aitbc_server.webhooks.schedule import STANDARD_DELAYS_S
 
@@ -73,6 +74,17 @@ class Settings(BaseSettings):
         None,
         description="Who may call: `open` (anybody) or `required` (a key). By default `open` when "
         "both addresses are loopback, `required` otherwise.",
+    )
+    tls_cert: Path | None = Field(
+        None,
+        description="Certificate of this server in PEM, with those that lead to its root. With it, "
+        "both ports speak TLS only. Read again when it changes.",
+    )
+    tls_key: Path | None = Field(None, description="Key of that certificate in PEM, unencrypted.")
+    tls_client_ca: Path | None = Field(
+        None,
+        description="Certificates in PEM of those who sign clients' certificates. With it, whoever "
+        "connects to either port must show one.",
     )
     lease_seconds: float = Field(
         15.0, ge=1, le=3600, description="How long a lease outlives its miner's last message."
@@ -172,6 +184,16 @@ class Settings(BaseSettings):
         if value.lower() not in {"debug", "info", "warning", "error"}:
             raise ValueError("must be debug, info, warning or error")
         return value.lower()
+
+    @model_validator(mode="after")
+    def _whole_tls(self) -> Self:
+        _ = self.tls
+        return self
+
+    @property
+    def tls(self) -> TlsFiles | None:
+        """The files of TLS; None when both ports speak plain text."""
+        return TlsFiles.of(self.tls_cert, self.tls_key, self.tls_client_ca)
 
     @property
     def auth_mode(self) -> AuthMode:

@@ -21,6 +21,7 @@ from aitbc_server.api.endpoint import OPENED, Endpoint, Gate, access_of
 from aitbc_server.api.errors import INTERNAL_REASON, failure_of, to_status
 from aitbc_server.api.work import Context, WorkStreams
 from aitbc_server.config import Address
+from aitbc_server.tls import TlsFiles, grpc_server_credentials
 
 _log = structlog.get_logger(__name__)
 
@@ -50,7 +51,10 @@ class GrpcServer:
         gate: Gate,
         *,
         max_message_bytes: int,
+        tls: TlsFiles | None = None,
     ) -> None:
+        """Raises OSError when the files of TLS are not right."""
+        self._credentials = None if tls is None else grpc_server_credentials(tls)
         options = [*_OPTIONS, ("grpc.max_receive_message_length", max_message_bytes)]
         self._server = grpc.aio.server(options=options)
         self._health = health.aio.HealthServicer()
@@ -77,7 +81,12 @@ class GrpcServer:
         """Listens and serves. Raises OSError when the port cannot be had."""
         host = f"[{address.host}]" if ":" in address.host else address.host
         try:
-            self.port = self._server.add_insecure_port(f"{host}:{address.port}")
+            if self._credentials is None:
+                self.port = self._server.add_insecure_port(f"{host}:{address.port}")
+            else:
+                self.port = self._server.add_secure_port(
+                    f"{host}:{address.port}", self._credentials
+                )
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address} for gRPC: is the port taken?") from error
         await self._server.start()

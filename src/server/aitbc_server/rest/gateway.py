@@ -10,6 +10,7 @@ from aitbc_server.rest.openapi.site import openapi_mounts
 from aitbc_server.rest.reflection import ReflectedBackend
 from aitbc_server.rest.server import RestServer
 from aitbc_server.rest.site import Site
+from aitbc_server.tls import TargetTls, TlsFiles
 
 _STOP_GRACE_S = 5.0
 
@@ -22,16 +23,18 @@ async def run_gateway(
     stop: asyncio.Event,
     on_ready: Callable[[int], None],
     max_body_bytes: int = MAX_BODY_BYTES,
+    tls: TlsFiles | None = None,
+    target_tls: TargetTls | None = None,
 ) -> None:
     """Serves until `stop` is set; calls `on_ready` with the port once connections are taken.
 
     The target need not be there: requests are answered 503 until it is. Raises OSError when the
-    address cannot be listened on.
+    address cannot be listened on, or the files of TLS are not right.
     """
-    backend = ReflectedBackend(target)
+    backend = ReflectedBackend(target, target_tls)
     rest = RestApp(backend, max_body_bytes=max_body_bytes)
     # Only the coordinator knows whether it asks for a key.
-    server = RestServer(Site(openapi_mounts(backend, is_key_required=False), rest))
+    server = RestServer(Site(openapi_mounts(backend, is_key_required=False), rest), tls=tls)
     try:
         await server.start(host, port)
         on_ready(server.port)

@@ -20,6 +20,7 @@ from aitbc_server.api.endpoint import OPENED, Messages
 from aitbc_server.api.errors import CallError, from_rpc_error
 from aitbc_server.domain.caller import Caller
 from aitbc_server.rest.errors import CoordinatorUnreachable
+from aitbc_server.tls import TargetTls
 
 _LEARN_TIMEOUT_S = 5.0
 # A little more than the longest wait that a method offers.
@@ -52,9 +53,15 @@ class ReflectedBackend:
     a method was missing, because another version may be there then.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, tls: TargetTls | None = None) -> None:
+        """Without `tls`, the target is spoken to in plain text. Raises TlsError."""
         self._target = target
-        self._channel = grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
+        if tls is None:
+            self._channel = grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
+        else:
+            self._channel = grpc.aio.secure_channel(
+                target, tls.credentials(), options=_CHANNEL_OPTIONS
+            )
         # Empty while nothing is known.
         self._methods: Sequence[MethodDescriptor] = ()
         self._learning: asyncio.Task[None] | None = None
@@ -150,7 +157,9 @@ class ReflectedBackend:
         try:
             methods = await _reflect(self._channel)
         except _ReflectionFailed as error:
-            _log.warning("reflection_failed", target=self._target, code=error.code.name)
+            _log.warning(
+                "reflection_failed", target=self._target, code=error.code.name, details=str(error)
+            )
             if error.code == grpc.StatusCode.UNIMPLEMENTED:
                 raise CoordinatorUnreachable(
                     "the coordinator does not offer server reflection"
@@ -200,14 +209,14 @@ async def _reflect(channel: grpc.aio.Channel) -> tuple[MethodDescriptor, ...]:
         )
     except grpc.aio.AioRpcError:
         # A write that crosses the end of the call fails as INTERNAL; the call itself knows why.
-        raise _ReflectionFailed(await call.code()) from None
+        raise _ReflectionFailed(await call.code(), await call.details()) from None
     finally:
         call.cancel()
 
 
 class _ReflectionFailed(Exception):
-    def __init__(self, code: grpc.StatusCode) -> None:
-        super().__init__(code.name)
+    def __init__(self, code: grpc.StatusCode, details: str | None) -> None:
+        super().__init__(details or "")
         self.code = code
 
 

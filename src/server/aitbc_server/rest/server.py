@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import uvicorn
 
 from aitbc_server.rest.asgi import AsgiApp
+from aitbc_server.tls import TlsFiles, server_context
 
 _BACKLOG = 2048
 # Longer than the idle time of common client pools and proxies, so that they close first: a request
@@ -23,7 +24,9 @@ _CANCEL_GRACE_S = 1.0
 class RestServer:
     """A uvicorn server that leaves signals and the event loop to its owner."""
 
-    def __init__(self, app: AsgiApp) -> None:
+    def __init__(self, app: AsgiApp, *, tls: TlsFiles | None = None) -> None:
+        """Raises OSError when the files of TLS are not right."""
+        context = None if tls is None else server_context(tls)
         self._server = _Server(
             uvicorn.Config(
                 app,
@@ -39,6 +42,7 @@ class RestServer:
                 server_header=False,
                 backlog=_BACKLOG,
                 timeout_keep_alive=_KEEP_ALIVE_S,
+                ssl_context_factory=None if context is None else lambda *_: context,
             )
         )
         self._serving: asyncio.Task[None] | None = None
