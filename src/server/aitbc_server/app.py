@@ -25,6 +25,7 @@ from aitbc_server.dispatch.sessions import Patience
 from aitbc_server.dispatch.shell import Dispatcher
 from aitbc_server.domain.ids import IdSource
 from aitbc_server.lifecycle import Lifecycle, Phase
+from aitbc_server.openai.app import openai_mounts
 from aitbc_server.rest.app import RestApp
 from aitbc_server.rest.backend import LocalBackend
 from aitbc_server.rest.openapi.site import openapi_mounts
@@ -109,6 +110,7 @@ class Coordinator:
         self._explorer = Explorer(table)
         mounts = [
             *openapi_mounts(backend, is_key_required=settings.auth_mode is AuthMode.REQUIRED),
+            *openai_mounts(backend, max_body_bytes=settings.max_message_bytes),
             *self._explorer.mounts,
         ]
         self._rest = RestServer(Site(mounts, rest), tls=settings.tls)

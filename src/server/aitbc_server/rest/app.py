@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
 from aitbc_server.domain.caller import Caller
 from aitbc_server.domain.errors import Draining
-from aitbc_server.rest.asgi import Event, Receive, Response, Scope, Send, send_response
+from aitbc_server.rest.asgi import Receive, Response, Scope, Send, send_response
 from aitbc_server.rest.backend import Backend
+from aitbc_server.rest.body import read_json
 from aitbc_server.rest.errors import (
-    PayloadTooLarge,
-    UnsupportedMediaType,
     allow_header,
     error_response,
 )
@@ -81,7 +79,7 @@ class RestApp:
         # 2. May the caller call it?
         caller = self._backend.admit(route.method, headers, _peer(scope))
         # 3. What does it ask?
-        body = await self._body(headers, receive) if route.has_body else b""
+        body = await read_json(headers, receive, self._max_body_bytes) if route.has_body else b""
         request = route.request(captures, query, headers, body)
         # 4. What is the answer?
         if route.method.server_streaming:
@@ -95,23 +93,6 @@ class RestApp:
             self._router = compile_routes(methods)
             self._methods = methods
         return self._router
-
-    async def _body(self, headers: Mapping[str, str], receive: Receive) -> bytes:
-        limit = self._max_body_bytes
-        if int(headers.get("content-length", 0)) > limit:
-            raise PayloadTooLarge(limit)
-        event = await _next_part(receive)
-        body: bytes = event.get("body", b"")
-        if event.get("more_body", False):
-            body = await _rest_of_body(body, limit, receive)
-        if len(body) > limit:
-            raise PayloadTooLarge(limit)
-        if body and not (
-            _is_json(headers.get("content-type", "application/json"))
-            and headers.get("content-encoding", "identity") == "identity"
-        ):
-            raise UnsupportedMediaType
-        return body
 
     async def _call(
         self,
@@ -153,31 +134,3 @@ def _wire_path(scope: Scope) -> str:
 def _peer(scope: Scope) -> str:
     client = scope.get("client")
     return client[0] if client else ""
-
-
-async def _next_part(receive: Receive) -> Event:
-    event = await receive()
-    if event["type"] == "http.disconnect":
-        raise ClientGone
-    return event
-
-
-async def _rest_of_body(first: bytes, limit: int, receive: Receive) -> bytes:
-    parts, size, more = [first], len(first), True
-    while more and size <= limit:
-        event = await _next_part(receive)
-        parts.append(event.get("body", b""))
-        size += len(parts[-1])
-        more = event.get("more_body", False)
-    return b"".join(parts)
-
-
-@lru_cache(maxsize=256)
-def _is_json(content_type: str) -> bool:
-    media_type, *parameters = (part.strip().lower() for part in content_type.split(";"))
-    if media_type != "application/json" and not (
-        media_type.startswith("application/") and media_type.endswith("+json")
-    ):
-        return False
-    charsets = [p.partition("=")[2].strip('"') for p in parameters if p.startswith("charset=")]
-    return all(charset in {"utf-8", "utf8"} for charset in charsets)

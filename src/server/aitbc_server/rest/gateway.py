@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from aitbc_server.openai.app import openai_mounts
 from aitbc_server.rest.app import MAX_BODY_BYTES, RestApp
 from aitbc_server.rest.openapi.site import openapi_mounts
 from aitbc_server.rest.reflection import ReflectedBackend
@@ -34,7 +35,11 @@ async def run_gateway(
     backend = ReflectedBackend(target, target_tls)
     rest = RestApp(backend, max_body_bytes=max_body_bytes)
     # Only the coordinator knows whether it asks for a key.
-    server = RestServer(Site(openapi_mounts(backend, is_key_required=False), rest), tls=tls)
+    mounts = [
+        *openapi_mounts(backend, is_key_required=False),
+        *openai_mounts(backend, max_body_bytes=max_body_bytes),
+    ]
+    server = RestServer(Site(mounts, rest), tls=tls)
     try:
         await server.start(host, port)
         on_ready(server.port)

@@ -24,7 +24,7 @@ from aitbc_server.rest.watch import ClientWatch
 
 # Below the shortest idle time of common proxies, 30 s.
 _HEARTBEAT_S = 15.0
-_HEADERS: Headers = (
+STREAM_HEADERS: Headers = (
     (b"cache-control", b"no-store"),
     # nginx would otherwise collect what is sent.
     (b"x-accel-buffering", b"no"),
@@ -93,22 +93,24 @@ class Body:
         self._writing = asyncio.Lock()
         self._has_written = False
         self._beating: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Body:
         self._watch = ClientWatch(self._receive, 0)
-        self._timer = self._loop.call_later(_HEARTBEAT_S, self._beat)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._timer.cancel()
         self._watch.close()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._beating is not None:
             self._beating.cancel()
         if kind is asyncio.CancelledError:
             self.raise_if_client_gone()
 
     async def start(self, status: int, headers: Headers) -> None:
-        """Sends the head."""
+        """Sends the head. From then on the connection is kept alive."""
+        self._timer = self._loop.call_later(_HEARTBEAT_S, self._beat)
         head = {"type": "http.response.start", "status": status, "headers": headers}
         await self._send(head)
 
@@ -149,7 +151,7 @@ class EventResponse:
 
     async def send(self, send: Send, receive: Receive, *, with_body: bool) -> None:
         """Sends the stream to its end. Raises ClientGone."""
-        headers = ((b"content-type", self.dialect.content_type), *_HEADERS)
+        headers = ((b"content-type", self.dialect.content_type), *STREAM_HEADERS)
         async with (
             contextlib.aclosing(self.messages),
             Body(send, receive, self.dialect.heartbeat) as body,

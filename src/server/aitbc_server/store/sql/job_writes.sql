@@ -48,9 +48,10 @@ FROM json_each(?1) AS e CROSS JOIN jobs ON jobs.job_id = e.value ->> 0
 WHERE jobs.status = 'running' AND jobs.lease_id = e.value ->> 1;
 
 -- name: insert_results
+-- A part of an empty blob is NULL: all results of a batch may be empty.
 INSERT INTO results (job_id, result, details)
 SELECT
-    jobs.job_id, CAST(substr(?2, 1 + (e.value ->> 6), e.value ->> 7) AS TEXT),
+    jobs.job_id, coalesce(CAST(substr(?2, 1 + (e.value ->> 6), e.value ->> 7) AS TEXT), ''),
     unhex(e.value ->> 8)
 FROM json_each(?1) AS e CROSS JOIN jobs ON jobs.job_id = e.value ->> 0
 WHERE jobs.status = 'running' AND jobs.lease_id = e.value ->> 1;

@@ -1,0 +1,122 @@
+"""The application: which path is what, and how the requests that generate are answered."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import orjson
+
+from aitbc_server.domain.errors import Draining
+from aitbc_server.openai.call import Call
+from aitbc_server.openai.chat import Chat
+from aitbc_server.openai.completions import Completions
+from aitbc_server.openai.jobs import Jobs
+from aitbc_server.openai.models import get_model, list_models
+from aitbc_server.openai.responses import Responses
+from aitbc_server.openai.schema import read
+from aitbc_server.rest.asgi import Receive, Scope, Send
+from aitbc_server.rest.backend import Backend
+from aitbc_server.rest.errors import MethodNotAllowed, RouteNotFound
+from aitbc_server.rest.site import Mount
+from aitbc_server.rest.watch import ClientGone
+
+# Answers a call; the text is what the path has in the place of its variable.
+_Handler = Callable[[Call, str], Awaitable[None]]
+
+_PREFIXES = ("", "/api")
+_DONE = b"data: [DONE]\n\n"
+
+
+def openai_mounts(backend: Backend, *, max_body_bytes: int) -> list[Mount]:
+    """Returns the mounts of the OpenAI API below `/v1` and `/api/v1`."""
+    app = OpenAIApp(backend, max_body_bytes)
+    return [
+        Mount(f"{prefix}/v1/{path}", app)
+        for prefix in _PREFIXES
+        for path in (
+            "chat/completions",
+            "completions",
+            "models",
+            "models/",
+            "responses",
+            "responses/",
+        )
+    ]
+
+
+class OpenAIApp:
+    """Answers the requests of OpenAI's clients."""
+
+    def __init__(self, backend: Backend, max_body_bytes: int) -> None:
+        self._jobs = Jobs(backend)
+        self._max_body_bytes = max_body_bytes
+        responses = Responses(self._jobs)
+        self._routes: list[tuple[re.Pattern[str], Mapping[str, _Handler]]] = [
+            (re.compile(path), handlers)
+            for path, handlers in (
+                ("/v1/chat/completions()", {"POST": self._chat}),
+                ("/v1/completions()", {"POST": self._completions}),
+                ("/v1/models()", {"GET": lambda call, _: list_models(call, self._jobs)}),
+                (
+                    "/v1/models/(.+)",
+                    {"GET": lambda call, model: get_model(call, self._jobs, model)},
+                ),
+                ("/v1/responses()", {"POST": lambda call, _: responses.create(call)}),
+                ("/v1/responses/([^/]+)", {"GET": responses.get}),
+                ("/v1/responses/([^/]+)/cancel", {"POST": responses.cancel}),
+            )
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call = Call(scope, receive, send, self._max_body_bytes)
+        try:
+            await self._answer(call, scope["path"])
+        except ClientGone:
+            return
+        except asyncio.CancelledError:
+            # The server stops. This is the last thing the task does.
+            await call.fail(Draining())
+        except Exception as error:
+            await call.fail(error)
+
+    async def _answer(self, call: Call, path: str) -> None:
+        for pattern, handlers in self._routes:
+            match = pattern.fullmatch(path.removeprefix("/api"))
+            if match is None:
+                continue
+            handler = handlers.get("GET" if call.method == "HEAD" else call.method)
+            if handler is None:
+                raise MethodNotAllowed(tuple(handlers))
+            return await handler(call, match[1])
+        raise RouteNotFound
+
+    async def _chat(self, call: Call, _: str) -> None:
+        await self._generate(call, Chat)
+
+    async def _completions(self, call: Call, _: str) -> None:
+        await self._generate(call, Completions)
+
+    async def _generate(self, call: Call, kind: type[Chat | Completions]) -> None:
+        jobs, client = self._jobs, call.client
+        jobs.admit(client)
+        request: Any = read(kind.schema, await call.body())
+        submissions = request.submissions()
+        await jobs.check_model(request.model, client)
+        call.job_ids = await jobs.submit(submissions, client)
+        told = kind(request, call.job_ids, int(time.time()))
+        async with jobs.cancelled_with_client(call.job_ids, client):
+            if request.stream:
+                events = jobs.events(call.job_ids, client)
+                await call.stream(told.chunks(events), _data, _DONE)
+                return
+            async with call.watched():
+                results = await jobs.results(call.job_ids, client)
+        await call.answer(told.whole(results))
+
+
+def _data(chunk: dict[str, Any]) -> bytes:
+    return b"data: %b\n\n" % orjson.dumps(chunk)

@@ -1,0 +1,114 @@
+"""Completions of raw prompts: `POST /v1/completions`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from aitbc.v1 import jobs_pb2
+from aitbc_server.openai.call import Chunks
+from aitbc_server.openai.schema import Sampling
+from aitbc_server.openai.usage import total_usage
+
+# OpenAI's default: short on purpose.
+_DEFAULT_MAX_TOKENS = 16
+
+
+class CompletionRequest(Sampling):
+    """The body of a request."""
+
+    prompt: str | Annotated[list[str], Field(min_length=1, max_length=128)]
+    max_tokens: int = _DEFAULT_MAX_TOKENS
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+    echo: Literal[False] = False
+    best_of: Literal[1] = 1
+    suffix: Literal[""] = ""
+
+    @property
+    def prompts(self) -> list[str]:
+        """The prompts, each of which is answered `n` times."""
+        return [self.prompt] if isinstance(self.prompt, str) else self.prompt
+
+    def submissions(self) -> list[jobs_pb2.SubmitJobRequest]:
+        """Returns the jobs that it asks for. Raises OpenAIError."""
+        jobs = []
+        for prompt in self.prompts:
+            for job in self.jobs(max_tokens=self.max_tokens, logprobs=self.logprobs):
+                job.prompt, job.raw_prompt = prompt, True
+                jobs.append(job)
+        return jobs
+
+
+class Completions:
+    """Tells the answers of one request."""
+
+    schema = CompletionRequest
+
+    def __init__(self, request: CompletionRequest, job_ids: Sequence[str], created: int) -> None:
+        self._request = request
+        self._head = {
+            "id": f"cmpl-{job_ids[0].removeprefix('job-')}",
+            "object": "text_completion",
+            "created": created,
+            "model": request.model,
+        }
+
+    def whole(self, jobs: Sequence[jobs_pb2.Job]) -> dict[str, Any]:
+        """Returns the response of jobs that are completed."""
+        choices = [
+            self._choice(index, job.result, job.finish_reason or "stop", self._logprobs(job))
+            for index, job in enumerate(jobs)
+        ]
+        return {**self._head, "choices": choices, "usage": self._usage(jobs)}
+
+    async def chunks(self, events: AsyncIterator[tuple[int, jobs_pb2.JobEvent]]) -> Chunks:
+        """Yields the chunks of a stream."""
+        ended: dict[int, jobs_pb2.Job] = {}
+        async for index, event in events:
+            if event.text:
+                yield self._chunk(self._choice(index, event.text, None, None))
+            elif event.type == jobs_pb2.JOB_EVENT_TYPE_FINAL:
+                ended[index] = event.job
+                reason, logprobs = event.job.finish_reason or "stop", self._logprobs(event.job)
+                yield self._chunk(self._choice(index, "", reason, logprobs))
+        if self._request.includes_usage:
+            jobs = [ended[index] for index in sorted(ended)]
+            yield {**self._head, "choices": [], "usage": self._usage(jobs)}
+
+    def _chunk(self, choice: dict[str, Any]) -> dict[str, Any]:
+        chunk = {**self._head, "choices": [choice]}
+        if self._request.includes_usage:
+            chunk["usage"] = None
+        return chunk
+
+    def _choice(
+        self, index: int, text: str, finish_reason: str | None, logprobs: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        return {
+            "index": index,
+            "text": text,
+            "logprobs": logprobs,
+            "finish_reason": finish_reason,
+        }
+
+    def _usage(self, jobs: Sequence[jobs_pb2.Job]) -> dict[str, Any]:
+        n = self._request.n
+        each = [total_usage(jobs[begin : begin + n]) for begin in range(0, len(jobs), n)]
+        return {key: sum(usage[key] for usage in each) for key in each[0]}
+
+    def _logprobs(self, job: jobs_pb2.Job) -> dict[str, Any] | None:
+        if self._request.logprobs is None:
+            return None
+        tokens = [one.token for one in job.logprobs]
+        offsets, offset = [], 0
+        for token in tokens:
+            offsets.append(offset)
+            offset += len(token)
+        return {
+            "tokens": tokens,
+            "token_logprobs": [one.logprob for one in job.logprobs],
+            "top_logprobs": [{top.token: top.logprob for top in one.top} for one in job.logprobs],
+            "text_offset": offsets,
+        }

@@ -1,0 +1,139 @@
+"""What requests have in common: how they are read, and the sampling that all of them ask for."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Annotated, Any, Literal, TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from aitbc.v1 import jobs_pb2
+from aitbc_server.openai.errors import OpenAIError, invalid, unsupported
+
+Request = TypeVar("Request", bound=BaseModel)
+
+# Conversations are named by printable ASCII.
+_NAME = re.compile(r"[!-~]{1,128}")
+_INT64 = 2**63
+
+
+class Schema(BaseModel):
+    """An object of a request: null reads as absent, and what is not known is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            return {key: value for key, value in data.items() if value is not None}
+        return data
+
+
+class Shared(Schema):
+    """Parameters of every request that generates."""
+
+    model: str
+    stream: bool = False
+    temperature: float | None = None
+    top_p: float | None = None
+    metadata: dict[str, str] = {}
+    user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    service_tier: Literal["auto", "default"] | None = None
+    # Not OpenAI's, but of the servers that speak as it does.
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    priority: int = 0
+
+    def job(self, **fields: Any) -> jobs_pb2.SubmitJobRequest:
+        """Returns the job that the parameters ask for, with more fields of its params."""
+        params = {
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "top_k": self.top_k,
+            "min_p": self.min_p,
+            "repetition_penalty": self.repetition_penalty,
+            **fields,
+        }
+        metadata = dict(self.metadata)
+        if self.user or self.safety_identifier:
+            metadata.setdefault("user", self.user or self.safety_identifier or "")
+        return jobs_pb2.SubmitJobRequest(
+            model=self.model,
+            params=jobs_pb2.GenerationParams(**params),
+            priority=self.priority,
+            metadata=metadata,
+            conversation_id=conversation_id(self.prompt_cache_key),
+        )
+
+
+class StreamOptions(Schema):
+    """How a stream is told."""
+
+    include_usage: bool = False
+    include_obfuscation: Literal[False] = False
+
+
+class Sampling(Shared):
+    """Parameters that chat and completions share."""
+
+    n: Annotated[int, Field(ge=1, le=16)] = 1
+    stop: str | list[str] = []
+    seed: Annotated[int, Field(ge=-_INT64, lt=_INT64)] | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: dict[str, float] = {}
+    stream_options: StreamOptions | None = None
+
+    def jobs(self, **fields: Any) -> list[jobs_pb2.SubmitJobRequest]:
+        """Returns a job for each of the `n` answers asked for."""
+        if self.logit_bias:
+            raise unsupported("logit_bias", "the engines do not take it")
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop
+        sampling = {
+            "stop": [one for one in stop if one],
+            "presence_penalty": self.presence_penalty,
+            "frequency_penalty": self.frequency_penalty,
+            **fields,
+        }
+        # Each answer has a seed of its own, as n answers of one request have in vLLM.
+        seeds = (None if self.seed is None else self.seed + index for index in range(self.n))
+        return [self.job(**sampling, seed=seed) for seed in seeds]
+
+    @property
+    def includes_usage(self) -> bool:
+        """Whether a stream ends with the usage."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+
+def read(schema: type[Request], body: bytes) -> Request:
+    """Reads a request. Raises OpenAIError."""
+    try:
+        data = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise OpenAIError(
+            400, f"the body is not valid JSON: {error}", code="invalid_json"
+        ) from None
+    if not isinstance(data, dict):
+        raise OpenAIError(400, "the body must be a JSON object", code="invalid_json")
+    try:
+        return schema.model_validate(data)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def conversation_id(name: str | None) -> str:
+    """Returns a name of a conversation that a job takes."""
+    if not name or _NAME.fullmatch(name):
+        return name or ""
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def json_text(value: Any) -> str:
+    """Returns a JSON value as a text."""
+    return orjson.dumps(value).decode()

@@ -1,0 +1,80 @@
+"""Forms of answers and tools, in the words of chat requests and of responses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from aitbc.v1 import jobs_pb2
+from aitbc_server.openai.errors import unsupported
+from aitbc_server.openai.schema import Schema, json_text
+
+_FORMS = {
+    "text": jobs_pb2.RESPONSE_FORMAT_TYPE_TEXT,
+    "json_object": jobs_pb2.RESPONSE_FORMAT_TYPE_JSON_OBJECT,
+    "json_schema": jobs_pb2.RESPONSE_FORMAT_TYPE_JSON_SCHEMA,
+}
+
+
+class JsonSchema(Schema):
+    """A schema with a name."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    name: str
+    description: str = ""
+    json_schema: dict[str, Any] = Field(default={}, alias="schema")
+    # An answer is always held to its schema.
+    strict: bool = True
+
+
+class Function(Schema):
+    """A function that the model may ask to have called."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] | None = None
+    # Only the arguments of a call that must be made are held to their schema.
+    strict: bool = False
+
+    def tool(self) -> jobs_pb2.Tool:
+        """Returns it as a job has it."""
+        parameters = json_text(self.parameters) if self.parameters else ""
+        return jobs_pb2.Tool(name=self.name, description=self.description, parameters=parameters)
+
+
+class FunctionName(Schema):
+    """Names a function."""
+
+    name: str
+
+
+Mode = Literal["auto", "none", "required"]
+
+
+def form(kind: str, schema: dict[str, Any]) -> jobs_pb2.ResponseFormat:
+    """Returns a form as a job has it."""
+    text = json_text(schema) if kind == "json_schema" else ""
+    return jobs_pb2.ResponseFormat(type=_FORMS[kind], json_schema=text)
+
+
+def add_tools(
+    job: jobs_pb2.SubmitJobRequest,
+    functions: Sequence[Function],
+    choice: str | None,
+    *,
+    is_parallel: bool | None,
+) -> None:
+    """Adds tools to a job."""
+    if is_parallel is False:
+        raise unsupported("parallel_tool_calls", "a model may ask for several calls at once")
+    job.tools.extend(function.tool() for function in functions)
+    if functions or choice == "required":
+        job.tool_choice = choice or ""
+
+
+def named_mode(choice: FunctionName | str) -> str:
+    """Returns a choice of tools as a job has it."""
+    return choice if isinstance(choice, str) else choice.name

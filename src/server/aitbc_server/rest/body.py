@@ -1,0 +1,59 @@
+"""Reads the body of a request: JSON, up to a size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+from aitbc_server.rest.asgi import Event, Receive
+from aitbc_server.rest.errors import PayloadTooLarge, UnsupportedMediaType
+from aitbc_server.rest.watch import ClientGone
+
+
+async def read_json(headers: Mapping[str, str], receive: Receive, max_bytes: int) -> bytes:
+    """Returns the body, which is declared as JSON in UTF-8 but not parsed.
+
+    Raises PayloadTooLarge, UnsupportedMediaType and ClientGone.
+    """
+    if int(headers.get("content-length", 0)) > max_bytes:
+        raise PayloadTooLarge(max_bytes)
+    event = await _next_part(receive)
+    body: bytes = event.get("body", b"")
+    if event.get("more_body", False):
+        body = await _rest_of_body(body, max_bytes, receive)
+    if len(body) > max_bytes:
+        raise PayloadTooLarge(max_bytes)
+    if body and not (
+        _is_json(headers.get("content-type", "application/json"))
+        and headers.get("content-encoding", "identity") == "identity"
+    ):
+        raise UnsupportedMediaType
+    return body
+
+
+async def _next_part(receive: Receive) -> Event:
+    event = await receive()
+    if event["type"] == "http.disconnect":
+        raise ClientGone
+    return event
+
+
+async def _rest_of_body(first: bytes, limit: int, receive: Receive) -> bytes:
+    parts, size, more = [first], len(first), True
+    while more and size <= limit:
+        event = await _next_part(receive)
+        parts.append(event.get("body", b""))
+        size += len(parts[-1])
+        more = event.get("more_body", False)
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=256)
+def _is_json(content_type: str) -> bool:
+    media_type, *parameters = (part.strip().lower() for part in content_type.split(";"))
+    if media_type != "application/json" and not (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    ):
+        return False
+    charsets = [p.partition("=")[2].strip('"') for p in parameters if p.startswith("charset=")]
+    return all(charset in {"utf-8", "utf8"} for charset in charsets)

@@ -1,0 +1,410 @@
+"""The OpenAI API with OpenAI's own client, and a miner whose every word the test says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from aitbc.v1 import jobs_pb2, work_pb2
+from aitbc_server.rest.gateway import run_gateway
+from tests.integration.server.harness import PATIENCE_S, Client, FakeMiner, coordinator
+
+USER: Any = [{"role": "user", "content": "hi"}]
+WEATHER = {
+    "name": "weather",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+}
+
+
+@asynccontextmanager
+async def served(data: Path) -> AsyncIterator[tuple[Client, FakeMiner, Any]]:
+    async with (
+        coordinator(data) as client,
+        client.miner() as miner,
+        openai.AsyncOpenAI(
+            base_url=f"{client.url}/v1", api_key="unused", max_retries=0, timeout=PATIENCE_S
+        ) as api,
+    ):
+        yield client, miner, api
+
+
+async def answer(
+    miner: FakeMiner, *texts: str, reason: str = "stop", **more: Any
+) -> work_pb2.Assignment:
+    """Takes the next job and answers it, one delta for each text; returns what was assigned."""
+    [assignment] = await miner.assignments()
+    for sequence, text in enumerate(texts[:-1]):
+        await miner.say(assignment.lease_id, text, sequence)
+    completion = work_pb2.Completion(
+        result="".join(texts),
+        finish_reason=reason,
+        usage=jobs_pb2.Usage(prompt_tokens=5, completion_tokens=len(texts)),
+        **more,
+    )
+    update = work_pb2.Update(
+        lease_id=assignment.lease_id, sequence=len(texts), completion=completion
+    )
+    await miner.send(updates=work_pb2.Updates(updates=[update]))
+    await miner.expect("acks")
+    return assignment
+
+
+async def both(asking: Any, answering: Any) -> tuple[Any, Any]:
+    async with asyncio.timeout(PATIENCE_S):
+        return await asyncio.gather(asking, answering)
+
+
+async def test_a_chat_completion_is_a_job_with_what_was_asked(tmp_path: Path) -> None:
+    async with served(tmp_path) as (client, miner, api):
+        asking = api.chat.completions.with_raw_response.create(
+            model="m",
+            messages=[
+                {"role": "developer", "content": "be brief"},
+                {"role": "user", "content": [{"type": "text", "text": "hi "}]},
+            ],
+            max_completion_tokens=7,
+            temperature=0.5,
+            seed=3,
+            stop="END",
+            user="me",
+            extra_body={"top_k": 4},
+        )
+        raw, assigned = await both(asking, answer(miner, "hello ", "world"))
+        job = assigned.job
+        assert [(turn.role, turn.content) for turn in job.messages] == [
+            ("system", "be brief"),
+            ("user", "hi "),
+        ]
+        assert job.params == jobs_pb2.GenerationParams(
+            max_tokens=7, temperature=0.5, seed=3, stop=["END"], top_k=4
+        )
+        completion = raw.parse()
+        [choice] = completion.choices
+        assert (choice.message.content, choice.finish_reason) == ("hello world", "stop")
+        assert completion.usage is not None
+        assert completion.usage.total_tokens == 7
+        assert raw.headers["x-job-id"] == job.job_id
+        stored = await client.job(job.job_id)
+        assert stored.result == "hello world"
+        assert dict(stored.metadata) == {"user": "me"}
+
+
+async def test_a_chat_is_streamed_as_it_is_made(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, miner, api):
+        asking = asyncio.create_task(
+            api.chat.completions.create(
+                model="m", messages=USER, stream=True, stream_options={"include_usage": True}
+            )
+        )
+        [assignment] = await miner.assignments()
+        await miner.say(assignment.lease_id, "é", 0)
+        chunks = await asking
+        first = await anext(chunks)
+        assert (first.choices[0].delta.role, first.choices[0].delta.content) == ("assistant", "")
+        assert (await anext(chunks)).choices[0].delta.content == "é"
+        await miner.complete(assignment.lease_id, "é🙂", 1)
+        rest = [chunk async for chunk in chunks]
+        assert [c.choices[0].delta.content for c in rest if c.choices] == ["🙂", None]
+        assert rest[-2].choices[0].finish_reason == "stop"
+        assert rest[-1].usage is not None
+        assert rest[-1].choices == []
+
+
+async def test_n_answers_are_n_jobs(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, miner, api):
+        asking = asyncio.create_task(
+            api.chat.completions.with_raw_response.create(model="m", messages=USER, n=2, seed=10)
+        )
+        one, two = await miner.assignments(2)
+        assert (one.job.params.seed, two.job.params.seed) == (10, 11)
+        await miner.complete(two.lease_id, "second")
+        await miner.expect("acks")
+        await miner.complete(one.lease_id, "first")
+        await miner.expect("acks")
+        raw = await asking
+        assert [choice.message.content for choice in raw.parse().choices] == ["first", "second"]
+        assert raw.headers["x-job-id"] == f"{one.job.job_id},{two.job.job_id}"
+
+        streaming = asyncio.create_task(
+            api.chat.completions.create(model="m", messages=USER, n=2, stream=True)
+        )
+        one, two = await miner.assignments(2)
+        await miner.complete(two.lease_id, "second")
+        await miner.complete(one.lease_id, "first")
+        texts = {0: "", 1: ""}
+        async for chunk in await streaming:
+            for choice in chunk.choices:
+                texts[choice.index] += choice.delta.content or ""
+        assert texts == {0: "first", 1: "second"}
+
+
+async def test_completions_take_prompts_raw(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, miner, api):
+        logprobs = [jobs_pb2.TokenLogprob(token=" a", logprob=-0.5)]  # noqa: S106 - a word
+        asking = api.completions.create(model="m", prompt="Once", logprobs=0)
+        done, assigned = await both(asking, answer(miner, " a", reason="length", logprobs=logprobs))
+        assert (assigned.job.prompt, assigned.job.raw_prompt) == ("Once", True)
+        assert assigned.job.params.max_tokens == 16
+        [choice] = done.choices
+        assert (choice.text, choice.finish_reason) == (" a", "length")
+        assert choice.logprobs.token_logprobs == [-0.5]
+
+        streaming = asyncio.create_task(
+            api.completions.create(model="m", prompt="Once", stream=True)
+        )
+        await answer(miner, " a", " b")
+        assert "".join([chunk.choices[0].text async for chunk in await streaming]) == " a b"
+
+
+async def test_tools_and_forms_reach_the_miner_and_their_calls_the_client(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, miner, api):
+        call = jobs_pb2.ToolCall(id="call_1", name="weather", arguments='{"city":"Wien"}')
+        asking = api.chat.completions.create(
+            model="m",
+            messages=USER,
+            tools=[{"type": "function", "function": WEATHER}],
+            tool_choice={"type": "function", "function": {"name": "weather"}},
+        )
+        done, assigned = await both(
+            asking, answer(miner, "", reason="tool_calls", tool_calls=[call])
+        )
+        assert assigned.job.tool_choice == "weather"
+        assert json.loads(assigned.job.tools[0].parameters) == WEATHER["parameters"]
+        [choice] = done.choices
+        assert choice.finish_reason == "tool_calls"
+        assert choice.message.content is None
+        assert choice.message.tool_calls[0].function.arguments == '{"city":"Wien"}'
+
+        # The whole exchange goes back, as applications send it.
+        history = [
+            *USER,
+            choice.message,
+            {"role": "tool", "tool_call_id": "call_1", "content": "5"},
+        ]
+        asking = asyncio.create_task(
+            api.chat.completions.create(
+                model="m",
+                messages=history,
+                stream=True,
+                response_format={
+                    "type": "json_schema",
+                    "json_schema": {"name": "x", "schema": {"type": "object"}},
+                },
+            )
+        )
+        assigned = await answer(miner, "{}")
+        assert assigned.job.messages[1].tool_calls[0].name == "weather"
+        assert assigned.job.messages[2].tool_call_id == "call_1"
+        assert assigned.job.response_format.json_schema == '{"type":"object"}'
+        assert [chunk async for chunk in await asking]
+
+
+async def test_errors_have_openais_shape(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, miner, api):
+        create: Any = api.chat.completions.create
+
+        async def refused(kind: type[openai.APIStatusError], **request: Any) -> Any:
+            with pytest.raises(kind) as caught:
+                await create(**{"model": "m", "messages": USER, **request})
+            assert isinstance(caught.value.body, dict)
+            return caught.value.body
+
+        unknown = await refused(openai.NotFoundError, model="gpt-9")
+        assert (unknown["code"], unknown["param"]) == ("model_not_found", "model")
+        assert "gpt-9" in unknown["message"]
+        assert "served now: m." in unknown["message"]
+        for name, value in (
+            ("logit_bias", {"5": 1}),
+            ("audio", {"voice": "x", "format": "mp3"}),
+            ("reasoning_effort", "low"),
+            ("parallel_tool_calls", False),
+        ):
+            error = await refused(openai.BadRequestError, **{name: value})
+            assert (error["code"], error["param"]) == ("unsupported_parameter", name)
+            assert name in error["message"]
+        error = await refused(openai.BadRequestError, temperature=9)
+        assert (error["param"], error["type"]) == ("temperature", "invalid_request_error")
+        error = await refused(openai.BadRequestError, messages=[{"role": "king", "content": ""}])
+        assert error["param"] == "messages[0].role"
+        error = await refused(openai.BadRequestError, n=99)
+        assert error["param"] == "n"
+
+        # What the engine refuses is told before the first byte, in a stream too.
+        for stream in (False, True):
+            asking = asyncio.create_task(refused(openai.BadRequestError, stream=stream))
+            [assignment] = await miner.assignments()
+            await miner.fail(assignment.lease_id, "BAD_REQUEST", retryable=False)
+            assert (await asking)["code"] == "bad_request"
+            await miner.expect("acks")
+
+
+async def test_requests_that_no_client_sends_are_answered_in_the_same_shape(tmp_path: Path) -> None:
+    async with (
+        served(tmp_path) as (client, _, _api),
+        httpx.AsyncClient(base_url=client.url) as http,
+    ):
+        for method, path, body, status in (
+            ("GET", "/v1/chat/completions", b"", 405),
+            ("POST", "/v1/chat/completions", b"{", 400),
+            ("POST", "/v1/completions", b"[]", 400),
+            ("GET", "/v1/models/none", b"", 404),
+            ("GET", "/v1/responses/nope", b"", 404),
+            ("GET", "/v1/responses/resp_nope", b"", 404),
+            ("DELETE", "/v1/responses/resp_nope", b"", 405),
+            ("GET", "/v1/responses/resp_nope/input_items", b"", 404),
+        ):
+            told = await http.request(
+                method, path, content=body, headers={"content-type": "application/json"}
+            )
+            assert told.status_code == status, (method, path, told.text)
+            assert set(told.json()["error"]) == {"message", "type", "param", "code"}
+
+
+async def test_models_are_what_is_served(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, _miner, api):
+        listed = await api.models.list()
+        assert [model.id for model in listed.data] == ["m"]
+        assert (await api.models.retrieve("m")).owned_by == "aitbc"
+        with pytest.raises(openai.NotFoundError):
+            await api.models.retrieve("n")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_goes_cancels_its_job(tmp_path: Path, stream: bool) -> None:
+    async with served(tmp_path) as (client, miner, api):
+        asking = asyncio.create_task(
+            api.chat.completions.create(model="m", messages=USER, stream=stream)
+        )
+        [assignment] = await miner.assignments()
+        if stream:
+            await miner.say(assignment.lease_id, "a", 0)
+            chunks: Any = await asking
+            await anext(chunks)
+            await chunks.close()
+        else:
+            asking.cancel()
+        begin = asyncio.get_running_loop().time()
+        [cancellation] = (await miner.expect("cancellations")).cancellations.cancellations
+        assert asyncio.get_running_loop().time() - begin < 1
+        assert cancellation.lease_id == assignment.lease_id
+        await miner.fail(assignment.lease_id, "CANCELLED", retryable=False, sequence=1)
+        job = await client.job(assignment.job.job_id, wait=10)
+        assert job.status == jobs_pb2.JOB_STATUS_CANCELLED
+
+
+async def test_a_response_is_a_job_that_can_be_retrieved(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, miner, api):
+        asking = api.responses.create(model="m", input="hi", instructions="be brief")
+        made, assigned = await both(asking, answer(miner, "hello"))
+        assert [(t.role, t.content) for t in assigned.job.messages] == [
+            ("system", "be brief"),
+            ("user", "hi"),
+        ]
+        assert (made.status, made.output_text) == ("completed", "hello")
+        assert made.usage.total_tokens == 6
+        found = await api.responses.retrieve(made.id)
+        assert found.output_text == "hello"
+
+        asking = api.responses.create(model="m", input="and?", previous_response_id=made.id)
+        following, assigned = await both(asking, answer(miner, "that is all", reason="length"))
+        assert [t.content for t in assigned.job.messages] == ["be brief", "hi", "hello", "and?"]
+        assert following.status == "incomplete"
+        assert assigned.job.conversation_id
+
+
+async def test_a_response_in_the_background_is_read_from_anywhere(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, miner, api):
+        queued = await api.responses.create(model="m", input="hi", background=True)
+        assert queued.status == "queued"
+        # Acknowledged: stored.
+        await answer(miner, "Gr", "üß ", "🙂")
+        assert (await api.responses.retrieve(queued.id)).status == "completed"
+        whole = [event async for event in await api.responses.retrieve(queued.id, stream=True)]
+        numbers = [event.sequence_number for event in whole]
+        assert numbers == sorted(set(numbers))
+        assert whole[0].type == "response.created"
+        assert whole[-1].type == "response.completed"
+        assert whole[-1].response.output_text == "Grüß 🙂"
+        for after in range(3, 3 + len(b"Gr") + 1):
+            rest = await api.responses.retrieve(queued.id, stream=True, starting_after=after)
+            events = [event async for event in rest]
+            assert events[0].sequence_number > after
+            text = "".join(e.delta for e in events if e.type == "response.output_text.delta")
+            assert text == "Grüß 🙂"[after - 3 :]
+        last = await api.responses.retrieve(queued.id, stream=True, starting_after=numbers[-1])
+        assert [event async for event in last] == []
+
+
+async def test_a_response_is_streamed_and_cancelled(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, miner, api):
+        streaming = asyncio.create_task(
+            api.responses.create(model="m", input="hi", background=True, stream=True)
+        )
+        [assignment] = await miner.assignments()
+        events = await streaming
+        created = await anext(events)
+        await events.close()
+        # Its reader has gone and it goes on.
+        response_id = created.response.id
+        assert (await api.responses.retrieve(response_id)).status == "in_progress"
+        cancelling = asyncio.create_task(api.responses.cancel(response_id))
+        await miner.expect("cancellations")
+        await miner.fail(assignment.lease_id, "CANCELLED", retryable=False)
+        assert (await cancelling).status == "cancelled"
+
+
+async def test_calls_of_tools_are_items_of_a_response(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, miner, api):
+        call = jobs_pb2.ToolCall(id="call_1", name="weather", arguments="{}")
+        tool: Any = {"type": "function", "strict": False, **WEATHER}
+        streaming = asyncio.create_task(
+            api.responses.create(
+                model="m", input="hi", stream=True, tools=[tool], tool_choice="required"
+            )
+        )
+        assigned = await answer(miner, "", reason="tool_calls", tool_calls=[call])
+        assert assigned.job.tool_choice == "required"
+        events = [event async for event in await streaming]
+        assert events[-1].type == "response.completed"
+        [item] = events[-1].response.output
+        assert (item.type, item.call_id) == ("function_call", "call_1")
+        done: Any = [
+            {"role": "user", "content": "hi"},
+            item,
+            {"type": "function_call_output", "call_id": "call_1", "output": "5"},
+        ]
+        asking = api.responses.create(model="m", input=done)
+        _, assigned = await both(asking, answer(miner, "5 degrees"))
+        assert [t.role for t in assigned.job.messages] == ["user", "assistant", "tool"]
+
+
+async def test_the_gateway_speaks_openai_too(tmp_path: Path) -> None:
+    stop = asyncio.Event()
+    ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    async with served(tmp_path) as (client, miner, api):
+        target = f"127.0.0.1:{client.coordinator.grpc_port}"
+        running = asyncio.create_task(
+            run_gateway(target, "127.0.0.1", 0, stop=stop, on_ready=ready.set_result)
+        )
+        there = api.with_options(base_url=f"http://127.0.0.1:{await ready}/api/v1")
+        asking = there.chat.completions.create(model="m", messages=USER)
+        done, _ = await both(asking, answer(miner, "hello"))
+        assert done.choices[0].message.content == "hello"
+        streaming = asyncio.create_task(
+            there.chat.completions.create(model="m", messages=USER, stream=True)
+        )
+        await answer(miner, "a", "b")
+        texts = [chunk.choices[0].delta.content async for chunk in await streaming]
+        assert "".join(text or "" for text in texts) == "ab"
+        with pytest.raises(openai.NotFoundError):
+            await there.chat.completions.create(model="n", messages=USER)
+        stop.set()
+        await running
