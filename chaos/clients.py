@@ -29,7 +29,14 @@ _CANCEL = 0.1
 _WATCH = 0.2
 # Answers that mean what they say. Any other is a surprise, and fails the run.
 _EXPECTED = frozenset(
-    {"STARTING", "DRAINING", "STORAGE_UNAVAILABLE", "QUEUE_FULL", "OVERLOADED", "JOB_ALREADY_FINAL"}
+    {
+        "STARTING",
+        "DRAINING",
+        "STORAGE_UNAVAILABLE",
+        "QUEUE_FULL",
+        "STORAGE_BUSY",
+        "JOB_ALREADY_FINAL",
+    }
 )
 
 

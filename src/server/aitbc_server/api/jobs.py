@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 
 from aitbc.v1 import jobs_pb2
 from aitbc_server.api.convert import (
@@ -28,6 +29,7 @@ from aitbc_server.domain.errors import (
     JobAlreadyFinal,
     JobNotFound,
     LeaseLost,
+    TooManyWaiting,
 )
 from aitbc_server.domain.ids import IdSource, is_job_id
 from aitbc_server.domain.jobs import (
@@ -147,7 +149,9 @@ class JobService:
         if record.status.is_final:
             raise JobAlreadyFinal(f"the job is {record.status} already")
         if self._dispatcher.cancel(record.job_id):
-            await self._dispatcher.wait_final(record.job_id, _CANCEL_WAIT_S)
+            # It is asked for; whether there is room to wait for it makes no difference.
+            with suppress(TooManyWaiting):
+                await self._dispatcher.wait_final(record.job_id, _CANCEL_WAIT_S)
         record = await self._own(request.job_id, caller)
         if record.status.is_final and record.status is not JobStatus.CANCELLED:
             raise JobAlreadyFinal(f"the job is {record.status} already")

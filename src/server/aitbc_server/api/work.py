@@ -84,7 +84,7 @@ class WorkStreams:
     async def serve(self, context: Context, caller: Caller) -> None:
         """Serves one stream of a caller who was let in to its end. Raises domain errors."""
         self._lifecycle.check_serving()
-        first = await context.read()
+        first = await self._first(context)
         if first is grpc.aio.EOF:
             return
         if first.WhichOneof("message") != "hello":
@@ -97,6 +97,16 @@ class WorkStreams:
             await stream.run()
         finally:
             self._streams.discard(stream)
+
+    async def _first(self, context: Context) -> Any:
+        """Returns the first message, or EOF. Raises SessionSilent."""
+        reading = asyncio.ensure_future(context.read())
+        # Ends with the call, and then nobody asks any more why.
+        reading.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.wait([reading], timeout=self._lease_s)
+        if not reading.done():
+            raise SessionSilent("no Hello came for as long as a lease lasts")
+        return reading.result()
 
     def drain(self, grace_s: float) -> None:
         """Announces to every miner that its stream will end."""

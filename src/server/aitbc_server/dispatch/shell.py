@@ -94,7 +94,7 @@ class Dispatcher:
         return await self._store.submit(submission, partial(self._submitted, submission))
 
     async def wait_final(self, job_id: str, timeout_s: float) -> None:
-        """Returns when the job is final, or after the timeout."""
+        """Returns when the job is final, or after the timeout. Raises TooManyWaiting."""
         if job_id in self.core.jobs:
             await self._waiters.final(job_id, timeout_s)
 

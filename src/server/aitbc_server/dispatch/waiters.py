@@ -6,8 +6,11 @@ import asyncio
 from asyncio import Future
 from collections.abc import Iterable, Sequence
 
-from aitbc_server.domain.errors import StorageUnavailable
+from aitbc_server.domain.errors import StorageUnavailable, TooManyWaiting
 from aitbc_server.domain.jobs import Begin, Completion, Ending
+
+# Calls that wait for the end of a job at once: each holds a connection's memory for up to a minute.
+MOST_WAITING = 10_000
 
 Ends = Sequence[Completion] | Sequence[Ending]
 
@@ -18,12 +21,17 @@ class Waiters:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._final: dict[str, list[Future[None]]] = {}
+        # Calls in `final`.
+        self._waiting = 0
         # By lease id.
         self._begin: dict[str, Future[StorageUnavailable | None]] = {}
         self._end: dict[str, list[Future[bool | StorageUnavailable]]] = {}
 
     async def final(self, job_id: str, timeout_s: float) -> None:
-        """Returns when the job is final, or after the timeout."""
+        """Returns when the job is final, or after the timeout. Raises TooManyWaiting."""
+        if self._waiting >= MOST_WAITING:
+            raise TooManyWaiting(retry_after_s=1)
+        self._waiting += 1
         future: Future[None] = self._loop.create_future()
         self._final.setdefault(job_id, []).append(future)
         try:
@@ -32,6 +40,7 @@ class Waiters:
         except TimeoutError:
             pass
         finally:
+            self._waiting -= 1
             waiters = self._final.get(job_id)
             if waiters and future in waiters:
                 waiters.remove(future)

@@ -23,11 +23,13 @@
     |   +-- WebhookDisabled
     +-- Exhausted                  a bounded queue is full; come back later
     |   +-- QueueFull
+    |   +-- TooManyWaiting
     +-- Unavailable                the coordinator cannot serve now; come back later
         +-- Starting
         +-- Draining
         +-- SessionSilent
         +-- StorageUnavailable
+            +-- StorageBusy        its queue is full
 
 Each leaf has a `reason` in UPPER_SNAKE, which is the `error_code` of the REST API and the
 `ErrorInfo.reason` of gRPC; `cause` and `remedy` are printed in the reference of error codes.
@@ -235,6 +237,15 @@ class QueueFull(Exhausted):
     message = "too many jobs are waiting"
 
 
+class TooManyWaiting(Exhausted):
+    """Too many calls wait for the end of a job."""
+
+    reason = "TOO_MANY_WAITING"
+    cause = "As many calls wait for the end of a job as the coordinator takes at once."
+    remedy = "Get the job without `wait`, now and then, or register a webhook."
+    message = "too many calls are waiting for the end of a job"
+
+
 class Unavailable(CoordinatorError):
     """The coordinator cannot serve now."""
 
@@ -273,3 +284,12 @@ class StorageUnavailable(Unavailable):
     cause = "The database cannot be written or read: its disk may be full or read-only."
     remedy = "Retry later; the operator finds the cause in the log."
     message = "the coordinator cannot reach its storage"
+
+
+class StorageBusy(StorageUnavailable):
+    """More waits for the store than it may."""
+
+    reason = "STORAGE_BUSY"
+    cause = "More requests arrive than the disk takes; those that wait already go first."
+    remedy = "Wait for the seconds in `Retry-After`, send again, and submit in batches."
+    message = "too much is waiting for the storage"

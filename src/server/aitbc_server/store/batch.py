@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
-from aitbc_server.domain.errors import StorageUnavailable
+from aitbc_server.domain.errors import StorageBusy
 
 # Runs operations in order and returns for each its result or its exception. On the thread.
 Run = Callable[[Sequence[Any]], Sequence[Any]]
@@ -19,31 +19,53 @@ Run = Callable[[Sequence[Any]], Sequence[Any]]
 Then = Callable[[Any], None]
 
 
+class _Entry(NamedTuple):
+    operation: Any
+    future: asyncio.Future[Any]
+    then: Then | None
+    size: int
+
+
 class BatchThread:
     """A thread that runs operations in batches. Use from one event loop."""
 
-    def __init__(self, name: str, run: Run, *, most: int = 1024, waiting: int = 100_000) -> None:
-        """`most` bounds a batch, `waiting` the operations that may wait for theirs."""
+    def __init__(
+        self,
+        name: str,
+        run: Run,
+        *,
+        most: int = 1024,
+        waiting: int = 100_000,
+        waiting_bytes: int = 256 * 1024 * 1024,
+    ) -> None:
+        """`most` bounds a batch, the others the operations that may wait for theirs."""
         self._run = run
         self._most = most
         self._limit = waiting
+        self._limit_bytes = waiting_bytes
         self._loop = asyncio.get_running_loop()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._waiting: list[tuple[Any, asyncio.Future[Any], Then | None]] = []
+        self._waiting: list[_Entry] = []
+        self._waiting_bytes = 0
         self._is_running = False
         self._is_scheduled = False
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def put(self, operation: Any, then: Then | None = None) -> asyncio.Future[Any]:
-        """Queues an operation; the future has its result. Raises StorageUnavailable when full.
+    def put(
+        self, operation: Any, then: Then | None = None, *, size: int = 0
+    ) -> asyncio.Future[Any]:
+        """Queues an operation of `size` bytes; the future has its result. Raises StorageBusy.
 
         `then` is called with it first, also when whoever waits for the future has gone.
         """
-        if len(self._waiting) >= self._limit:
-            raise StorageUnavailable("too many operations wait for the storage", retry_after_s=1)
+        # One that is larger than all that may wait must have its turn too.
+        has_room = not self._waiting_bytes or self._waiting_bytes + size <= self._limit_bytes
+        if len(self._waiting) >= self._limit or not has_room:
+            raise StorageBusy(retry_after_s=1)
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._waiting.append((operation, future, then))
+        self._waiting.append(_Entry(operation, future, then, size))
+        self._waiting_bytes += size
         if not self._is_running and not self._is_scheduled:
             # At the end of this turn of the loop, so that all its operations share the batch.
             self._is_scheduled = True
@@ -59,13 +81,14 @@ class BatchThread:
     def _start(self) -> None:
         batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
         self._is_scheduled, self._is_running = False, True
-        operations = [operation for operation, _, _ in batch]
+        self._waiting_bytes -= sum(entry.size for entry in batch)
+        operations = [entry.operation for entry in batch]
         running = self._loop.run_in_executor(self._executor, self._run, operations)
         running.add_done_callback(lambda done: self._finish(batch, done))
 
     def _finish(
         self,
-        batch: Sequence[tuple[Any, asyncio.Future[Any], Then | None]],
+        batch: Sequence[_Entry],
         done: asyncio.Future[Sequence[Any]],
     ) -> None:
         self._is_running = False
@@ -76,7 +99,7 @@ class BatchThread:
             self._idle.set()
         error = done.exception()
         results = [error] * len(batch) if error else done.result()
-        for (_, future, then), result in zip(batch, results, strict=True):
+        for (_, future, then, _), result in zip(batch, results, strict=True):
             if then is not None:
                 then(result)
             if future.cancelled():

@@ -22,6 +22,8 @@ from aitbc_server.store.rows import json_rows
 from aitbc_server.store.statements import statements
 
 _SQL = statements("job_reads.sql")
+# Prompts and results after which a page ends early: many pages may be on their way at once.
+_PAGE_BYTES = 4 * 1024 * 1024
 # Greater than every job id.
 _AFTER_ALL = JOB_PREFIX + "~"
 # Jobs that one page looks at when no index has both of what is asked for.
@@ -56,10 +58,18 @@ class JobReads:
             rows = self._connection.execute(_SQL[name], (*values, limit + 1)).fetchall()
             job_ids = [job_id for (job_id,) in rows[:limit]]
             next_before = job_ids[-1] if len(rows) > limit else None
-        records = (self.job(job_id) for job_id in job_ids)
-        return JobPage(
-            records=tuple(record for record in records if record), next_before=next_before
-        )
+        records: list[JobRecord] = []
+        size = 0
+        for job_id in job_ids:
+            record = self.job(job_id)
+            if record is None:
+                continue
+            records.append(record)
+            size += len(record.spec) + len(record.result or "")
+            if size >= _PAGE_BYTES and job_id != job_ids[-1]:
+                next_before = job_id
+                break
+        return JobPage(records=tuple(records), next_before=next_before)
 
     def _scan(
         self, values: tuple[str, JobStatus | None, str | None, str], limit: int

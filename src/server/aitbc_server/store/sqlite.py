@@ -87,7 +87,8 @@ class SqliteStore:
     def submit(
         self, submission: Submission, then: Callable[[Submitted | Exception], None] | None = None
     ) -> Future[Submitted]:
-        return self._writes.put(operations.Submit(submission), then)
+        size = sum(len(job.spec) for job in submission.jobs)
+        return self._writes.put(operations.Submit(submission), then, size=size)
 
     def begin(self, leases: Sequence[Begin]) -> Future[frozenset[str]]:
         return self._writes.put(operations.BeginLeases(leases))
