@@ -32,6 +32,9 @@ from aitbc_server.rest.openapi.site import openapi_mounts
 from aitbc_server.rest.server import RestServer
 from aitbc_server.rest.site import Site
 from aitbc_server.store.sqlite import SqliteStore
+from aitbc_server.telemetry.build import Telemetry
+from aitbc_server.telemetry.health import Health
+from aitbc_server.telemetry.metrics import Metrics
 from aitbc_server.web.explorer import Explorer
 from aitbc_server.webhooks.build import build_courier, build_guard
 
@@ -108,7 +111,12 @@ class Coordinator:
         backend = LocalBackend(table, gate)
         rest = RestApp(backend, max_body_bytes=settings.max_message_bytes)
         self._explorer = Explorer(table)
+        metrics = Metrics(self._dispatcher, self._store, clock, http=rest, grpc=self._grpc)
+        self._store.watch_commits(metrics.committed)
+        health = Health(self._lifecycle, self._store, self._grpc)
+        self._telemetry = Telemetry(settings, self._dispatcher, clock, gate, metrics, health)
         mounts = [
+            *self._telemetry.mounts,
             *openapi_mounts(backend, is_key_required=settings.auth_mode is AuthMode.REQUIRED),
             *openai_mounts(backend, max_body_bytes=settings.max_message_bytes),
             *self._explorer.mounts,
@@ -125,10 +133,16 @@ class Coordinator:
         """Port of gRPC, once started."""
         return self._grpc.port
 
+    @property
+    def metrics_port(self) -> int:
+        """Port of the metrics, once started; 0 where they have none of their own."""
+        return self._telemetry.port
+
     async def start(self) -> None:
         """Listens, takes in what is stored and serves. Raises OSError when a port is taken."""
         await self._rest.start(self._settings.http.host, self._settings.http.port)
         await self._grpc.start(self._settings.grpc)
+        await self._telemetry.start()
         await self._dispatcher.start()
         self._explorer.start()
         await self._courier.start()
@@ -159,5 +173,6 @@ class Coordinator:
         self._dispatcher.stop()
         await self._courier.stop(_CALL_GRACE_S)
         await self._keyring.stop()
+        await self._telemetry.stop(_CALL_GRACE_S)
         await self._store.close()
         _log.info("coordinator.stopped")

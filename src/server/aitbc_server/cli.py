@@ -249,13 +249,12 @@ def _shown(address: Address, port: int) -> str:
 
 
 def _warn(settings: Settings) -> None:
-    is_local = settings.http.is_loopback and settings.grpc.is_loopback
-    if settings.auth_mode is AuthMode.OPEN and not is_local:
+    if settings.auth_mode is AuthMode.OPEN and not settings.is_local:
         _log.warning(
             "auth.open", problem="anybody who reaches these addresses may use this coordinator"
         )
 
-    if settings.tls is None and not is_local:
+    if settings.tls is None and not settings.is_local:
         _log.warning("tls.off", problem="keys, prompts and results cross the network in plain text")
 
 

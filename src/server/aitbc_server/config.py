@@ -154,12 +154,23 @@ class Settings(BaseSettings):
     webhook_retention_days: float = Field(
         7.0, ge=4, le=3650, description="How long deliveries are kept, made or not."
     )
+    metrics: Address | None = Field(
+        None,
+        description="Address on which `/metrics` is served to anybody who reaches it. Without one "
+        "it is on the REST address: for admins, or for everybody while the coordinator is open and "
+        "only this machine reaches it.",
+    )
+    tracing: bool = Field(
+        False,
+        description="Whether traces of jobs are sent by OpenTelemetry, to where its own `OTEL_...` "
+        "variables say. Needs the extra `otel`.",
+    )
     log_level: str = Field("info", description="Least level logged: debug, info, warning, error.")
 
-    @field_validator("http", "grpc", mode="before")
+    @field_validator("http", "grpc", "metrics", mode="before")
     @classmethod
-    def _parse_address(cls, value: Any) -> Address:
-        return Address.parse(value)
+    def _parse_address(cls, value: Any) -> Address | None:
+        return None if value is None else Address.parse(value)
 
     @field_validator(
         "webhook_allow_networks", "webhook_ports", "webhook_retry_seconds", mode="before"
@@ -200,5 +211,9 @@ class Settings(BaseSettings):
         """What `auth` comes to."""
         if self.auth is not None:
             return self.auth
-        is_local = self.http.is_loopback and self.grpc.is_loopback
-        return AuthMode.OPEN if is_local else AuthMode.REQUIRED
+        return AuthMode.OPEN if self.is_local else AuthMode.REQUIRED
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches the API."""
+        return self.http.is_loopback and self.grpc.is_loopback

@@ -6,7 +6,9 @@ adds beside them cost up to 29 % a call in grpcio 1.85 (https://github.com/grpc/
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -21,10 +23,17 @@ from aitbc_server.api.endpoint import OPENED, Endpoint, Gate, access_of
 from aitbc_server.api.errors import INTERNAL_REASON, failure_of, to_status
 from aitbc_server.api.work import Context, WorkStreams
 from aitbc_server.config import Address
+from aitbc_server.domain.call import Call, current_call, request_id
 from aitbc_server.tls import TlsFiles, grpc_server_credentials
 
 _log = structlog.get_logger(__name__)
 
+Calls = Counter[tuple[str, str]]
+
+_REQUEST_ID = "x-request-id"
+_OK = grpc.StatusCode.OK.name
+# What gRPC calls the end of a call whose other side is gone.
+_BROKEN = grpc.StatusCode.CANCELLED.name
 _MINER_SERVICE = "aitbc.v1.MinerService"
 _OPTIONS: tuple[tuple[str, int], ...] = (
     # One process owns the port: a second one must fail, not take half of the connections.
@@ -59,16 +68,18 @@ class GrpcServer:
         self._credentials = None if tls is None else grpc_server_credentials(tls)
         options = [*_OPTIONS, ("grpc.max_receive_message_length", max_message_bytes)]
         self._server = grpc.aio.server(options=options)
+        # Calls by method and code.
+        self.calls: Calls = Counter()
         self._health = health.aio.HealthServicer()
         self._services = sorted({endpoint.service for endpoint in endpoints.values()})
         for service in self._services:
             handlers = {
-                endpoint.method.name: _handler(endpoint, gate)
+                endpoint.method.name: _handler(endpoint, gate, self.calls)
                 for endpoint in endpoints.values()
                 if endpoint.service == service
             }
             if service == _MINER_SERVICE:
-                handlers["Work"] = _work(work, gate)
+                handlers["Work"] = _work(work, gate, self.calls)
             generic = grpc.method_handlers_generic_handler(service, handlers)
             self._server.add_generic_rpc_handlers((generic,))
         generic_only = cast("grpc.aio.Server", _GenericOnly(self._server))
@@ -78,6 +89,7 @@ class GrpcServer:
             reflection.aio.ReflectionServicer(names), generic_only
         )
         self.port = 0
+        self._host = ""
 
     async def start(self, address: Address) -> None:
         """Listens and serves. Raises OSError when the port cannot be had."""
@@ -92,6 +104,18 @@ class GrpcServer:
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address} for gRPC: is the port taken?") from error
         await self._server.start()
+        self._host = address.host
+
+    async def is_answering(self) -> bool:
+        """Says whether connections to the port are taken."""
+        # An address that stands for all is no address to connect to.
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)  # noqa: S104
+        try:
+            _, writer = await asyncio.open_connection(host, self.port)
+        except OSError:
+            return False
+        writer.close()
+        return True
 
     async def set_serving(self, *, is_serving: bool) -> None:
         """Tells the standard health service, for the whole server and for each service."""
@@ -119,18 +143,23 @@ class _GenericOnly:
         del service, handlers
 
 
-def _handler(endpoint: Endpoint, gate: Gate) -> grpc.RpcMethodHandler[Any, Any]:
-    return (_streaming if endpoint.is_streaming else _unary)(endpoint, gate)
+def _handler(endpoint: Endpoint, gate: Gate, calls: Calls) -> grpc.RpcMethodHandler[Any, Any]:
+    return (_streaming if endpoint.is_streaming else _unary)(endpoint, gate, calls)
 
 
-def _unary(endpoint: Endpoint, gate: Gate) -> grpc.RpcMethodHandler[Any, Any]:
+def _unary(endpoint: Endpoint, gate: Gate, calls: Calls) -> grpc.RpcMethodHandler[Any, Any]:
+    name = endpoint.method.name
+
     async def call(request: Message, context: Context) -> Message:
         try:
-            caller = gate.admit(endpoint.access, _metadata(context), _peer(context))
-            return await endpoint(request, caller)
+            metadata = _begin(context)
+            caller = gate.admit(endpoint.access, metadata, _peer(context))
+            response = await endpoint(request, caller)
         except Exception as error:
-            await _abort(context, error, endpoint.method.full_name)
+            await _abort(context, error, endpoint.method.full_name, calls)
             raise  # abort has raised already
+        calls[name, _OK] += 1
+        return response
 
     return grpc.unary_unary_rpc_method_handler(
         call,
@@ -139,10 +168,13 @@ def _unary(endpoint: Endpoint, gate: Gate) -> grpc.RpcMethodHandler[Any, Any]:
     )
 
 
-def _streaming(endpoint: Endpoint, gate: Gate) -> grpc.RpcMethodHandler[Any, Any]:
+def _streaming(endpoint: Endpoint, gate: Gate, calls: Calls) -> grpc.RpcMethodHandler[Any, Any]:
+    name = endpoint.method.name
+
     async def call(request: Message, context: Context) -> None:
         try:
-            caller = gate.admit(endpoint.access, _metadata(context), _peer(context))
+            metadata = _begin(context)
+            caller = gate.admit(endpoint.access, metadata, _peer(context))
             responses = await endpoint.open(request, caller)
             # Tells a gateway at once that the call did not fail, however long the first response
             # takes.
@@ -150,11 +182,12 @@ def _streaming(endpoint: Endpoint, gate: Gate) -> grpc.RpcMethodHandler[Any, Any
             async with contextlib.aclosing(responses):
                 async for response in responses:
                     await context.write(response)
+            calls[name, _OK] += 1
         except grpc.aio.BaseError:
             # The stream broke under a write: there is nobody to tell.
-            return
+            calls[name, _BROKEN] += 1
         except Exception as error:
-            await _abort(context, error, endpoint.method.full_name)
+            await _abort(context, error, endpoint.method.full_name, calls)
 
     return grpc.unary_stream_rpc_method_handler(
         call,
@@ -163,21 +196,22 @@ def _streaming(endpoint: Endpoint, gate: Gate) -> grpc.RpcMethodHandler[Any, Any
     )
 
 
-def _work(streams: WorkStreams, gate: Gate) -> grpc.RpcMethodHandler[Any, Any]:
-    access = access_of(
-        miners_pb2.DESCRIPTOR.services_by_name["MinerService"].methods_by_name["Work"]
-    )
+def _work(streams: WorkStreams, gate: Gate, calls: Calls) -> grpc.RpcMethodHandler[Any, Any]:
+    method = miners_pb2.DESCRIPTOR.services_by_name["MinerService"].methods_by_name["Work"]
+    access = access_of(method)
 
     # The iterator goes unused: a coroutine that reads and writes can do both at once.
     async def call(_: AsyncIterator[work_pb2.MinerMessage], context: Context) -> None:
         try:
-            caller = gate.admit(access, _metadata(context), _peer(context))
+            metadata = _begin(context)
+            caller = gate.admit(access, metadata, _peer(context))
             await streams.serve(context, caller)
+            calls[method.name, _OK] += 1
         except grpc.aio.BaseError:
             # The stream broke under a write: there is nobody to tell.
-            return
+            calls[method.name, _BROKEN] += 1
         except Exception as error:
-            await _abort(context, error, f"{_MINER_SERVICE}.Work")
+            await _abort(context, error, method.full_name, calls)
 
     return grpc.stream_stream_rpc_method_handler(
         call,
@@ -186,13 +220,18 @@ def _work(streams: WorkStreams, gate: Gate) -> grpc.RpcMethodHandler[Any, Any]:
     )
 
 
+def _begin(context: Context) -> dict[str, str]:
+    """Notes what the call is, and answers with its id; returns its metadata."""
+    pairs = context.invocation_metadata() or ()
+    metadata = {key: value for key, value in pairs if isinstance(value, str)}
+    call = Call(request_id(metadata.get(_REQUEST_ID)), metadata.get("traceparent"))
+    current_call.set(call)
+    context.set_trailing_metadata(((_REQUEST_ID, call.request_id),))
+    return metadata
+
+
 def _serialize(message: Message) -> bytes:
     return message.SerializeToString()
-
-
-def _metadata(context: Context) -> dict[str, str]:
-    metadata = context.invocation_metadata() or ()
-    return {key: value for key, value in metadata if isinstance(value, str)}
 
 
 def _peer(context: Context) -> str:
@@ -204,9 +243,13 @@ def _peer(context: Context) -> str:
     return address.rpartition(":")[0].removeprefix("%5B").removesuffix("%5D").strip("[]")
 
 
-async def _abort(context: Context, error: Exception, method: str) -> None:
+async def _abort(context: Context, error: Exception, method: str, calls: Calls) -> None:
     failure = failure_of(error)
     if failure.reason == INTERNAL_REASON:
         _log.error("call.failed", method=method, exc_info=error)
+    calls[method.rpartition(".")[2], failure.code.name] += 1
+    status: Any = to_status(failure)
+    # An abort leaves out the trailing metadata that was set before.
+    named = (_REQUEST_ID, current_call.get().request_id)
     abort: Callable[[grpc.Status], Awaitable[None]] = context.abort_with_status
-    await abort(to_status(failure))
+    await abort(status._replace(trailing_metadata=(*status.trailing_metadata, named)))

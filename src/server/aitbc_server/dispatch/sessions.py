@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -36,6 +37,8 @@ class Sessions:
         patience: Patience,
     ) -> None:
         self.by_miner: dict[str, Session] = {}
+        # How many ended, by why they did.
+        self.closed: Counter[CloseReason] = Counter()
         self.paces = Paces()
         self._patience = patience
         self._effects = effects
@@ -89,6 +92,7 @@ class Sessions:
         if session.closed is not None:
             return
         session.closed = reason
+        self.closed[reason] += 1
         self._effects.touched[session] = None
         self._matcher.update(session)
         if self.by_miner.get(session.miner_id) is session:

@@ -8,6 +8,7 @@ from functools import partial
 
 from aitbc_server.dispatch.core import Core
 from aitbc_server.dispatch.live import CloseReason, Lease, LiveJob, Now, Phase, Session
+from aitbc_server.dispatch.observer import Observer
 from aitbc_server.dispatch.registry import Registry
 from aitbc_server.dispatch.sessions import Patience
 from aitbc_server.dispatch.specs import Specs
@@ -15,6 +16,7 @@ from aitbc_server.dispatch.transcripts import Transcripts
 from aitbc_server.dispatch.turns import Turns
 from aitbc_server.dispatch.waiters import Waiters
 from aitbc_server.dispatch.waiting import Wait, explain
+from aitbc_server.domain.call import Call, current_call
 from aitbc_server.domain.caller import Caller
 from aitbc_server.domain.clock import Clock
 from aitbc_server.domain.errors import (
@@ -58,7 +60,17 @@ class Dispatcher:
         self._specs = Specs(spec_budget)
         self._waiters = Waiters()
         self.transcripts = Transcripts(text_budget, self.core.jobs)
-        self._turns = Turns(self.core, store, clock, self._specs, self._waiters, self.transcripts)
+        # Told of what was stored.
+        self.observers: list[Observer] = []
+        self._turns = Turns(
+            self.core,
+            store,
+            clock,
+            self._specs,
+            self._waiters,
+            self.transcripts,
+            self.observers,
+        )
 
     async def start(self) -> None:
         """Takes in what the store holds and begins to dispatch."""
@@ -91,7 +103,8 @@ class Dispatcher:
         if len(self.core.jobs) + len(submission.jobs) > self._max_jobs:
             raise QueueFull(retry_after_s=5)
         # A callback, so that a caller that goes away cannot keep a stored job from its queue.
-        return await self._store.submit(submission, partial(self._submitted, submission))
+        then = partial(self._submitted, submission, current_call.get())
+        return await self._store.submit(submission, then)
 
     async def wait_final(self, job_id: str, timeout_s: float) -> None:
         """Returns when the job is final, or after the timeout. Raises TooManyWaiting."""
@@ -270,7 +283,7 @@ class Dispatcher:
             self.core.sessions.drain(session, since_us is not None, self.now())
             self._turns.kick()
 
-    def _submitted(self, submission: Submission, stored: Submitted | Exception) -> None:
+    def _submitted(self, submission: Submission, call: Call, stored: Submitted | Exception) -> None:
         if isinstance(stored, Exception) or not stored.is_new:
             return
         now = self.now()
@@ -287,6 +300,8 @@ class Dispatcher:
             )
             self._specs.keep(job, new.spec)
             self.core.submit(job, now)
+        for observer in self.observers:
+            observer.submitted(submission.jobs, call)
         self._turns.kick()
 
     async def _past(self, held: Iterable[str]) -> frozenset[str]:

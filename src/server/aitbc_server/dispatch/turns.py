@@ -14,6 +14,7 @@ from typing import Any
 
 from aitbc_server.dispatch.core import Core
 from aitbc_server.dispatch.live import Now
+from aitbc_server.dispatch.observer import Observer
 from aitbc_server.dispatch.specs import Specs
 from aitbc_server.dispatch.transcripts import Transcripts
 from aitbc_server.dispatch.waiters import Waiters
@@ -37,6 +38,7 @@ class Turns:
         specs: Specs,
         waiters: Waiters,
         transcripts: Transcripts,
+        observers: Sequence[Observer],
     ) -> None:
         self._core = core
         self._store = store
@@ -44,6 +46,7 @@ class Turns:
         self._specs = specs
         self._waiters = waiters
         self._transcripts = transcripts
+        self._observers = observers
         self._loop = asyncio.get_running_loop()
         self._is_kicked = False
         self._timer: asyncio.TimerHandle | None = None
@@ -153,6 +156,8 @@ class Turns:
 
     def _tell_begun(self, begins: Sequence[Begin], done: frozenset[str]) -> None:
         self._let_go(begin.job_id for begin in begins if begin.job_id not in done)
+        for observer in self._observers:
+            observer.begun([b for b in begins if b.job_id in done], self._core.jobs)
         self._core.begun(begins, done, self.now())
         self._waiters.tell_begun(begins)
         self._transcripts.tell(begin.job_id for begin in begins)
@@ -167,6 +172,8 @@ class Turns:
             self._let_go(completion.job_id for completion in completions)
             self._core.completed(completions, stored.result())
             self._waiters.tell_ended(completions, stored.result())
+            for observer in self._observers:
+                observer.completed([c for c in completions if c.job_id in stored.result()])
             self._transcripts.tell(completion.job_id for completion in completions)
         self.kick()
 
@@ -184,6 +191,8 @@ class Turns:
         )
         self._core.ended(endings, done, self.now())
         self._waiters.tell_ended(endings, done)
+        for observer in self._observers:
+            observer.ended([ending for ending in endings if ending.job_id in done])
         self._transcripts.tell(ending.job_id for ending in endings)
         self.kick()
 

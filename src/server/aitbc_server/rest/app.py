@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
+from aitbc_server.domain.call import Call, current_call, request_id
 from aitbc_server.domain.caller import Caller
 from aitbc_server.domain.errors import Draining
 from aitbc_server.rest.asgi import Receive, Response, Scope, Send, send_response
@@ -24,6 +27,8 @@ from aitbc_server.rest.watch import ClientGone, ClientWatch
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 _PREFIX = "/api"
+# Where a scope notes the method that a request calls.
+_METHOD = "aitbc.method"
 # Calls that last longer end when their client goes. Most are over before it is worth watching.
 _WATCH_CLIENT_AFTER_S = 0.2
 
@@ -36,6 +41,8 @@ class RestApp:
         self._max_body_bytes = max_body_bytes
         self._methods: Sequence[MethodDescriptor] = ()
         self._router: Router[Route] = compile_routes(())
+        # Requests by method, empty where none was found, and status.
+        self.calls: Counter[tuple[str, str]] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -48,9 +55,19 @@ class RestApp:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         http_method = scope["method"]
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
+        call = Call(request_id(headers.get("x-request-id")), headers.get("traceparent"))
+        current_call.set(call)
+        # A gateway passes it on.
+        headers["x-request-id"] = call.request_id
+        named = (b"x-request-id", call.request_id.encode())
         try:
-            response = await self._answer(http_method, scope, receive)
+            response = await self._answer(http_method, scope, headers, receive)
             if isinstance(response, EventResponse):
+                self._count(scope, response.status)
+                response = replace(response, headers=(named,))
                 await response.send(send, receive, with_body=http_method != "HEAD")
                 return
         except ClientGone:
@@ -61,10 +78,16 @@ class RestApp:
             response = error_response(Draining(), http_method)
         except Exception as error:
             response = error_response(error, f"{http_method} {scope['path']}")
-        await send_response(send, response, with_body=http_method != "HEAD")
+        self._count(scope, response.status)
+        status, more, body = response
+        named_response = Response(status, (named, *more), body)
+        await send_response(send, named_response, with_body=http_method != "HEAD")
+
+    def _count(self, scope: Scope, status: int) -> None:
+        self.calls[scope.get(_METHOD, ""), str(status)] += 1
 
     async def _answer(
-        self, http_method: str, scope: Scope, receive: Receive
+        self, http_method: str, scope: Scope, headers: Mapping[str, str], receive: Receive
     ) -> Response | EventResponse:
         # 1. Which method is it?
         router = await self._current_router()
@@ -73,9 +96,7 @@ class RestApp:
             return Response(204, ((b"allow", allow_header(router.allowed(path))),))
         route, captures = router.match("GET" if http_method == "HEAD" else http_method, path)
         route, query = route.chosen_by(scope["query_string"])
-        headers = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
-        }
+        scope[_METHOD] = route.method.name
         # 2. May the caller call it?
         caller = self._backend.admit(route.method, headers, _peer(scope))
         # 3. What does it ask?

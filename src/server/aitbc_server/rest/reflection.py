@@ -26,7 +26,7 @@ _LEARN_TIMEOUT_S = 5.0
 # A little more than the longest wait that a method offers.
 _CALL_TIMEOUT_S = 75.0
 # Headers that mean the same to the coordinator.
-_FORWARDED = ("x-api-key", "authorization", "traceparent", "tracestate")
+_FORWARDED = ("x-api-key", "x-request-id", "authorization", "traceparent", "tracestate")
 # What gRPC metadata cannot carry. It becomes something else, not nothing: a key stays wrong.
 _NOT_METADATA = re.compile(r"[^ -~]")
 # gRPC's own limits let two minutes pass before it looks for a restarted server again.

@@ -148,17 +148,19 @@ class EventResponse:
     empty_status: int
     # Names the call in the log.
     where: str
+    # Beside those of every stream.
+    headers: Headers = ()
 
     async def send(self, send: Send, receive: Receive, *, with_body: bool) -> None:
         """Sends the stream to its end. Raises ClientGone."""
-        headers = ((b"content-type", self.dialect.content_type), *STREAM_HEADERS)
+        headers = ((b"content-type", self.dialect.content_type), *STREAM_HEADERS, *self.headers)
         async with (
             contextlib.aclosing(self.messages),
             Body(send, receive, self.dialect.heartbeat) as body,
         ):
             first = await anext(self.messages, None) if self.empty_status else None
             if self.empty_status and first is None:
-                await body.start(self.empty_status, ())
+                await body.start(self.empty_status, self.headers)
                 return await body.end()
             await body.start(self.status, headers)
             if not with_body:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from aitbc_server.domain.errors import StorageBusy
+from aitbc_server.domain.errors import StorageBusy, StorageUnavailable
 
 # Runs operations in order and returns for each its result or its exception. On the thread.
 Run = Callable[[Sequence[Any]], Sequence[Any]]
@@ -49,6 +49,8 @@ class BatchThread:
         self._waiting_bytes = 0
         self._is_running = False
         self._is_scheduled = False
+        # Told of each batch: its size, its seconds, and whether it could be run.
+        self.on_batch: Callable[[int, float, bool], None] | None = None
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -83,12 +85,14 @@ class BatchThread:
         self._is_scheduled, self._is_running = False, True
         self._waiting_bytes -= sum(entry.size for entry in batch)
         operations = [entry.operation for entry in batch]
+        began = self._loop.time()
         running = self._loop.run_in_executor(self._executor, self._run, operations)
-        running.add_done_callback(lambda done: self._finish(batch, done))
+        running.add_done_callback(lambda done: self._finish(batch, began, done))
 
     def _finish(
         self,
         batch: Sequence[_Entry],
+        began: float,
         done: asyncio.Future[Sequence[Any]],
     ) -> None:
         self._is_running = False
@@ -99,6 +103,9 @@ class BatchThread:
             self._idle.set()
         error = done.exception()
         results = [error] * len(batch) if error else done.result()
+        if self.on_batch is not None:
+            was_run = not isinstance(results[0], StorageUnavailable)
+            self.on_batch(len(batch), self._loop.time() - began, was_run)
         for (_, future, then, _), result in zip(batch, results, strict=True):
             if then is not None:
                 then(result)

@@ -30,6 +30,7 @@ from aitbc_server.store.failures import unusable
 from aitbc_server.store.job_reads import JobReads
 from aitbc_server.store.job_writes import JobWrites
 from aitbc_server.store.keys import Keys, KeyWrites
+from aitbc_server.store.probe import Probe, ProbeWrites
 from aitbc_server.store.reader import run_reads
 from aitbc_server.store.schema import migrate
 from aitbc_server.store.webhook_reads import WebhookReads
@@ -62,6 +63,7 @@ class SqliteStore:
             JobWrites(self._write_connection),
             WebhookWrites(self._write_connection),
             KeyWrites(self._write_connection),
+            ProbeWrites(self._write_connection),
         ]
         self._writes = BatchThread("store-writer", Writer(self._write_connection, parts).run)
         self._reads = BatchThread("store-reader", run_reads, most=64)
@@ -72,6 +74,14 @@ class SqliteStore:
         )
         # Called on the loop after a commit in which jobs may have become final.
         self.on_jobs_ended: Callable[[], None] = lambda: None
+
+    def watch_commits(self, watch: Callable[[int, float, bool], None]) -> None:
+        """Has `watch` told of each commit: operations, seconds, and whether it succeeded."""
+        self._writes.on_batch = watch
+
+    def probe(self) -> Future[None]:
+        """Writes something that changes nothing."""
+        return self._writes.put(Probe())
 
     async def close(self) -> None:
         """Commits what waits and closes the file. May be repeated."""

@@ -1,0 +1,1 @@
+"""What operators see of the coordinator: metrics, health, traces and the journal of jobs."""

@@ -1,0 +1,80 @@
+"""Puts the parts of telemetry together, as the settings say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aitbc_server.api.endpoint import Gate
+from aitbc_server.config import AuthMode, Settings
+from aitbc_server.dispatch.observer import Observer
+from aitbc_server.dispatch.shell import Dispatcher
+from aitbc_server.domain.clock import Clock
+from aitbc_server.rest.server import RestServer
+from aitbc_server.rest.site import Mount, Site
+from aitbc_server.telemetry.health import Health
+from aitbc_server.telemetry.journal import Journal
+from aitbc_server.telemetry.metrics import Metrics
+from aitbc_server.telemetry.site import health_mounts, metrics_mount, nothing_else
+
+
+class TracingUnavailableError(OSError):
+    """Traces are asked for, and the packages that make them are not there."""
+
+
+class Telemetry:
+    """What is served beside the API, on its address or on one of its own."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        gate: Gate,
+        metrics: Metrics,
+        health: Health,
+    ) -> None:
+        """Begins to watch the dispatcher. Raises TracingUnavailableError."""
+        self._address = settings.metrics
+        self._server: RestServer | None = None
+        self._flush: Callable[[], object] = lambda: None
+        self.mounts: list[Mount] = health_mounts(health)
+        if settings.metrics is not None:
+            mount = metrics_mount(metrics, None)
+            self._server = RestServer(Site([mount, *health_mounts(health)], nothing_else))
+        else:
+            # What only this machine reaches is not hidden from it while nothing else is.
+            is_open = settings.is_local and settings.auth_mode is AuthMode.OPEN
+            self.mounts.append(metrics_mount(metrics, None if is_open else gate))
+        observers: list[Observer] = [metrics]
+        if settings.log_level == "debug":
+            observers.append(Journal())
+        if settings.tracing:
+            observers.append(self._traces(clock))
+        dispatcher.observers.extend(observers)
+
+    @property
+    def port(self) -> int:
+        """Port of the metrics, once started; 0 where they have none of their own."""
+        return 0 if self._server is None else self._server.port
+
+    async def start(self) -> None:
+        """Listens on the address of the metrics. Raises OSError when the port is taken."""
+        if self._server is not None and self._address is not None:
+            await self._server.start(self._address.host, self._address.port)
+
+    async def stop(self, grace_s: float) -> None:
+        """Ends the server of the metrics, and sends the last spans."""
+        if self._server is not None:
+            await self._server.stop(grace_s)
+        self._flush()
+
+    def _traces(self, clock: Clock) -> Observer:
+        try:
+            from aitbc_server.telemetry.traces import JobTraces, exporting_provider
+        except ImportError as error:
+            raise TracingUnavailableError(
+                "AITBC_TRACING needs more packages: pip install 'aitbc-coordinator[otel]'"
+            ) from error
+        provider = exporting_provider()
+        self._flush = provider.shutdown
+        return JobTraces(provider.get_tracer("aitbc_server"), clock)
