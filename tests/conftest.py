@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import httpx
+import hypothesis
 import pytest
 from scripts.processes import Coordinator, Program, start_coordinator, start_miner
 
@@ -15,6 +16,10 @@ from scripts.processes import Coordinator, Program, start_coordinator, start_min
 CLEAN_ENV = {name: value for name, value in os.environ.items() if not name.startswith("AITBC_")}
 
 _running: list[Program] = []
+
+# How long an example takes is the machine's affair, and no test's.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 class Launcher:
