@@ -135,6 +135,19 @@ def test_keys_are_listed_without_their_secret(tmp_path: Path) -> None:
     assert secret.encode() not in stored
 
 
+def test_a_key_is_given_limits_of_its_own_and_the_next_call_meets_them(
+    closed: Coordinator,
+) -> None:
+    key = create_key(closed.data, "client", "--limit", "requests_per_second=0.01")
+    key_id = key.split("_")[1]
+    with client(closed, key) as api:
+        assert [api.get("/v1/jobs").status_code for _ in range(2)] == [200, 429]
+        run_keys("limit", key_id, "requests_per_second=0", "tokens_per_day=9", data=closed.data)
+        assert [api.get("/v1/jobs").status_code for _ in range(3)] == [200] * 3
+    [listed] = [one for one in list_keys(closed.data) if one["key_id"] == key_id]
+    assert listed["limits"] == {"requests_per_second": 0, "tokens_per_day": 9}
+
+
 def test_the_last_use_is_stored_when_the_server_stops(launcher: Launcher) -> None:
     server = launcher.coordinator("--auth", "required")
     key = create_key(server.data, "client")
@@ -152,6 +165,9 @@ def test_the_last_use_is_stored_when_the_server_stops(launcher: Launcher) -> Non
         (["create", "--role", "client", "--expires", "soon"], "a period such as 30d"),
         (["create", "--role", "client", "--expires", "2020-01-01"], "is over already"),
         (["create", "--role", "client", "--name", "a\nb"], "printable"),
+        (["create", "--role", "client", "--limit", "speed=1"], "requests_per_second"),
+        (["create", "--role", "client", "--limit", "burst=-1"], "a number from 0"),
+        (["limit", "nosuchkey", "burst=1"], "there is no key 'nosuchkey'"),
         (["revoke", "nosuchkey"], "there is no key 'nosuchkey'"),
         (["revoke", "aaaaaaaaaaaa"], "there is no key 'aaaaaaaaaaaa'"),
     ],

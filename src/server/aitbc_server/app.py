@@ -16,8 +16,10 @@ from aitbc_server.api.miners import MinerService
 from aitbc_server.api.network import NetworkService
 from aitbc_server.api.webhooks import WebhookService
 from aitbc_server.api.work import WorkStreams
+from aitbc_server.auth.allowance import Allowance
 from aitbc_server.auth.gate import Gate
 from aitbc_server.auth.keyring import Keyring
+from aitbc_server.auth.peers import Peers
 from aitbc_server.clock import SystemClock
 from aitbc_server.config import AuthMode, Settings
 from aitbc_server.dispatch.live import CloseReason
@@ -72,8 +74,14 @@ class Coordinator:
             spec_budget=settings.queue_memory_bytes,
             text_budget=settings.stream_memory_bytes,
         )
-        self._keyring = Keyring(self._store.keys, clock)
-        gate = Gate(settings.auth_mode, self._keyring)
+        self._keyring = Keyring(self._store.keys, clock, settings.limits)
+        gate = Gate(
+            self._keyring,
+            clock,
+            Peers(settings.limit_trusted_proxies),
+            settings.limits,
+            is_open=settings.auth_mode is AuthMode.OPEN,
+        )
         self._work = WorkStreams(
             self._dispatcher,
             self._lifecycle,
@@ -87,7 +95,14 @@ class Coordinator:
         self._store.on_jobs_ended = self._courier.jobs_ended
         table = endpoints(
             [
-                JobService(self._store, self._dispatcher, clock, ids, self._lifecycle),
+                JobService(
+                    self._store,
+                    self._dispatcher,
+                    clock,
+                    ids,
+                    self._lifecycle,
+                    Allowance(self._dispatcher.jobs_of),
+                ),
                 MinerService(self._dispatcher, self._lifecycle),
                 NetworkService(self._store, self._dispatcher, self._lifecycle),
                 WebhookService(

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from aitbc_server.domain.limits import Limits
 from aitbc_server.tls import TlsFiles
 from aitbc_server.webhooks.guard import IpNetwork
 from aitbc_server.webhooks.schedule import STANDARD_DELAYS_S
@@ -165,6 +166,45 @@ class Settings(BaseSettings):
         description="Whether traces of jobs are sent by OpenTelemetry, to where its own `OTEL_...` "
         "variables say. Needs the extra `otel`.",
     )
+    limit_requests_per_second: float | None = Field(
+        None,
+        ge=0,
+        description="Calls a second of each key, and of each address without one; 0 is no limit, "
+        "as in all `limit_` settings. By default 50, but none where `auth` is `open` and both "
+        "addresses are loopback.",
+    )
+    limit_burst: int = Field(
+        0, ge=0, description="Calls that may come at once after a pause. 0: five seconds' worth."
+    )
+    limit_jobs_in_flight: int | None = Field(
+        None,
+        ge=0,
+        description="Jobs of each key, or address without one, that may be pending or running. By "
+        "default 20,000, but none where calls are not limited.",
+    )
+    limit_pending_jobs: int | None = Field(
+        None,
+        ge=0,
+        description="Jobs of each key, or address without one, that may wait for a miner. By "
+        "default 10,000, but none where calls are not limited.",
+    )
+    limit_prompt_bytes: int = Field(
+        0, ge=0, description="Largest prompt, or messages of a job together; never over 1 MiB each."
+    )
+    limit_body_bytes: int = Field(
+        0, ge=0, description="Largest request of a caller, where less than AITBC_MAX_MESSAGE_BYTES."
+    )
+    limit_soft_budget_percent: int = Field(
+        80,
+        ge=0,
+        le=100,
+        description="Share of a key's daily budget after which its jobs wait behind all others.",
+    )
+    limit_trusted_proxies: Annotated[tuple[IpNetwork, ...], NoDecode] = Field(
+        (),
+        description="Networks of the proxies, gateways among them, whose `X-Forwarded-For` says "
+        "who calls, such as `127.0.0.1,10.0.0.0/8`. By default none.",
+    )
     log_level: str = Field("info", description="Least level logged: debug, info, warning, error.")
 
     @field_validator("http", "grpc", "metrics", mode="before")
@@ -173,7 +213,11 @@ class Settings(BaseSettings):
         return None if value is None else Address.parse(value)
 
     @field_validator(
-        "webhook_allow_networks", "webhook_ports", "webhook_retry_seconds", mode="before"
+        "limit_trusted_proxies",
+        "webhook_allow_networks",
+        "webhook_ports",
+        "webhook_retry_seconds",
+        mode="before",
     )
     @classmethod
     def _split_list(cls, value: Any) -> Any:
@@ -217,3 +261,20 @@ class Settings(BaseSettings):
     def is_local(self) -> bool:
         """Whether only this machine reaches the API."""
         return self.http.is_loopback and self.grpc.is_loopback
+
+    @property
+    def limits(self) -> Limits:
+        """What the `limit_` settings come to for a caller that has no limits of its own."""
+        is_private = self.auth_mode is AuthMode.OPEN and self.is_local
+
+        def or_default(value: float | None, default: float) -> float:
+            return value if value is not None else 0 if is_private else default
+
+        return Limits(
+            requests_per_second=or_default(self.limit_requests_per_second, 50.0),
+            burst=self.limit_burst,
+            jobs_in_flight=int(or_default(self.limit_jobs_in_flight, 20_000)),
+            pending_jobs=int(or_default(self.limit_pending_jobs, 10_000)),
+            prompt_bytes=self.limit_prompt_bytes,
+            body_bytes=self.limit_body_bytes,
+        )

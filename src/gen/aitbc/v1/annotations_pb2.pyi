@@ -215,6 +215,7 @@ Global___ExactlyOne: _TypeAlias = ExactlyOne  # noqa: Y015
 HTTP_SUCCESS_FIELD_NUMBER: _builtins.int
 IS_PUBLIC_FIELD_NUMBER: _builtins.int
 ROLES_FIELD_NUMBER: _builtins.int
+IS_UNLIMITED_FIELD_NUMBER: _builtins.int
 HTTP_EVENTS_FIELD_NUMBER: _builtins.int
 EXAMPLE_FIELD_NUMBER: _builtins.int
 EXACTLY_ONE_FIELD_NUMBER: _builtins.int
@@ -226,6 +227,8 @@ is_public: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptio
 """Whether anybody may call the method, whatever the coordinator asks of its callers."""
 roles: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _containers.RepeatedScalarFieldContainer[Global___Role.ValueType]]
 """Roles whose keys may call the method, beside admins. None: every key."""
+is_unlimited: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.bool]
+"""Whether calls are not counted against the caller's limits, as those of probes."""
 http_events: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___HttpEvents]
 """How a server stream is told over HTTP."""
 example: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MessageOptions, _builtins.str]

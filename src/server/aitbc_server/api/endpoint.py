@@ -20,11 +20,13 @@ from typing import Any, Protocol
 
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 
 from aitbc.v1 import annotations_pb2
 from aitbc_server.api.validation import validator
 from aitbc_server.domain.caller import Access, Caller, Role
+from aitbc_server.domain.errors import PayloadTooLarge
 
 # Metadata with which a stream of responses begins. A call that fails before has none of it.
 OPENED = (("aitbc-stream", "open"),)
@@ -86,6 +88,9 @@ class Endpoint:
         return responses
 
     async def _answer(self, request: Message, caller: Caller) -> Any:
+        most = caller.limits.body_bytes
+        if most and request.ByteSize() > most:
+            raise PayloadTooLarge(most)
         self._validate(request)
         return await self._handler(request, caller)
 
@@ -112,11 +117,13 @@ def endpoints(services: Iterable[Service]) -> dict[str, Endpoint]:
 
 def access_of(method: MethodDescriptor) -> Access:
     """Returns who may call a method, as its proto says."""
-    options = method.GetOptions().Extensions
+    # Parsed again: a method of another descriptor pool holds the options as unknown bytes.
+    options = MethodOptions.FromString(method.GetOptions().SerializeToString()).Extensions
     numbers = options[annotations_pb2.roles]
     names = (annotations_pb2.Role.Name(number).removeprefix("ROLE_") for number in numbers)
     return Access(
         is_public=options[annotations_pb2.is_public],
+        is_unlimited=options[annotations_pb2.is_unlimited],
         roles=frozenset(Role(name.lower()) for name in names),
     )
 

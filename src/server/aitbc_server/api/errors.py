@@ -7,6 +7,7 @@ Format: google.rpc.Status with an ErrorInfo always, and RetryInfo, BadRequest wh
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import grpc
@@ -46,6 +47,8 @@ class Failure:
     retry_after_s: float | None = None
     # Path of the field that is wrong.
     field: str | None = None
+    # Limit of the caller that is used up.
+    quota: errors.Quota | None = None
 
 
 class CallError(Exception):
@@ -68,13 +71,17 @@ def failure_of(error: BaseException) -> Failure:
                 message=str(error),
                 retry_after_s=error.retry_after_s,
                 field=error.field if isinstance(error, errors.InvalidArgument) else None,
+                quota=error.quota if isinstance(error, errors.Exhausted) else None,
             )
     return Failure(code=grpc.StatusCode.INTERNAL, reason=INTERNAL_REASON, message=INTERNAL_MESSAGE)
 
 
 def to_status(failure: Failure) -> grpc.Status:
     """Returns what `ServicerContext.abort_with_status` takes."""
-    details = [_packed(error_details_pb2.ErrorInfo(reason=failure.reason, domain=DOMAIN))]
+    info = error_details_pb2.ErrorInfo(reason=failure.reason, domain=DOMAIN)
+    if failure.quota is not None:
+        info.metadata.update(_quota_metadata(failure.quota))
+    details = [_packed(info)]
     if failure.retry_after_s is not None:
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(math.ceil(failure.retry_after_s * 1000))
@@ -92,13 +99,13 @@ def to_status(failure: Failure) -> grpc.Status:
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> Failure:
     """Reads back what to_status wrote; an error from elsewhere keeps its code as its reason."""
-    reason, retry_after_s, field = error.code().name, None, None
+    reason, retry_after_s, field, quota = error.code().name, None, None, None
     status = rpc_status.from_call(error)  # type: ignore[arg-type]  # has the three methods it reads
     for detail in status.details if status else ():
         if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
             info = error_details_pb2.ErrorInfo()
             detail.Unpack(info)
-            reason = info.reason
+            reason, quota = info.reason, _quota_in(info.metadata)
         elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
             retry = error_details_pb2.RetryInfo()
             detail.Unpack(retry)
@@ -113,6 +120,21 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> Failure:
         message=error.details() or error.code().name.lower().replace("_", " "),
         retry_after_s=retry_after_s,
         field=field,
+        quota=quota,
+    )
+
+
+def _quota_metadata(quota: errors.Quota) -> dict[str, str]:
+    window = {} if quota.window_s is None else {"quota_window_seconds": str(quota.window_s)}
+    return {"quota": quota.name, "quota_size": str(quota.size), **window}
+
+
+def _quota_in(metadata: Mapping[str, str]) -> errors.Quota | None:
+    size, window_s = metadata.get("quota_size", ""), metadata.get("quota_window_seconds", "")
+    if not size.isdigit():
+        return None
+    return errors.Quota(
+        metadata.get("quota", ""), int(size), int(window_s) if window_s.isdigit() else None
     )
 
 

@@ -25,6 +25,14 @@ def check_generation(request: jobs_pb2.SubmitJobRequest) -> None:
         _check_metadata(request)
 
 
+def check_size(request: jobs_pb2.SubmitJobRequest, most: int) -> None:
+    """Raises InvalidArgument when the prompt, or the messages together, are larger than that."""
+    field = "messages" if request.messages else "prompt"
+    texts = [request.prompt, *(message.content for message in request.messages)]
+    if sum(len(text.encode()) for text in texts) > most:
+        raise InvalidArgument(field, f"must be at most {most} bytes for this caller")
+
+
 def _check_format(form: jobs_pb2.ResponseFormat) -> None:
     if form.type == jobs_pb2.RESPONSE_FORMAT_TYPE_JSON_SCHEMA:
         _check_object("response_format.json_schema", form.json_schema)

@@ -17,8 +17,9 @@ from aitbc_server.api.convert import (
     timestamp,
 )
 from aitbc_server.api.endpoint import Messages
-from aitbc_server.api.generation import check_generation
+from aitbc_server.api.generation import check_generation, check_size
 from aitbc_server.api.streams import JobStreams, each, position_of
+from aitbc_server.auth.allowance import Allowance
 from aitbc_server.dispatch.live import Lease, LiveJob
 from aitbc_server.dispatch.shell import Dispatcher
 from aitbc_server.domain.caller import Caller
@@ -62,8 +63,10 @@ class JobService:
         clock: Clock,
         ids: IdSource,
         lifecycle: Lifecycle,
+        allowance: Allowance,
     ) -> None:
         self._store = store
+        self._allowance = allowance
         self._dispatcher = dispatcher
         self._clock = clock
         self._ids = ids
@@ -77,8 +80,10 @@ class JobService:
     ) -> jobs_pb2.SubmitJobResponse:
         """Stores a job and queues it."""
         self._lifecycle.check_serving()
+        self._allowance.check_jobs(caller, 1)
         submission = Submission(
             jobs=(self._new_job(request, caller),),
+            account=caller.account,
             request_id=request.request_id or None,
             fingerprint=_fingerprint(request) if request.request_id else b"",
         )
@@ -90,7 +95,9 @@ class JobService:
     ) -> jobs_pb2.BatchSubmitJobsResponse:
         """Stores all of the jobs, or none."""
         self._lifecycle.check_serving()
+        self._allowance.check_jobs(caller, len(request.jobs))
         submission = Submission(
+            account=caller.account,
             jobs=tuple([self._new_job(job, caller) for job in request.jobs]),
             # Apart from the names of single jobs, which have no space.
             request_id=f"batch {request.request_id}" if request.request_id else None,
@@ -248,6 +255,8 @@ class JobService:
         timeout_s = request.timeout_seconds if request.HasField("timeout_seconds") else None
         params = request.params if request.HasField("params") else None
         check_generation(request)
+        if caller.limits.prompt_bytes:
+            check_size(request, caller.limits.prompt_bytes)
         spec = jobs_pb2.Job(
             raw_prompt=request.raw_prompt,
             response_format=(

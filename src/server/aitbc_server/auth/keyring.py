@@ -18,6 +18,7 @@ from aitbc_server.domain.caller import Caller
 from aitbc_server.domain.clock import Clock
 from aitbc_server.domain.errors import InvalidApiKey, StorageUnavailable
 from aitbc_server.domain.keys import KeyRecord, digest_of, is_well_formed, key_id_of
+from aitbc_server.domain.limits import Limits
 
 # How often uses of keys are stored, and changes looked for whose mark was lost to a crash.
 _TEND_S = 10.0
@@ -50,9 +51,13 @@ class Key:
 class Keyring:
     """The keys by id. Use from one event loop."""
 
-    def __init__(self, store: KeyStore, clock: Clock) -> None:
-        """Reads all keys. Raises sqlite3.Error."""
+    def __init__(self, store: KeyStore, clock: Clock, limits: Limits) -> None:
+        """Reads all keys; `limits` are those of a key that has none of its own.
+
+        Raises StorageUnavailable.
+        """
         self._store = store
+        self._limits = limits
         self._clock = clock
         self._keys: dict[str, Key] = {}
         # When keys were used that nobody has stored yet, by key id.
@@ -97,7 +102,14 @@ class Keyring:
 
     def _refresh(self) -> None:
         for record in self._store.changed_keys():
-            caller = Caller(owner=record.owner, role=record.role, key_id=record.key_id)
+            owner = record.owner
+            caller = Caller(
+                owner=owner,
+                role=record.role,
+                key_id=record.key_id,
+                account=owner,
+                limits=self._limits.but(record.limits),
+            )
             self._keys[record.key_id] = Key(record, caller)
 
     def _tend(self) -> None:

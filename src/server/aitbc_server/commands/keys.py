@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 import typer
 
 from aitbc_server.domain.caller import Role
 from aitbc_server.domain.keys import KeyRecord, digest_of, is_key_id, key_id_of, new_key
+from aitbc_server.domain.limits import NAMES, parse_limit
 from aitbc_server.store.connection import SqliteTooOldError
 from aitbc_server.store.failures import UnusableDatabaseError
 from aitbc_server.store.key_file import KeyFile, open_keys
@@ -28,7 +29,17 @@ cli = typer.Typer(
 
 _PERIOD = re.compile(r"([1-9][0-9]{0,5})([dhm])")
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
-_COLUMNS = ("key_id", "role", "name", "status", "created", "expires", "last_used", "address")
+_COLUMNS = (
+    "key_id",
+    "role",
+    "name",
+    "status",
+    "created",
+    "expires",
+    "last_used",
+    "limits",
+    "address",
+)
 
 _Data = Annotated[Path, typer.Option(envvar="AITBC_DATA", help="Directory of the database.")]
 _DATA = Path("aitbc-data")
@@ -55,6 +66,18 @@ def _name(text: str) -> str:
     return text
 
 
+class _Limit(NamedTuple):
+    name: str
+    value: float | None
+
+
+def _limit(text: str) -> _Limit:
+    try:
+        return _Limit(*parse_limit(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 @cli.command()
 def create(
     role: Annotated[
@@ -73,6 +96,12 @@ def create(
             show_default="never",
         ),
     ] = None,
+    limit: Annotated[
+        list[_Limit] | None,
+        typer.Option(
+            parser=_limit, metavar="NAME=VALUE", help="A limit of its own, once for each."
+        ),
+    ] = None,
     data: _Data = _DATA,
 ) -> None:
     """Print a new key, once: only a hash of it is kept."""
@@ -84,6 +113,7 @@ def create(
         name=name,
         created_us=_now_us(),
         expires_us=None if expires is None else int(expires.timestamp() * 1e6),
+        limits={name: value for name, value in limit or () if value is not None},
     )
     with _keys(data) as keys:
         keys.create(key)
@@ -106,11 +136,31 @@ def list_keys(
             typer.echo(json.dumps(row))
         return
     table = [[column.upper() for column in _COLUMNS]]
-    table += [[str(row.get(column, "-")) for column in _COLUMNS] for row in rows]
+    table += [[_cell(row.get(column)) for column in _COLUMNS] for row in rows]
     widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
     for cells in table:
         line = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
         typer.echo(line.rstrip())
+
+
+@cli.command(name="limit")
+def limit_key(
+    key_id: _KeyId,
+    limits: Annotated[
+        list[_Limit],
+        typer.Argument(
+            parser=_limit,
+            metavar="NAME=VALUE...",
+            help=f"{', '.join(NAMES)}. 0 is no limit, `default` the configured one.",
+        ),
+    ],
+    data: _Data = _DATA,
+) -> None:
+    """Give a key limits of its own, from its next call on."""
+    with _keys(data, must_exist=True) as keys:
+        if not (is_key_id(key_id) and keys.limit(key_id, dict(limits))):
+            _fail_unknown(key_id)
+    typer.echo(f"Limited {key_id}.", err=True)
 
 
 @cli.command()
@@ -118,7 +168,7 @@ def revoke(key_id: _KeyId, data: _Data = _DATA) -> None:
     """Revoke a key: a running server refuses it from the next call on."""
     with _keys(data, must_exist=True) as keys:
         if not (is_key_id(key_id) and keys.revoke(key_id, _now_us())):
-            _fail(f"there is no key {key_id!r}: `aitbc-coordinator keys list` shows their ids")
+            _fail_unknown(key_id)
     typer.echo(f"Revoked {key_id}.", err=True)
 
 
@@ -145,8 +195,15 @@ def _row(key: KeyRecord) -> dict[str, Any]:
         "revoked": _shown(key.revoked_us),
         "last_used": _shown(key.last_used_us),
         "address": key.owner,
+        "limits": dict(key.limits) or None,
     }
     return {name: value for name, value in row.items() if value is not None}
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return ",".join(f"{name}={number:g}" for name, number in value.items())
+    return "-" if value is None else str(value)
 
 
 def _shown(at_us: int | None) -> str | None:
@@ -159,6 +216,10 @@ def _now_us() -> int:
     return time.time_ns() // 1000
 
 
-def _fail(problem: str) -> None:
+def _fail_unknown(key_id: str) -> NoReturn:
+    _fail(f"there is no key {key_id!r}: `aitbc-coordinator keys list` shows their ids")
+
+
+def _fail(problem: str) -> NoReturn:
     typer.echo(f"aitbc-coordinator: {problem}", err=True)
     raise typer.Exit(1)

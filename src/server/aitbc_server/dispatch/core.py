@@ -45,6 +45,7 @@ class Core:
         self.jobs: dict[str, LiveJob] = {}
         self.is_draining = False
         self.live_by_model: Counter[str] = Counter()
+        self.live_by_account: Counter[str] = Counter()
         self._matcher = Matcher()
         self._timers = Timers()
         self._leasing = Leasing(self.effects, self._matcher, self._timers, lease_s=lease_s)
@@ -242,6 +243,7 @@ class Core:
     def _add(self, job: LiveJob, now: Now) -> None:
         self.jobs[job.job_id] = job
         self.live_by_model[job.model] += 1
+        self.live_by_account[job.account] += 1
         if job.deadline_us is not None:
             remaining_s = max(0.0, (job.deadline_us - now.wall_us) / 1e6)
             self._timers.at(now.mono + remaining_s, self._check_deadline, job)
@@ -249,6 +251,7 @@ class Core:
     def _forget(self, job: LiveJob) -> None:
         del self.jobs[job.job_id]
         decrement(self.live_by_model, job.model)
+        decrement(self.live_by_account, job.account)
 
     def _take_back(self, job: LiveJob, lease: Lease | None, ending: Ending, now: Now) -> None:
         job.awaits_miners = False

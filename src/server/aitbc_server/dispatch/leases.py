@@ -18,6 +18,8 @@ class LeaseBook:
         self.by_id: dict[str, Lease] = {}
         # Running jobs by model.
         self.by_model: Counter[str] = Counter()
+        # Number of leases by the account of their jobs.
+        self.by_account: Counter[str] = Counter()
         # Number of leases by miner.
         self._by_miner: Counter[str] = Counter()
         # Leases of streams that broke, by miner.
@@ -29,6 +31,7 @@ class LeaseBook:
         lease.job.lease = lease
         self.by_id[lease.lease_id] = lease
         self.by_model[lease.job.model] += 1
+        self.by_account[lease.job.account] += 1
         self._by_miner[lease.miner_id] += 1
         self._place(lease)
 
@@ -40,6 +43,7 @@ class LeaseBook:
         lease.job.lease = None
         del self.by_id[lease.lease_id]
         decrement(self.by_model, lease.job.model)
+        decrement(self.by_account, lease.job.account)
         decrement(self._by_miner, lease.miner_id)
         return session
 
@@ -82,8 +86,8 @@ class LeaseBook:
                 del self._away[lease.miner_id]
 
 
-def decrement(counter: Counter[str], key: str) -> None:
+def decrement(counter: Counter[str], key: str, by: int = 1) -> None:
     """Counts down, keeping no zeros: keys come from callers, and would pile up."""
-    counter[key] -= 1
+    counter[key] -= by
     if not counter[key]:
         del counter[key]

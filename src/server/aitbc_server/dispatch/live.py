@@ -66,6 +66,8 @@ class LiveJob:
     created_us: int
     max_attempts: int
     max_tokens: int | None
+    # Whom it is counted for: its owner or, where nobody is, the network it came from.
+    account: str = ""
     # When it fails unless final.
     deadline_us: int | None = None
     # When it may be tried again.
@@ -103,6 +105,7 @@ class LiveJob:
         return cls(
             job_id=record.job_id,
             owner=record.owner,
+            account=record.owner,
             model=record.model,
             priority=record.priority,
             created_us=record.created_us,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable
 from functools import partial
 
 from aitbc_server.dispatch.core import Core
+from aitbc_server.dispatch.leases import decrement
 from aitbc_server.dispatch.live import CloseReason, Lease, LiveJob, Now, Phase, Session
 from aitbc_server.dispatch.observer import Observer
 from aitbc_server.dispatch.registry import Registry
@@ -57,6 +59,8 @@ class Dispatcher:
         self.registry = Registry((), self.core.sessions)
         self._store = store
         self._max_jobs = max_jobs
+        # Jobs that are being stored, by account.
+        self._submitting: Counter[str] = Counter()
         self._specs = Specs(spec_budget)
         self._waiters = Waiters()
         self.transcripts = Transcripts(text_budget, self.core.jobs)
@@ -104,7 +108,14 @@ class Dispatcher:
             raise QueueFull(retry_after_s=5)
         # A callback, so that a caller that goes away cannot keep a stored job from its queue.
         then = partial(self._submitted, submission, current_call.get())
-        return await self._store.submit(submission, then)
+        stored = self._store.submit(submission, then)
+        self._submitting[submission.account] += len(submission.jobs)
+        return await stored
+
+    def jobs_of(self, account: str) -> tuple[int, int]:
+        """Returns how many jobs of an account are not final, and how many of these wait."""
+        live = self.core.live_by_account[account] + self._submitting[account]
+        return live, live - self.core.leases.by_account[account]
 
     async def wait_final(self, job_id: str, timeout_s: float) -> None:
         """Returns when the job is final, or after the timeout. Raises TooManyWaiting."""
@@ -284,6 +295,7 @@ class Dispatcher:
             self._turns.kick()
 
     def _submitted(self, submission: Submission, call: Call, stored: Submitted | Exception) -> None:
+        decrement(self._submitting, submission.account, len(submission.jobs))
         if isinstance(stored, Exception) or not stored.is_new:
             return
         now = self.now()
@@ -291,6 +303,7 @@ class Dispatcher:
             job = LiveJob(
                 job_id=new.job_id,
                 owner=new.owner,
+                account=submission.account,
                 model=new.model,
                 priority=new.priority,
                 created_us=new.created_us,

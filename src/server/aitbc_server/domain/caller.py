@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from aitbc_server.domain.addresses import address_of
+from aitbc_server.domain.limits import UNLIMITED, Limits
 
 # Owner of what is submitted without a key.
 ANONYMOUS = address_of("anonymous")
@@ -32,6 +33,9 @@ class Caller:
     role: Role | None = None
     # Public part of its key; None without one.
     key_id: str | None = None
+    # Whom its calls and jobs are counted for: its own address or, without a key, its network's.
+    account: str = ANONYMOUS
+    limits: Limits = UNLIMITED
 
     def owns(self, owner: str) -> bool:
         """Says whether what belongs to an address is the caller's to see and to change."""
@@ -44,6 +48,8 @@ class Access:
 
     # Anybody, also where a key is required.
     is_public: bool = False
+    # Whether calls are not counted, as those of probes.
+    is_unlimited: bool = False
     # Roles whose keys may call it, beside admins; none stands for every key.
     roles: frozenset[Role] = frozenset()
 

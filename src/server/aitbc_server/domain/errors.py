@@ -24,6 +24,10 @@
     +-- Exhausted                  a bounded queue is full; come back later
     |   +-- QueueFull
     |   +-- TooManyWaiting
+    |   +-- RateLimited
+    |   +-- TooManyJobs
+    |   +-- BudgetExhausted
+    |   +-- PayloadTooLarge        nothing to wait for: send less at once
     +-- Unavailable                the coordinator cannot serve now; come back later
         +-- Starting
         +-- Draining
@@ -37,7 +41,7 @@ Each leaf has a `reason` in UPPER_SNAKE, which is the `error_code` of the REST A
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 
 class CoordinatorError(Exception):
@@ -224,8 +228,20 @@ class WebhookDisabled(Conflict):
     message = "the webhook is disabled"
 
 
+class Quota(NamedTuple):
+    """A limit that a caller has used up."""
+
+    name: str
+    size: int
+    # Seconds in which it is given anew; None for what is held rather than used.
+    window_s: int | None = None
+
+
 class Exhausted(CoordinatorError):
-    """A bounded queue is full."""
+    """A bounded queue is full, or a caller has used up what it may."""
+
+    # The caller's limit, where that is the reason.
+    quota: Quota | None = None
 
 
 class QueueFull(Exhausted):
@@ -244,6 +260,51 @@ class TooManyWaiting(Exhausted):
     cause = "As many calls wait for the end of a job as the coordinator takes at once."
     remedy = "Get the job without `wait`, now and then, or register a webhook."
     message = "too many calls are waiting for the end of a job"
+
+
+class LimitReached(Exhausted):
+    """A caller has used up what it may."""
+
+    def __init__(
+        self, message: str | None = None, *, quota: Quota | None = None, retry_after_s: float = 1
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.quota = quota
+
+
+class RateLimited(LimitReached):
+    """A caller makes too many calls."""
+
+    reason = "RATE_LIMITED"
+    cause = "The key, or without one the network address, makes more calls a second than it may."
+    remedy = "Wait for the seconds in `Retry-After`; submit many jobs with `POST /v1/jobs:batch`."
+
+
+class TooManyJobs(LimitReached):
+    """A caller has too many jobs that are not final."""
+
+    reason = "TOO_MANY_JOBS"
+    cause = "The key, or without one the network address, has as many unfinished jobs as it may."
+    remedy = "Wait until some of them are final, or cancel some; then send the request again."
+
+
+class BudgetExhausted(LimitReached):
+    """A key has used up its day's budget."""
+
+    reason = "BUDGET_EXHAUSTED"
+    cause = "The key has used up the jobs or the tokens that it may use in a day (UTC)."
+    remedy = "Wait for the seconds in `Retry-After`, or ask the operator for a larger budget."
+
+
+class PayloadTooLarge(Exhausted):
+    """The request is larger than the server takes of this caller."""
+
+    reason = "PAYLOAD_TOO_LARGE"
+    cause = "The request is larger than the server takes, or than this key may send."
+    remedy = "Send less at once; split a batch."
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(f"the request must be at most {max_bytes} bytes")
 
 
 class Unavailable(CoordinatorError):

@@ -95,6 +95,8 @@ class Submission:
     # another request under the same name.
     request_id: str | None = None
     fingerprint: bytes = b""
+    # Whom the jobs are counted for; kept in memory only.
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

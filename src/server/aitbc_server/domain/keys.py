@@ -13,8 +13,8 @@ import hashlib
 import re
 import string
 from binascii import crc32
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from aitbc_server.domain.addresses import address_of
 from aitbc_server.domain.caller import Role
@@ -47,6 +47,8 @@ class KeyRecord:
     revoked_us: int | None = None
     # To within the interval at which uses are stored.
     last_used_us: int | None = None
+    # Limits that are not the configured ones, by name.
+    limits: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def owner(self) -> str:

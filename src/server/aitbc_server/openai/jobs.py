@@ -6,26 +6,31 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from typing import NamedTuple, cast
+from dataclasses import dataclass
+from typing import cast
 
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
 from aitbc.v1 import jobs_pb2, miners_pb2, network_pb2
 from aitbc_server.api.errors import CallError
+from aitbc_server.domain.caller import Caller
 from aitbc_server.domain.errors import CoordinatorError
 from aitbc_server.openai.errors import AnswerRestarted, JobFailed, model_not_found
 from aitbc_server.rest.backend import Backend
 from aitbc_server.rest.errors import HttpError
 
 
-class Client(NamedTuple):
+@dataclass(slots=True)
+class Client:
     """Who asks: what the methods need to know of a request over HTTP."""
 
     # By their lower-case names.
     headers: Mapping[str, str]
     # Address.
     peer: str
+    # Who it is, once it was let in to submit: it is one call to its limits, whatever follows.
+    caller: Caller | None = None
 
 
 _JOBS = jobs_pb2.DESCRIPTOR.services_by_name["JobService"].methods_by_name
@@ -51,7 +56,7 @@ class Jobs:
 
     def admit(self, client: Client) -> None:
         """Lets a client submit jobs, before the body of its request is read."""
-        self._backend.admit(_JOBS["SubmitJob"], client.headers, client.peer)
+        client.caller = self._admitted(_JOBS["SubmitJob"], client)
 
     async def check_model(self, model: str, client: Client) -> None:
         """Raises OpenAIError when no miner has the model, nor had it a moment ago."""
@@ -150,7 +155,7 @@ class Jobs:
     async def _follow(self, job_id: str, client: Client) -> AsyncGenerator[jobs_pb2.JobEvent, None]:
         request = jobs_pb2.StreamJobRequest(job_id=job_id)
         method = _JOBS["StreamJob"]
-        caller = self._backend.admit(method, client.headers, client.peer)
+        caller = self._admitted(method, client)
         opened = await self._backend.open(method, request, client.headers, caller)
         async with contextlib.aclosing(opened) as messages:
             async for message in messages:
@@ -162,8 +167,11 @@ class Jobs:
                 yield event
 
     async def _call(self, method: MethodDescriptor, request: Message, client: Client) -> Message:
-        caller = self._backend.admit(method, client.headers, client.peer)
+        caller = self._admitted(method, client)
         return await self._backend.call(method, request, client.headers, caller)
+
+    def _admitted(self, method: MethodDescriptor, client: Client) -> Caller:
+        return client.caller or self._backend.admit(method, client.headers, client.peer)
 
     async def _result(self, job_id: str, client: Client) -> jobs_pb2.Job:
         while True:

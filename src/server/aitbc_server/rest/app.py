@@ -100,7 +100,8 @@ class RestApp:
         # 2. May the caller call it?
         caller = self._backend.admit(route.method, headers, _peer(scope))
         # 3. What does it ask?
-        body = await read_json(headers, receive, self._max_body_bytes) if route.has_body else b""
+        most = min(self._max_body_bytes, caller.limits.body_bytes or self._max_body_bytes)
+        body = await read_json(headers, receive, most) if route.has_body else b""
         request = route.request(captures, query, headers, body)
         # 4. What is the answer?
         if route.method.server_streaming:

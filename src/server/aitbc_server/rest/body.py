@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
+from aitbc_server.domain.errors import PayloadTooLarge
 from aitbc_server.rest.asgi import Event, Receive
-from aitbc_server.rest.errors import PayloadTooLarge, UnsupportedMediaType
+from aitbc_server.rest.errors import UnsupportedMediaType
 from aitbc_server.rest.watch import ClientGone
 
 

@@ -7,8 +7,8 @@ from functools import cache
 from typing import NamedTuple
 
 from aitbc_server.api.errors import INTERNAL_MESSAGE, INTERNAL_REASON, failure_of
-from aitbc_server.domain.errors import CoordinatorError, InvalidArgument
-from aitbc_server.rest.errors import HTTP_ERRORS, STATUS_OF
+from aitbc_server.domain.errors import CoordinatorError, InvalidArgument, PayloadTooLarge
+from aitbc_server.rest.errors import HTTP_ERRORS, status_of
 
 
 class ErrorRow(NamedTuple):
@@ -33,16 +33,25 @@ def error_rows() -> tuple[ErrorRow, ...]:
 
 def _rows() -> Iterator[ErrorRow]:
     for kind in _leaves(CoordinatorError):
-        example = kind("field", "problem") if issubclass(kind, InvalidArgument) else kind()
-        code = failure_of(example).code
+        example = _example(kind)
+        failure = failure_of(example)
         detail = str(example) or kind.cause
-        yield ErrorRow(kind.reason, STATUS_OF[code], code.name, kind.cause, kind.remedy, detail)
+        status, code = status_of(failure), failure.code.name
+        yield ErrorRow(kind.reason, status, code, kind.cause, kind.remedy, detail)
     for http in HTTP_ERRORS:
         detail = http.message or http.cause
         yield ErrorRow(http.reason, http.status, "", http.cause, http.remedy, detail)
     cause = f"Something that nobody foresaw: `{INTERNAL_MESSAGE}`. The coordinator's log has more."
     remedy = "Retry later; report it if it stays."
     yield ErrorRow(INTERNAL_REASON, 500, "INTERNAL", cause, remedy, INTERNAL_MESSAGE)
+
+
+def _example(kind: type[CoordinatorError]) -> CoordinatorError:
+    if issubclass(kind, InvalidArgument):
+        return kind("field", "problem")
+    if issubclass(kind, PayloadTooLarge):
+        return kind(8 * 1024 * 1024)
+    return kind()
 
 
 def _leaves(kind: type[CoordinatorError]) -> Iterator[type[CoordinatorError]]:

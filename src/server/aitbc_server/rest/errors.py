@@ -4,7 +4,6 @@
     +-- RouteNotFound           404
     +-- MethodNotAllowed        405
     +-- InvalidJson             400
-    +-- PayloadTooLarge         413
     +-- UnsupportedMediaType    415
     +-- CoordinatorUnreachable  503
 
@@ -22,8 +21,14 @@ import grpc
 import orjson
 import structlog
 
-from aitbc_server.api.errors import INTERNAL_MESSAGE, INTERNAL_REASON, CallError, failure_of
-from aitbc_server.domain.errors import CoordinatorError
+from aitbc_server.api.errors import (
+    INTERNAL_MESSAGE,
+    INTERNAL_REASON,
+    CallError,
+    Failure,
+    failure_of,
+)
+from aitbc_server.domain.errors import CoordinatorError, PayloadTooLarge, Quota
 from aitbc_server.rest.asgi import Headers, Response, json_response
 
 # google/rpc/code.proto gives the mapping; ABORTED and FAILED_PRECONDITION follow it too.
@@ -45,6 +50,8 @@ STATUS_OF: dict[grpc.StatusCode, int] = {
     grpc.StatusCode.DATA_LOSS: 500,
     grpc.StatusCode.UNAUTHENTICATED: 401,
 }
+# What has no gRPC code of its own.
+_STATUS_OF_REASON = {PayloadTooLarge.reason: 413}
 # Statuses that tell the client when to come back, and when, unless the error knows better.
 _RETRIED = frozenset({429, 503})
 _RETRY_AFTER_S = 1
@@ -101,21 +108,6 @@ class InvalidJson(HttpError):
     remedy = "Send one JSON object; `detail` says where the text goes wrong."
 
 
-class PayloadTooLarge(HttpError):
-    """The body is larger than the server takes."""
-
-    status = 413
-    reason = "PAYLOAD_TOO_LARGE"
-    cause = "The body is larger than the server takes."
-    remedy = "Send less at once; split a batch."
-
-    def __init__(self, max_bytes: int) -> None:
-        # The rest of the body is not read, so the connection cannot carry another request.
-        super().__init__(
-            f"the body must be at most {max_bytes} bytes", headers=((b"connection", b"close"),)
-        )
-
-
 class UnsupportedMediaType(HttpError):
     """The body is not declared as JSON in UTF-8."""
 
@@ -141,7 +133,6 @@ HTTP_ERRORS: tuple[type[HttpError], ...] = (
     RouteNotFound,
     MethodNotAllowed,
     InvalidJson,
-    PayloadTooLarge,
     UnsupportedMediaType,
     CoordinatorUnreachable,
 )
@@ -152,18 +143,42 @@ def error_response(error: Exception, where: str) -> Response:
     if isinstance(error, HttpError):
         return _response(error.status, str(error), error.reason, None, error.headers)
     failure = failure_of(error)
-    status = STATUS_OF.get(failure.code, 500)
+    status = status_of(failure)
     if status == 500:
         _log_internal(error, where)
         return _response(500, INTERNAL_MESSAGE, INTERNAL_REASON, None, ())
-    headers = _CHALLENGE if status == 401 else ()
+    headers = _headers_of(status, failure)
     return _response(status, failure.message, failure.reason, failure.retry_after_s, headers)
+
+
+def status_of(failure: Failure) -> int:
+    """Returns the HTTP status of a call that failed so."""
+    return _STATUS_OF_REASON.get(failure.reason) or STATUS_OF.get(failure.code, 500)
 
 
 def allow_header(allowed: Collection[str]) -> bytes:
     """Returns the value of `Allow` for a path that is bound under these methods."""
     implied = {"OPTIONS", "HEAD"} if "GET" in allowed else {"OPTIONS"}
     return ", ".join(sorted(implied.union(allowed))).encode()
+
+
+def _headers_of(status: int, failure: Failure) -> Headers:
+    if status == 401:
+        return _CHALLENGE
+    if status == 413:
+        # The rest of the body is not read, so the connection cannot carry another request.
+        return ((b"connection", b"close"),)
+    if status == 429 and failure.quota is not None:
+        return _quota_headers(failure.quota, failure.retry_after_s or _RETRY_AFTER_S)
+    return ()
+
+
+def _quota_headers(quota: Quota, retry_after_s: float) -> Headers:
+    """Returns the headers of draft-ietf-httpapi-ratelimit-headers, which is not a standard yet."""
+    window = "" if quota.window_s is None else f";w={quota.window_s}"
+    policy = f'"{quota.name}";q={quota.size}{window}'
+    state = f'"{quota.name}";r=0;t={math.ceil(retry_after_s)}'
+    return ((b"ratelimit-policy", policy.encode()), (b"ratelimit", state.encode()))
 
 
 def _response(

@@ -41,8 +41,6 @@ _CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", -1),
 )
 
-_ANYBODY = Caller()
-
 _log = structlog.get_logger()
 
 
@@ -77,8 +75,8 @@ class ReflectedBackend:
         return self._methods
 
     def admit(self, method: MethodDescriptor, headers: Mapping[str, str], peer: str) -> Caller:
-        """Lets everybody in: the coordinator decides."""
-        return _ANYBODY
+        """Lets everybody in: the coordinator decides, by the key and for the peer."""
+        return Caller(account=peer)
 
     async def call(
         self,
@@ -89,7 +87,7 @@ class ReflectedBackend:
     ) -> Message:
         """Calls the method, with the caller's key. Raises CallError or CoordinatorUnreachable."""
         stub = self._channel.unary_unary(*_codec(method))
-        call = stub(request, metadata=_forwarded(headers), timeout=_CALL_TIMEOUT_S)
+        call = stub(request, metadata=_forwarded(headers, caller.account), timeout=_CALL_TIMEOUT_S)
         try:
             response: Message = await call
         except grpc.aio.AioRpcError as error:
@@ -109,7 +107,7 @@ class ReflectedBackend:
     ) -> Messages:
         """Begins the stream, with the caller's key. Raises as `call`, as does the stream."""
         stub = self._channel.unary_stream(*_codec(method))
-        responses = self._responses(stub(request, metadata=_forwarded(headers)))
+        responses = self._responses(stub(request, metadata=_forwarded(headers, caller.account)))
         # The first item says only that the call has not failed: see OPENED.
         await anext(responses)
         return responses
@@ -182,12 +180,15 @@ def _codec(method: MethodDescriptor) -> tuple[str, Any, Any]:
     )
 
 
-def _forwarded(metadata: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple(
+def _forwarded(headers: Mapping[str, str], peer: str) -> tuple[tuple[str, str], ...]:
+    forwarded = [
         (name, _NOT_METADATA.sub("?", value))
         for name in _FORWARDED
-        if (value := metadata.get(name)) is not None
-    )
+        if (value := headers.get(name)) is not None
+    ]
+    # As every proxy does: the coordinator, where it trusts this one, counts calls by it.
+    via = ", ".join(filter(None, (headers.get("x-forwarded-for"), peer)))
+    return (*forwarded, ("x-forwarded-for", _NOT_METADATA.sub("?", via)))
 
 
 async def _reflect(channel: grpc.aio.Channel) -> tuple[MethodDescriptor, ...]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from aitbc_server.domain.keys import KeyRecord
 from aitbc_server.store.changes import mark_change
@@ -28,12 +30,26 @@ class KeyFile:
 
     def create(self, key: KeyRecord) -> None:
         """Stores a new key; a server knows it when this returns."""
-        values = (key.key_id, key.digest, key.role, key.name, key.created_us, key.expires_us)
-        self._change("insert_key", values)
+        self._change(
+            "insert_key",
+            (
+                key.key_id,
+                key.digest,
+                key.role,
+                key.name,
+                key.created_us,
+                key.expires_us,
+                orjson.dumps(key.limits).decode(),
+            ),
+        )
 
     def revoke(self, key_id: str, now_us: int) -> bool:
         """Revokes a key: a server refuses it when this returns. Says whether the key exists."""
         return self._change("revoke_key", (key_id, now_us)) > 0
+
+    def limit(self, key_id: str, limits: Mapping[str, float | None]) -> bool:
+        """Changes limits of a key, None to the configured one. Says whether the key exists."""
+        return self._change("limit_key", (key_id, orjson.dumps(limits).decode())) > 0
 
     def all(self) -> list[KeyRecord]:
         """Returns all keys, the oldest first."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
 import structlog
 
 from aitbc_server.domain.caller import Role
@@ -99,4 +100,5 @@ def key_of(row: Sequence[Any]) -> KeyRecord:
         expires_us=row[5],
         revoked_us=row[6],
         last_used_us=row[7],
+        limits=orjson.loads(row[8]),
     )

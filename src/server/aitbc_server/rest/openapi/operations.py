@@ -161,8 +161,10 @@ class Operations:
             status: failure(rows) for status, rows in answers.items() if int(status) not in _SHARED
         }
         skipped = set()
+        if _options(method).Extensions[annotations_pb2.is_unlimited]:
+            skipped |= {429}
         if is_public(method):
-            skipped |= {401, 403, 429}
+            skipped |= {401, 403}
         elif not _options(method).Extensions[annotations_pb2.roles]:
             skipped |= {403}
         if not route.has_body:

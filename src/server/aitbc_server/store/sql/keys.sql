@@ -1,23 +1,29 @@
 -- name: changed_keys
 SELECT
-    key_id, digest, role, name, created_us, expires_us, revoked_us, last_used_us, revision
+    key_id, digest, role, name, created_us, expires_us, revoked_us, last_used_us, limits, revision
 FROM keys WHERE revision > ?1
 ORDER BY revision;
 
 -- name: all_keys
 SELECT
-    key_id, digest, role, name, created_us, expires_us, revoked_us, last_used_us, revision
+    key_id, digest, role, name, created_us, expires_us, revoked_us, last_used_us, limits, revision
 FROM keys
 ORDER BY created_us, key_id;
 
 -- name: insert_key
-INSERT INTO keys (key_id, digest, role, name, created_us, expires_us, revision)
-SELECT ?1, ?2, ?3, ?4, ?5, ?6, coalesce(max(revision), 0) + 1 FROM keys;
+INSERT INTO keys (key_id, digest, role, name, created_us, expires_us, limits, revision)
+SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, coalesce(max(revision), 0) + 1 FROM keys;
 
 -- name: revoke_key
 -- A key that was revoked before keeps the time at which it was.
 UPDATE keys SET
     revoked_us = coalesce(revoked_us, ?2), revision = (SELECT max(revision) + 1 FROM keys)
+WHERE key_id = ?1;
+
+-- name: limit_key
+-- ?2 is a JSON object; a limit whose value in it is null is the configured one again.
+UPDATE keys SET
+    limits = json_patch(limits, ?2), revision = (SELECT max(revision) + 1 FROM keys)
 WHERE key_id = ?1;
 
 -- name: note_uses

@@ -1,0 +1,51 @@
+"""Which address a call without a key is counted for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+# One subscriber has at least this much of IPv6.
+_IPV6_PREFIX = 64
+
+
+class Peers:
+    """Tells callers apart by address, behind proxies too where these are trusted."""
+
+    def __init__(self, trusted: Sequence[IPv4Network | IPv6Network]) -> None:
+        """`trusted`: proxies that append to `X-Forwarded-For` whom they heard."""
+        self._trusted = tuple(trusted)
+        self._account = lru_cache(maxsize=4096)(self._uncached)
+
+    def account(self, peer: str, metadata: Mapping[str, str]) -> str:
+        """Returns the account of whoever calls from a peer, with these headers or metadata."""
+        forwarded = metadata.get("x-forwarded-for", "") if self._trusted else ""
+        return self._account(peer, forwarded)
+
+    def _uncached(self, peer: str, forwarded: str) -> str:
+        # From the right: what stands left of the first address that is not trusted, anybody may
+        # have written.
+        for address in (peer, *reversed(forwarded.split(","))):
+            parsed = _parsed(address.strip())
+            if parsed is None:
+                break
+            peer = _grouped(parsed)
+            if not any(parsed in network for network in self._trusted):
+                break
+        return peer
+
+
+def _parsed(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def _grouped(address: IPv4Address | IPv6Address) -> str:
+    if isinstance(address, IPv6Address):
+        return str(IPv6Network((address, _IPV6_PREFIX), strict=False))
+    return str(address)
