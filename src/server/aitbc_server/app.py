@@ -9,11 +9,14 @@ import sys
 
 import structlog
 
+from aitbc_server.api.convert import prompt_of_spec
 from aitbc_server.api.endpoint import endpoints
+from aitbc_server.api.explorer import ExplorerService
 from aitbc_server.api.grpc_server import GrpcServer
 from aitbc_server.api.jobs import JobService
 from aitbc_server.api.miners import MinerService
 from aitbc_server.api.network import NetworkService
+from aitbc_server.api.receipts import ReceiptService
 from aitbc_server.api.webhooks import WebhookService
 from aitbc_server.api.work import WorkStreams
 from aitbc_server.auth.allowance import Allowance
@@ -26,13 +29,17 @@ from aitbc_server.dispatch.live import CloseReason
 from aitbc_server.dispatch.sessions import Patience
 from aitbc_server.dispatch.shell import Dispatcher
 from aitbc_server.domain.ids import IdSource
+from aitbc_server.domain.prices import PriceTable, load_prices
+from aitbc_server.ledger.sealer import Sealer
 from aitbc_server.lifecycle import Lifecycle, Phase
 from aitbc_server.openai.app import openai_mounts
 from aitbc_server.rest.app import RestApp
 from aitbc_server.rest.backend import LocalBackend
+from aitbc_server.rest.ledger import ledger_mounts
 from aitbc_server.rest.openapi.site import openapi_mounts
 from aitbc_server.rest.server import RestServer
 from aitbc_server.rest.site import Site
+from aitbc_server.store.ledger_writes import LedgerOptions
 from aitbc_server.store.sqlite import SqliteStore
 from aitbc_server.telemetry.build import Telemetry
 from aitbc_server.telemetry.health import Health
@@ -58,13 +65,26 @@ class Coordinator:
     def __init__(self, settings: Settings) -> None:
         """Opens the store; needs a running event loop.
 
-        Raises OSError, UnusableDatabaseError and SqliteTooOldError.
+        Raises OSError, UnusableDatabaseError, SqliteTooOldError, and ValueError when the price table
+        is wrong.
         """
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         self._settings = settings
         self._lifecycle = Lifecycle()
         clock = SystemClock()
-        self._store = SqliteStore(settings.data)
+        prices = load_prices(settings.ledger_prices) if settings.ledger_prices else PriceTable()
+        self._store = SqliteStore(
+            settings.data,
+            LedgerOptions(
+                name=settings.ledger_name,
+                prices=prices,
+                block_receipts=settings.ledger_block_receipts,
+                prompt_of=prompt_of_spec,
+                now_us=clock.wall_us,
+            ),
+        )
+        ledger = self._store.ledger
+        self._sealer = Sealer(ledger, every_s=settings.ledger_block_seconds)
         self._dispatcher = Dispatcher(
             self._store,
             clock,
@@ -105,6 +125,8 @@ class Coordinator:
                 ),
                 MinerService(self._dispatcher, self._lifecycle),
                 NetworkService(self._store, self._dispatcher, self._lifecycle),
+                ReceiptService(ledger, seal_s=settings.ledger_block_seconds),
+                ExplorerService(ledger, self._sealer, self._store, self._dispatcher),
                 WebhookService(
                     self._store.webhooks,
                     self._courier,
@@ -134,6 +156,7 @@ class Coordinator:
             *self._telemetry.mounts,
             *openapi_mounts(backend, is_key_required=settings.auth_mode is AuthMode.REQUIRED),
             *openai_mounts(backend, max_body_bytes=settings.max_message_bytes),
+            *ledger_mounts(ledger),
             *self._explorer.mounts,
         ]
         self._rest = RestServer(Site(mounts, rest), tls=settings.tls)
@@ -159,6 +182,7 @@ class Coordinator:
         await self._grpc.start(self._settings.grpc)
         await self._telemetry.start()
         await self._dispatcher.start()
+        self._sealer.start()
         self._explorer.start()
         await self._courier.start()
         self._keyring.start()
@@ -183,9 +207,11 @@ class Coordinator:
         for session in list(self._dispatcher.core.sessions.by_miner.values()):
             self._dispatcher.close_session(session, CloseReason.DRAINING)
         self._dispatcher.release_waiters()
+        self._sealer.release()
         await asyncio.gather(self._grpc.stop(_CALL_GRACE_S), self._rest.stop(_CALL_GRACE_S))
         self._explorer.stop()
         self._dispatcher.stop()
+        await self._sealer.stop()
         await self._courier.stop(_CALL_GRACE_S)
         await self._keyring.stop()
         await self._telemetry.stop(_CALL_GRACE_S)

@@ -205,6 +205,22 @@ class Settings(BaseSettings):
         description="Networks of the proxies, gateways among them, whose `X-Forwarded-For` says "
         "who calls, such as `127.0.0.1,10.0.0.0/8`. By default none.",
     )
+    ledger_name: str | None = Field(
+        None,
+        pattern=r"[!-*,-~]{1,128}",
+        description="Name of the ledger, the first line of its checkpoints: by custom the address "
+        "it is served at, without its scheme, such as `aitbc.example.org`. Fixed at the first "
+        "start. By default one is made from the first signing key.",
+    )
+    ledger_prices: Path | None = Field(
+        None, description="JSON file of prices by model. Without it everything is free."
+    )
+    ledger_block_seconds: float = Field(
+        10.0, ge=0.1, le=3600, description="How long a receipt waits for its block at most."
+    )
+    ledger_block_receipts: int = Field(
+        10_000, ge=1, description="Receipts after which a block is sealed without waiting."
+    )
     log_level: str = Field("info", description="Least level logged: debug, info, warning, error.")
 
     @field_validator("http", "grpc", "metrics", mode="before")

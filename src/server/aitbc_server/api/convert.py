@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from typing import Any
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from aitbc.v1 import jobs_pb2
 from aitbc_server.dispatch.waiting import Wait, names_of
 from aitbc_server.domain.errors import InvalidArgument
 from aitbc_server.domain.jobs import AttemptRecord, JobRecord, JobStatus
+from aitbc_server.domain.receipts import receipt_id_of
+from aitbc_server.ledger.canonical import canonical
 
 STATUS_TO_PROTO = {
     status: jobs_pb2.JobStatus.Value(f"JOB_STATUS_{status.name}") for status in JobStatus
@@ -19,6 +23,8 @@ STATUS_FROM_PROTO = {number: status for status, number in STATUS_TO_PROTO.items(
 
 # What a page token stands for: the id of the last item of the page before.
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,200}")
+_PLACE = re.compile(r"at-([0-9]{1,18})")
+_NO_PLACE = 2**62
 
 
 def timestamp(micros: int) -> Timestamp:
@@ -52,6 +58,8 @@ def job_message(record: JobRecord) -> jobs_pb2.Job:
         job.completed_at.CopyFrom(timestamp(record.finished_us))
     if record.details:
         job.MergeFromString(record.details)
+    if record.has_receipt:
+        job.receipt_id = receipt_id_of(record.job_id)
     if record.result is not None:
         job.result = record.result
         job.finish_reason = record.finish_reason or ""
@@ -125,6 +133,18 @@ def _queue_miners(wait: Wait, *, able: bool) -> list[jobs_pb2.QueueMiner]:
     ]
 
 
+def prompt_text(job: jobs_pb2.Job | jobs_pb2.SubmitJobRequest) -> str:
+    """Returns the text that a receipt's `prompt_hash` is of: of messages, their canonical JSON."""
+    if job.messages:
+        return canonical([_plain(message) for message in job.messages]).decode()
+    return job.prompt
+
+
+def prompt_of_spec(spec: bytes) -> str:
+    """Returns that text of a job as it was stored."""
+    return prompt_text(jobs_pb2.Job.FromString(spec))
+
+
 def page_token(last_id: str) -> str:
     """Returns the token of the page that comes after an item."""
     return urlsafe_b64encode(last_id.encode()).decode().rstrip("=")
@@ -144,3 +164,30 @@ def page_start(token: str) -> str | None:
     if page_token(last_id) != token:
         raise problem
     return last_id
+
+
+def _plain(message: Message) -> dict[str, Any]:
+    # Texts and lists of messages are all that a message of a conversation has.
+    return {
+        field.name: [_plain(item) for item in value] if field.is_repeated else value
+        for field, value in message.ListFields()
+    }
+
+
+def place_token(place: int) -> str:
+    """Returns the token of the page that comes after an item, by its place in the ledger."""
+    return page_token(f"at-{place}")
+
+
+def token_place(token: str) -> int:
+    """Returns the place that a page comes before: for the first page, above all.
+
+    Raises InvalidArgument.
+    """
+    start = page_start(token)
+    if start is None:
+        return _NO_PLACE
+    match = _PLACE.fullmatch(start)
+    if match is None:
+        raise InvalidArgument("page_token", "is not a next_page_token of this list")
+    return int(match[1])

@@ -13,6 +13,7 @@ from aitbc_server.api.convert import (
     job_message,
     page_start,
     page_token,
+    prompt_text,
     queue_message,
     timestamp,
 )
@@ -42,6 +43,7 @@ from aitbc_server.domain.jobs import (
     Submission,
 )
 from aitbc_server.domain.positions import START
+from aitbc_server.ledger.receipts import salted_hash
 from aitbc_server.lifecycle import Lifecycle
 from aitbc_server.store.seam import Store
 
@@ -257,6 +259,7 @@ class JobService:
         check_generation(request)
         if caller.limits.prompt_bytes:
             check_size(request, caller.limits.prompt_bytes)
+        salt = self._ids.salt()
         spec = jobs_pb2.Job(
             raw_prompt=request.raw_prompt,
             response_format=(
@@ -286,6 +289,8 @@ class JobService:
             created_us=now_us,
             deadline_us=None if timeout_s is None else now_us + timeout_s * 1_000_000,
             spec=spec.SerializeToString(),
+            prompt_salt=salt,
+            prompt_hash=salted_hash(salt, prompt_text(request)),
         )
 
     async def _find(self, job_id: str, *, attempts: bool = False) -> JobRecord:

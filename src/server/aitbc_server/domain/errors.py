@@ -3,6 +3,7 @@
     CoordinatorError
     +-- InvalidArgument            a field is wrong; retrying the same request cannot help
     |   +-- ModelNotOffered
+    |   +-- MinerSignatureRefused
     +-- Unauthenticated            the caller did not say who it is
     |   +-- InvalidApiKey
     +-- PermissionDenied           the caller is known, and may not do this
@@ -12,6 +13,9 @@
     |   +-- MinerNotFound
     |   +-- WebhookNotFound
     |   +-- DeliveryNotFound
+    |   +-- ReceiptNotFound
+    |   +-- BlockNotFound
+    |   +-- TransactionNotFound
     +-- Conflict                   the object is in another state than the request needs
     |   +-- JobAlreadyFinal
     |   +-- JobAlreadyClaimed
@@ -21,6 +25,7 @@
     |   +-- SessionSuperseded
     |   +-- TooManyWebhooks
     |   +-- WebhookDisabled
+    |   +-- ReceiptNotSealed
     +-- Exhausted                  a bounded queue is full; come back later
     |   +-- QueueFull
     |   +-- TooManyWaiting
@@ -79,6 +84,14 @@ class ModelNotOffered(InvalidArgument):
     reason = "MODEL_NOT_OFFERED"
     cause = "The job's model is not among the miner's capabilities."
     remedy = "Register the miner with that model, or claim a job from `/v1/jobs/available`."
+
+
+class MinerSignatureRefused(InvalidArgument):
+    """A miner with a key delivers a result without its signature, or with a wrong one."""
+
+    reason = "MINER_SIGNATURE_REFUSED"
+    cause = "The miner has registered a key, and its signature of the result is missing or wrong."
+    remedy = "Sign the statement as the description of formats says, and send it as `receipt`."
 
 
 class Unauthenticated(CoordinatorError):
@@ -156,6 +169,33 @@ class DeliveryNotFound(NotFound):
     message = "Delivery not found"
 
 
+class ReceiptNotFound(NotFound):
+    """No such receipt."""
+
+    reason = "RECEIPT_NOT_FOUND"
+    cause = "No receipt has this id: jobs have one from the moment they are completed."
+    remedy = "Use the `receipt_id` of a completed job."
+    message = "Receipt not found"
+
+
+class BlockNotFound(NotFound):
+    """No such block."""
+
+    reason = "BLOCK_NOT_FOUND"
+    cause = "The ledger has no block of this height yet."
+    remedy = "List the blocks: `GET /explorer/blocks`."
+    message = "Block not found"
+
+
+class TransactionNotFound(NotFound):
+    """No such transaction."""
+
+    reason = "TRANSACTION_NOT_FOUND"
+    cause = "The ledger has no transaction of this hash."
+    remedy = "Use the `leaf_hash` of a receipt, or list the transactions."
+    message = "Transaction not found"
+
+
 class Conflict(CoordinatorError):
     """The object is in another state than the request needs."""
 
@@ -226,6 +266,15 @@ class WebhookDisabled(Conflict):
     cause = "The webhook is disabled, by its owner or because its receiver answered 410."
     remedy = 'Enable it: `PATCH /v1/webhooks/{webhook_id}` with `{"enabled": true}`.'
     message = "the webhook is disabled"
+
+
+class ReceiptNotSealed(Conflict):
+    """The receipt is in no block yet."""
+
+    reason = "RECEIPT_NOT_SEALED"
+    cause = "The receipt is stored and signed, but its block is not sealed yet."
+    remedy = "Wait for the seconds in `Retry-After` and ask again."
+    message = "the receipt's block is not sealed yet"
 
 
 class Quota(NamedTuple):

@@ -46,6 +46,10 @@ class IdSource:
             self._millis, self._prefix = millis, _text(millis, 5)
         return self._prefix + _text(rest, 8)
 
+    def salt(self) -> bytes:
+        """Returns 16 random bytes."""
+        return self._randbits(128).to_bytes(16, "big")
+
     def job_id(self, now_us: int) -> str:
         """Returns a new job's id."""
         return JOB_PREFIX + self.ulid(now_us)

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from aitbc_server.domain.receipts import BatchSignature
+
 
 class JobStatus(StrEnum):
     """Where a job is in its life. The last three are final."""
@@ -84,6 +86,10 @@ class NewJob:
     # What was submitted, as a serialised aitbc.v1.Job: opaque here and in the store, and what the
     # miner gets.
     spec: bytes
+    # How its receipt shows the prompt: the salt that comes before the text, and the hash of both.
+    # Made when the job completes where it is not made before.
+    prompt_salt: bytes | None = None
+    prompt_hash: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +141,11 @@ class Completion:
     completed_us: int
     # What the answer has beside its text, as a serialised aitbc.v1.Job: opaque as a spec.
     details: bytes = b""
+    # What the miner signed: the salt that comes before the result, the hash of both, and its
+    # signature. None of a miner without a key.
+    result_salt: bytes | None = None
+    result_hash: bytes | None = None
+    miner_signature: BatchSignature | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +202,8 @@ class JobRecord:
     error_code: str | None = None
     error_message: str | None = None
     details: bytes | None = None
+    # Whether it has a receipt: each job that was completed since there is a ledger.
+    has_receipt: bool = False
     # Attempts that ended, the first one first; empty unless they were asked for.
     attempts: tuple[AttemptRecord, ...] = ()
 

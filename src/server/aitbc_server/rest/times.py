@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Any
+
+from aitbc_server.domain.times import rfc3339_second
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
@@ -24,7 +25,7 @@ _DURATION = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,9}))?s")
 
 def format_timestamp(timestamp: Any) -> str:
     """Returns the time in UTC: whole seconds without a fraction, others with six digits of it."""
-    text = _format_second(timestamp.seconds)
+    text = rfc3339_second(timestamp.seconds)
     micros = timestamp.nanos // 1000
     return f"{text}.{micros:06}Z" if micros else text + "Z"
 
@@ -77,10 +78,3 @@ def parse_duration(text: str) -> dict[str, int]:
 
 def _nanos(fraction: str | None) -> int:
     return int(fraction.ljust(9, "0")) if fraction else 0
-
-
-# The timestamps of one response, and of one busy moment, share their seconds.
-@lru_cache(maxsize=4096)
-def _format_second(seconds: int) -> str:
-    # strftime does not fill the year up to four digits.
-    return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")

@@ -153,6 +153,7 @@ def _job(row: Sequence[Any]) -> JobRecord:
         error_message=row[17],
         attempts=_attempts(row[18]) if row[18] else (),
         details=row[19],
+        has_receipt=bool(row[20]),
     )
 
 

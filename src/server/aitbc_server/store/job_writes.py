@@ -8,8 +8,11 @@ from typing import Any
 import orjson
 
 from aitbc_server.domain.errors import IdempotencyKeyReused
-from aitbc_server.domain.jobs import JobStatus, NewJob, Submission, Submitted
+from aitbc_server.domain.jobs import Completion, JobStatus, NewJob, Submission, Submitted
+from aitbc_server.domain.receipts import Work
+from aitbc_server.ledger.receipts import salted_hash
 from aitbc_server.store.connection import sqlite3
+from aitbc_server.store.ledger_writes import LedgerWrites
 from aitbc_server.store.operations import (
     BeginLeases,
     Complete,
@@ -29,8 +32,10 @@ _SQL = statements("job_writes.sql") | statements("job_reads.sql")
 class JobWrites:
     """The part of the writer that jobs and miners are."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, ledger: LedgerWrites) -> None:
+        """The ledger takes the receipt of each completed job, in the same commit."""
         self._connection = connection
+        self._ledger = ledger
         self.writes: Writes = {
             Submit: self._submit,
             BeginLeases: self._begin,
@@ -109,6 +114,8 @@ class JobWrites:
                     job.created_us,
                     job.deadline_us,
                     *offset,
+                    job.prompt_salt.hex() if job.prompt_salt else None,
+                    job.prompt_hash.hex() if job.prompt_hash else None,
                 )
                 for job, offset in zip(jobs, offsets, strict=True)
             ]
@@ -130,6 +137,7 @@ class JobWrites:
     def _complete(self, operations: Sequence[Complete]) -> Sequence[frozenset[str]]:
         completions = [c for operation in operations for c in operation.completions]
         offsets, heap = packed(c.result.encode() for c in completions)
+        salts = [c.result_salt or self._ledger.salt() for c in completions]
         rows = [
             (
                 c.job_id,
@@ -140,16 +148,49 @@ class JobWrites:
                 c.completed_us,
                 *offset,
                 c.details.hex() or None,
+                salt.hex(),
             )
-            for c, offset in zip(completions, offsets, strict=True)
+            for c, offset, salt in zip(completions, offsets, salts, strict=True)
         ]
         text = json_rows(rows)
         execute = self._connection.execute
-        changed = execute(_SQL["insert_completed_attempts"], (text,)).rowcount
-        done = None if changed == len(rows) else self._job_ids("completable_jobs", text)
+        facts = orjson.loads(execute(_SQL["completable_jobs"], (text,)).fetchone()[0])
+        execute(_SQL["insert_completed_attempts"], (text,))
         execute(_SQL["insert_results"], (text, heap))
         execute(_SQL["complete_jobs"], (text,))
+        works = [self._work(completions[at], salts[at], *of_job) for at, *of_job in facts]
+        self._ledger.append(works)
+        done = frozenset(work.job_id for work in works)
         return [_done(done, operation.completions) for operation in operations]
+
+    def _work(
+        self,
+        completion: Completion,
+        result_salt: bytes,
+        client: str,
+        model: str,
+        miner_id: str,
+        attempt: int,
+        started_us: int,
+        prompt_hash: str,
+    ) -> Work:
+        """Returns what the receipt of a job tells."""
+        hashed = bytes.fromhex(prompt_hash) or self._ledger.hash_prompt(completion.job_id)
+        return Work(
+            job_id=completion.job_id,
+            client=client,
+            model=model,
+            miner_id=miner_id,
+            attempt=attempt,
+            started_us=started_us,
+            completed_us=completion.completed_us,
+            prompt_tokens=completion.prompt_tokens,
+            completion_tokens=completion.completion_tokens,
+            characters=len(completion.result),
+            prompt_hash=hashed,
+            result_hash=completion.result_hash or salted_hash(result_salt, completion.result),
+            miner_signature=completion.miner_signature,
+        )
 
     def _end(self, operations: Sequence[End]) -> Sequence[frozenset[str]]:
         rows = [

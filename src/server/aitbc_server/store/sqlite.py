@@ -30,6 +30,9 @@ from aitbc_server.store.failures import unusable
 from aitbc_server.store.job_reads import JobReads
 from aitbc_server.store.job_writes import JobWrites
 from aitbc_server.store.keys import Keys, KeyWrites
+from aitbc_server.store.ledger import StoredLedger
+from aitbc_server.store.ledger_reads import LedgerReads
+from aitbc_server.store.ledger_writes import LedgerOptions, LedgerWrites
 from aitbc_server.store.probe import Probe, ProbeWrites
 from aitbc_server.store.reader import run_reads
 from aitbc_server.store.schema import migrate
@@ -38,14 +41,17 @@ from aitbc_server.store.webhook_writes import WebhookWrites
 from aitbc_server.store.webhooks import WebhookTables
 from aitbc_server.store.writer import Part, Writer
 
+_DEFAULT_LEDGER = LedgerOptions()
+
 
 class SqliteStore:
     """Jobs and miners in `DIR/coordinator.db`: one thread that writes, one that reads."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, ledger: LedgerOptions = _DEFAULT_LEDGER) -> None:
         """Opens the database, creating or migrating it; needs a running event loop.
 
-        Raises OSError (DataInUseError), UnusableDatabaseError and SqliteTooOldError.
+        Raises OSError (DataInUseError, LedgerKeyMissingError), UnusableDatabaseError and
+        SqliteTooOldError.
         """
         self._is_closed = False
         self._lock = lock(directory)
@@ -54,16 +60,18 @@ class SqliteStore:
             with unusable(path):
                 self._write_connection = connect(path)
                 migrate(self._write_connection)
+                ledger_writes = LedgerWrites(self._write_connection, directory, ledger)
                 self._read_connection = connect(path, read_only=True)
                 key_connection = connect(path, read_only=True)
         except BaseException:
             os.close(self._lock)
             raise
         parts: list[Part] = [
-            JobWrites(self._write_connection),
+            JobWrites(self._write_connection, ledger_writes),
             WebhookWrites(self._write_connection),
             KeyWrites(self._write_connection),
             ProbeWrites(self._write_connection),
+            ledger_writes,
         ]
         self._writes = BatchThread("store-writer", Writer(self._write_connection, parts).run)
         self._reads = BatchThread("store-reader", run_reads, most=64)
@@ -71,6 +79,9 @@ class SqliteStore:
         self.keys = Keys(directory, key_connection, self._writes)
         self.webhooks = WebhookTables(
             self._writes, self._reads, WebhookReads(self._read_connection)
+        )
+        self.ledger = StoredLedger(
+            ledger_writes.origin, LedgerReads(self._read_connection), self._reads, self._writes
         )
         # Called on the loop after a commit in which jobs may have become final.
         self.on_jobs_ended: Callable[[], None] = lambda: None

@@ -19,7 +19,8 @@ SELECT
             )
         FROM attempts AS a WHERE a.job_id = jobs.job_id
     ), NULL) AS attempts,
-    details
+    details,
+    status = 'completed' AND EXISTS (SELECT 1 FROM receipts AS r WHERE r.job_id = jobs.job_id)
 FROM jobs
 JOIN specs ON specs.job_id = jobs.job_id
 LEFT JOIN results ON results.job_id = jobs.job_id

@@ -14,8 +14,9 @@ SELECT
 FROM json_each(?1);
 
 -- name: insert_specs
-INSERT INTO specs (job_id, spec)
-SELECT value ->> 0, substr(?2, 1 + (value ->> 8), value ->> 9)
+INSERT INTO specs (job_id, spec, prompt_salt, prompt_hash)
+SELECT
+    value ->> 0, substr(?2, 1 + (value ->> 8), value ->> 9), unhex(value ->> 10), unhex(value ->> 11)
 FROM json_each(?1);
 
 -- name: insert_request
@@ -43,16 +44,24 @@ WHERE
     jobs.status = 'running' AND jobs.lease_id = e.value ->> 1 AND jobs.miner_id = e.value ->> 3;
 
 -- name: completable_jobs
-SELECT json_group_array(jobs.job_id)
+-- Which of a batch can be completed, by their places in it, and what their receipts tell of them.
+SELECT
+    json_group_array(
+        json_array(
+            e.key, jobs.owner, jobs.model, jobs.miner_id, jobs.attempt, jobs.started_us,
+            hex(specs.prompt_hash)
+        )
+    )
 FROM json_each(?1) AS e CROSS JOIN jobs ON jobs.job_id = e.value ->> 0
+LEFT JOIN specs ON specs.job_id = jobs.job_id
 WHERE jobs.status = 'running' AND jobs.lease_id = e.value ->> 1;
 
 -- name: insert_results
 -- A part of an empty blob is NULL: all results of a batch may be empty.
-INSERT INTO results (job_id, result, details)
+INSERT INTO results (job_id, result, details, result_salt)
 SELECT
     jobs.job_id, coalesce(CAST(substr(?2, 1 + (e.value ->> 6), e.value ->> 7) AS TEXT), ''),
-    unhex(e.value ->> 8)
+    unhex(e.value ->> 8), unhex(e.value ->> 9)
 FROM json_each(?1) AS e CROSS JOIN jobs ON jobs.job_id = e.value ->> 0
 WHERE jobs.status = 'running' AND jobs.lease_id = e.value ->> 1;
 

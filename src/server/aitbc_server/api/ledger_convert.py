@@ -1,0 +1,224 @@
+"""Between the ledger and protobuf messages."""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from aitbc.v1 import explorer_pb2, receipts_pb2
+from aitbc_server.api.convert import timestamp
+from aitbc_server.domain.errors import InvalidArgument
+from aitbc_server.domain.prices import UnitType
+from aitbc_server.domain.receipts import BatchSignature, BlockRecord, ReceiptRecord
+from aitbc_server.domain.times import micros_of, rfc3339
+from aitbc_server.ledger import note
+from aitbc_server.ledger.blocks import Block, parse_block
+from aitbc_server.ledger.check import Check, Claim, Outcome, Proof
+from aitbc_server.ledger.keys import LedgerKey
+from aitbc_server.ledger.receipts import SIGNED_FIELDS, signature_fields
+
+_UNITS = {unit: receipts_pb2.UnitType.Value(f"UNIT_TYPE_{unit.name}") for unit in UnitType}
+_UNIT_NAMES = {number: unit.value for unit, number in _UNITS.items()}
+_OUTCOMES = {
+    outcome: receipts_pb2.CheckOutcome.Value(f"CHECK_OUTCOME_{outcome.name}") for outcome in Outcome
+}
+_TIMES = ("started_at", "completed_at")
+
+
+def receipt_message(
+    record: ReceiptRecord,
+    *,
+    signature: BatchSignature | None = None,
+    proof: receipts_pb2.InclusionProof | None = None,
+    is_owner: bool = False,
+) -> receipts_pb2.Receipt:
+    """Returns a receipt as its owner sees it, or everybody else."""
+    body = orjson.loads(record.body)
+    body["unit_type"] = _UNITS[UnitType(body["unit_type"])]
+    for name in _TIMES:
+        body[name] = timestamp(micros_of(body[name]))
+    receipt = receipts_pb2.Receipt(
+        **body,
+        status=receipt_status(record),
+        leaf_index=record.leaf_index,
+        leaf_hash=record.leaf_hash.hex(),
+        block_height=record.block_height,
+        proof=proof,
+    )
+    if signature is not None:
+        receipt.signature.CopyFrom(receipts_pb2.BatchSignature(**signature_fields(signature)))
+    if is_owner and record.prompt_salt:
+        receipt.disclosure.prompt_salt = record.prompt_salt.hex()
+    if is_owner and record.result_salt:
+        receipt.disclosure.result_salt = record.result_salt.hex()
+    return receipt
+
+
+def receipt_status(record: ReceiptRecord) -> receipts_pb2.ReceiptStatus.ValueType:
+    """Returns whether its block is sealed."""
+    if record.block_height is None:
+        return receipts_pb2.RECEIPT_STATUS_PENDING
+    return receipts_pb2.RECEIPT_STATUS_SEALED
+
+
+def proof_message(
+    record: ReceiptRecord, block: BlockRecord, path: list[bytes]
+) -> receipts_pb2.InclusionProof:
+    """Returns the proof that a block holds a receipt."""
+    return receipts_pb2.InclusionProof(
+        receipt_id=orjson.loads(record.body)["receipt_id"],
+        leaf_index=record.leaf_index,
+        leaf_hash=record.leaf_hash.hex(),
+        tree_size=block.tree_size,
+        root_hash=_parsed(block).root.hex(),
+        path=[hash_.hex() for hash_ in path],
+        block_height=block.height,
+        block_hash=block.hash.hex(),
+        checkpoint=block.note,
+    )
+
+
+def transaction_message(record: ReceiptRecord) -> explorer_pb2.Transaction:
+    """Returns a receipt as the payment it is."""
+    body = orjson.loads(record.body)
+    return explorer_pb2.Transaction(
+        hash=record.leaf_hash.hex(),
+        type=explorer_pb2.TRANSACTION_TYPE_JOB_PAYMENT,
+        to=body["miner"],
+        amount=body["price"],
+        currency=body["currency"],
+        receipt_id=body["receipt_id"],
+        time=timestamp(micros_of(body["completed_at"])),
+        status=receipt_status(record),
+        block_height=record.block_height,
+        block_hash=record.block_hash.hex() if record.block_hash else "",
+        **{"from": body["client"]},
+    )
+
+
+def block_message(
+    record: BlockRecord, before: BlockRecord | None, keys: list[LedgerKey]
+) -> explorer_pb2.Block:
+    """Returns a block; `before` is the one before it."""
+    block, signed = _parsed(record), note.parse(record.note)
+    signer = next((k.public_key for k in keys if _names(signed, block.origin, k)), b"")
+    return explorer_pb2.Block(
+        height=record.height,
+        hash=record.hash.hex(),
+        previous_hash=block.previous.hex(),
+        tree_size=record.tree_size,
+        root_hash=block.root.hex(),
+        time=timestamp(block.time_us),
+        receipts=record.tree_size - (before.tree_size if before else 0),
+        public_key=b64encode(signer).decode(),
+        checkpoint=record.note,
+    )
+
+
+def check_messages(checks: list[Check]) -> list[receipts_pb2.ReceiptCheck]:
+    """Returns how checks went."""
+    return [
+        receipts_pb2.ReceiptCheck(
+            name=check.name, outcome=_OUTCOMES[check.outcome], detail=check.detail
+        )
+        for check in checks
+    ]
+
+
+def claim_of(request: receipts_pb2.VerifyReceiptRequest) -> Claim:
+    """Returns what a caller claims to be a receipt. Raises InvalidArgument."""
+    receipt = request.receipt
+    opened = receipt.disclosure
+    return Claim(
+        body=_body(receipt),
+        signature=(
+            _signature(receipt.signature, "receipt.signature")
+            if receipt.HasField("signature")
+            else None
+        ),
+        miner_signature=(
+            _signature(receipt.miner_signature, "receipt.miner_signature")
+            if receipt.HasField("miner_signature")
+            else None
+        ),
+        proof=_proof(receipt.proof) if receipt.HasField("proof") else None,
+        prompt=(
+            (_hex(opened.prompt_salt, "receipt.disclosure.prompt_salt"), request.prompt)
+            if request.HasField("prompt") and opened.prompt_salt
+            else None
+        ),
+        result=(
+            (_hex(opened.result_salt, "receipt.disclosure.result_salt"), request.result)
+            if request.HasField("result") and opened.result_salt
+            else None
+        ),
+    )
+
+
+def _body(receipt: receipts_pb2.Receipt) -> Mapping[str, Any]:
+    body: dict[str, Any] = {}
+    for field, value in receipt.ListFields():
+        if field.name in SIGNED_FIELDS:
+            body[field.name] = value
+    for name in _TIMES:
+        if name in body:
+            if body[name].nanos % 1000:
+                raise InvalidArgument(f"receipt.{name}", "must have at most six digits of a second")
+            body[name] = rfc3339(body[name].ToMicroseconds())
+    if "unit_type" in body:
+        body["unit_type"] = _UNIT_NAMES[body["unit_type"]]
+    if "miner_signature" in body:
+        body["miner_signature"] = {
+            field.name: list(value) if field.name == "path" else value
+            for field, value in receipt.miner_signature.ListFields()
+        }
+    return body
+
+
+def _signature(message: receipts_pb2.BatchSignature, path: str) -> BatchSignature:
+    return BatchSignature(
+        public_key=_base64(message.public_key, f"{path}.public_key"),
+        signature=_base64(message.signature, f"{path}.signature"),
+        index=message.index,
+        size=message.size,
+        path=[_hex(hash_, f"{path}.path") for hash_ in message.path],
+    )
+
+
+def _proof(message: receipts_pb2.InclusionProof) -> Proof:
+    return Proof(
+        leaf_index=message.leaf_index,
+        tree_size=message.tree_size,
+        root=_hex(message.root_hash, "receipt.proof.root_hash"),
+        path=tuple(_hex(hash_, "receipt.proof.path") for hash_ in message.path),
+        checkpoint=message.checkpoint,
+    )
+
+
+def _hex(text: str, field: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise InvalidArgument(field, "must be hex digits") from error
+
+
+def _base64(text: str, field: str) -> bytes:
+    try:
+        data = b64decode(text, validate=True)
+    except ValueError as error:
+        raise InvalidArgument(field, "must be Base64") from error
+    if b64encode(data).decode() != text:
+        raise InvalidArgument(field, "must be Base64 with no bits to spare")
+    return data
+
+
+def _parsed(record: BlockRecord) -> Block:
+    return parse_block(note.parse(record.note).text)
+
+
+def _names(signed: note.Note, origin: str, key: LedgerKey) -> bool:
+    hash_ = note.key_hash_of(origin, key.public_key)
+    return any(signer == hash_ for _, signer, _ in signed.signatures)

@@ -1,0 +1,1 @@
+"""Receipts, the Merkle tree over them, and the signed blocks that seal it: no I/O but for keys."""
