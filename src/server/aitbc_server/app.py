@@ -65,8 +65,8 @@ class Coordinator:
     def __init__(self, settings: Settings) -> None:
         """Opens the store; needs a running event loop.
 
-        Raises OSError, UnusableDatabaseError, SqliteTooOldError, and ValueError when the price table
-        is wrong.
+        Raises OSError, UnusableDatabaseError, SqliteTooOldError, and ValueError when the price
+        table is wrong.
         """
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         self._settings = settings

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from aitbc_server.domain.jobs import JobStatus
+from aitbc_server.ledger.keys import DIRECTORY
 from aitbc_server.store.backup import BackupError, back_up, restore
 from aitbc_server.store.connection import connect, sqlite3
 from aitbc_server.store.directory import FILE_NAME, DataInUseError
@@ -57,7 +58,8 @@ async def test_only_its_owner_reads_a_backup(tmp_path: Path) -> None:
     await _filled(tmp_path / "data")
     back_up(tmp_path / "data", tmp_path / "copy")
     restore(tmp_path / "copy", tmp_path / "other", replace=False)
-    for file in (tmp_path / "copy", tmp_path / "other" / FILE_NAME):
+    keys = (tmp_path / "other" / DIRECTORY).iterdir()
+    for file in (tmp_path / "copy", tmp_path / "other" / FILE_NAME, *keys):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
@@ -91,7 +93,7 @@ async def test_a_killed_coordinators_last_commits_are_in_the_backup(tmp_path: Pa
     job = new_job()
     await store.submit(submission(job))
     # As SIGKILL leaves it: with a log that was never copied back.
-    (tmp_path / "killed").mkdir()
+    shutil.copytree(tmp_path / "data" / DIRECTORY, tmp_path / "killed" / DIRECTORY)
     for name in (FILE_NAME, f"{FILE_NAME}-wal"):
         shutil.copy(tmp_path / "data" / name, tmp_path / "killed" / name)
     await store.close()
@@ -127,6 +129,7 @@ async def test_a_replaced_database_is_kept(tmp_path: Path) -> None:
         restore(tmp_path / "copy", tmp_path / "data", replace=True)
     (tmp_path / "before").mkdir()
     kept.rename(tmp_path / "before" / FILE_NAME)
+    (tmp_path / "data" / f"{DIRECTORY}.replaced").rename(tmp_path / "before" / DIRECTORY)
     assert await _results(tmp_path / "before", old) == old
 
 

@@ -9,6 +9,7 @@ each new one endorsed by the one before.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -73,8 +74,6 @@ def count_keys(data: Path) -> int:
 
 def create_key(data: Path) -> Signer:
     """Makes the next key, which signs from now on. Raises OSError."""
-    directory = data / DIRECTORY
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     files = _files(data)
     number = int(files[-1].stem) + 1 if files else 1
     key = Ed25519PrivateKey.generate()
@@ -83,21 +82,34 @@ def create_key(data: Path) -> Signer:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    # Whole or not at all, also when the process or the machine ends here.
-    part = directory / f".{number:04}.part"
-    part.unlink(missing_ok=True)
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(directory / f"{number:04}.pem")
-    parent = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)
+    write_key_files(data, {f"{number:04}.pem": text})
     return Signer(key)
+
+
+def read_key_files(data: Path) -> dict[str, bytes]:
+    """Returns the texts of the key files by their names. Raises OSError."""
+    return {file.name: file.read_bytes() for file in _files(data)}
+
+
+def write_key_files(data: Path, files: Mapping[str, bytes]) -> None:
+    """Writes key files that only their owner can read. Raises OSError."""
+    directory = data / DIRECTORY
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name, text in files.items():
+        # Whole or not at all, also when the process or the machine ends here.
+        part = directory / f".{name}.part"
+        part.unlink(missing_ok=True)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.rename(directory / name)
+    opened = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _files(data: Path) -> list[Path]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from aitbc_server.ledger.keys import DIRECTORY as KEYS_DIRECTORY
+from aitbc_server.ledger.keys import read_key_files, write_key_files
 from aitbc_server.store.connection import connect, sqlite3
 from aitbc_server.store.directory import FILE_NAME, locked, sync
 from aitbc_server.store.failures import unusable
@@ -22,6 +24,7 @@ class BackupError(RuntimeError):
 def back_up(directory: Path, destination: Path) -> int:
     """Writes the database as of one moment into a new file; returns the file's size in bytes.
 
+    The keys that sign the ledger go into the file too: without them a copy could not go on.
     The file appears whole and checked, or not at all. Raises BackupError, OSError,
     SqliteTooOldError and UnusableDatabaseError.
     """
@@ -30,6 +33,7 @@ def back_up(directory: Path, destination: Path) -> int:
         raise BackupError(f"{source} does not exist: name the coordinator's directory with --data")
     with _written(destination) as partial:
         _copy(source, partial)
+        _put_keys(partial, read_key_files(directory))
         _check(partial)
         # Never onto an existing file, also not one that appeared since.
         _publish(partial, destination)
@@ -55,10 +59,14 @@ def restore(source: Path, directory: Path, *, replace: bool) -> Path | None:
             raise BackupError(f"{kept} is left from an earlier restore: move it away first")
         with _written(database) as partial:
             _copy(source, partial)
+            keys = _take_keys(partial)
             _check(partial)
             is_replaced = database.exists()
             if is_replaced:
                 _set_aside(database, kept)
+            if keys and keys != read_key_files(directory):
+                _set_aside_keys(directory)
+                write_key_files(directory, keys)
             os.replace(partial, database)
             sync(directory)
     return kept if is_replaced else None
@@ -94,6 +102,30 @@ def _copy(source: Path, target: Path) -> None:
         before.backup(after)
         # The copy says of itself that it has a write-ahead log, which it does not need.
         after.execute("PRAGMA journal_mode = DELETE")
+
+
+def _put_keys(path: Path, files: Mapping[str, bytes]) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as copy:
+        copy.execute("CREATE TABLE backup_ledger_keys (name TEXT PRIMARY KEY, text BLOB) STRICT")
+        copy.executemany("INSERT INTO backup_ledger_keys VALUES (?1, ?2)", files.items())
+
+
+def _take_keys(path: Path) -> dict[str, bytes]:
+    find = "SELECT 1 FROM sqlite_schema WHERE name = 'backup_ledger_keys'"
+    with closing(sqlite3.connect(path, isolation_level=None)) as copy:
+        if not copy.execute(find).fetchone():
+            return {}
+        files = dict(copy.execute("SELECT name, text FROM backup_ledger_keys"))
+        copy.execute("DROP TABLE backup_ledger_keys")
+        return files
+
+
+def _set_aside_keys(directory: Path) -> None:
+    keys, kept = directory / KEYS_DIRECTORY, directory / f"{KEYS_DIRECTORY}.replaced"
+    if kept.exists():
+        raise BackupError(f"{kept} is left from an earlier restore: move it away first")
+    if keys.exists():
+        keys.rename(kept)
 
 
 def _check(path: Path) -> None:
