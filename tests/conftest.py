@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import hypothesis
 import pytest
-from scripts.processes import Coordinator, Program, start_coordinator, start_miner
+from scripts.processes import VLLM_BIN, Coordinator, Program, start_coordinator, start_miner
 
 # A developer's own settings must not reach the programs under test.
 CLEAN_ENV = {name: value for name, value in os.environ.items() if not name.startswith("AITBC_")}
@@ -115,6 +115,23 @@ def coordinator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Coordinato
     launcher = Launcher(tmp_path_factory.mktemp("shared"))
     coordinator = launcher.coordinator()
     launcher.miner(coordinator, miner_id="shared-echo")
+    yield coordinator
+    launcher.close()
+
+
+@pytest.fixture(scope="session")
+def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Coordinator]:
+    """A coordinator that tests share, whose one miner runs the real model in vLLM."""
+    if not VLLM_BIN.exists() and "CI" not in os.environ:
+        pytest.skip("no .venv-vllm: run `make vllm`")
+    launcher = Launcher(tmp_path_factory.mktemp("vllm"))
+    coordinator = launcher.coordinator()
+    # 4 slots, because the memory for more would take longer to set up than the tests.
+    miner = launcher.miner(
+        coordinator, miner_id="vllm", engine="vllm", models=["llama3.2=smollm2"], slots=4
+    )
+    # The first start downloads the model; jobs would wait, but clients that list models do not.
+    miner.wait_for_line("miner vllm ready", timeout_s=500)
     yield coordinator
     launcher.close()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aitbc.v1.work_pb2 import CANCEL_REASON_REQUESTED, Assignment, Update
+from aitbc.v1.work_pb2 import CANCEL_REASON_REQUESTED, Assignment, Resume, Update
 from tests.integration.miner.fake_coordinator import FakeSession, assignment, fake_coordinator
 from tests.integration.miner.processes import miner_process
 
@@ -34,6 +34,7 @@ async def test_vllm_answers_together_stops_what_is_cancelled_and_survives_ctrl_c
             await check_answers(session)
             await check_cancellation(session)
             await check_too_long_a_prompt(session)
+            await check_resumption(session)
             await session.assign(job("last", "Count to fifty.", max_tokens=48))
             await session.next_updates()
             # As Ctrl-C in a terminal does it: to vLLM's processes too.
@@ -94,3 +95,18 @@ async def check_too_long_a_prompt(session: FakeSession) -> None:
     failure = (await ending(session, "long")).failure
     assert (failure.code, failure.retryable) == ("BAD_REQUEST", False)
     assert "context length" in failure.message
+
+
+async def check_resumption(session: FakeSession) -> None:
+    """Begins an answer in the middle, as another miner left it."""
+    question = "What is the capital of France?"
+    await session.assign(job("whole", question, temperature=0.0, max_tokens=32))
+    whole = (await ending(session, "whole")).completion
+    said = whole.result[: len(whole.result) // 2].rpartition(" ")[0]
+    resumed = job("rest", question, temperature=0.0, max_tokens=32)
+    resumed.resume.CopyFrom(Resume(text=said, tokens=len(said.split())))
+    await session.assign(resumed)
+    rest = await ending(session, "rest")
+    assert rest.completion.result == whole.result
+    assert rest.completion.usage.prompt_tokens == whole.usage.prompt_tokens
+    assert rest.sequence >= 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -75,7 +76,7 @@ async def test_slowly_it_says_the_same(options: dict[str, str]) -> None:
         ({"tokens": "1.5"}, "whole"),
         ({"latency": "-1"}, "from 0"),
         ({"latency": "nan"}, "from 0"),
-        ({"latncy": "1"}, "latncy: the echo engine has no such option; it has latency, tokens"),
+        ({"latncy": "1"}, "latncy: the echo engine has no such option; it has latency, stamps, tokens"),
     ],
 )
 def test_a_wrong_option_is_named_with_its_remedy(options: dict[str, str], message: str) -> None:
@@ -103,3 +104,17 @@ async def test_it_goes_on_with_its_own_text_slowly() -> None:
 
 def test_it_does_not_go_on_with_another_text() -> None:
     assert not engine().can_resume(resumed("x", 1))
+
+
+async def test_it_tells_when_each_word_was_said() -> None:
+    before = int(time.monotonic() * 1000)
+    slow = engine(tokens_per_second="500", stamps="true").generate(job("a b c"))
+    assert not isinstance(slow, Chunk)
+    stamps = "".join([chunk.text async for chunk in slow]).split()
+    assert len(stamps) == 3
+    assert before <= int(stamps[0]) <= int(stamps[2]) <= time.monotonic() * 1000 + 1
+
+
+def test_there_are_no_times_without_a_rate() -> None:
+    with pytest.raises(Misconfigured, match="tokens_per_second"):
+        engine(stamps="true")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 
 from aitbc_miner.engines.base import Answer, Chunk, EngineLoad, Job
 from aitbc_miner.engines.options import EngineOptions
-from aitbc_miner.errors import BadRequest
+from aitbc_miner.errors import BadRequest, Misconfigured
 
 DEFAULT_SLOTS = 64
 # Shortest pause between chunks: faster rates put more tokens into each.
@@ -27,16 +28,22 @@ class EchoOptions:
     tokens_per_second: float | None = None
     # Time before the first token.
     latency_s: float = 0.0
+    # Whether each word is the time when it was said, in milliseconds of the monotonic clock: so can
+    # a reader on the same machine tell how late it is.
+    stamps: bool = False
 
     @classmethod
     def parse(cls, options: EngineOptions) -> EchoOptions:
-        """Reads `tokens`, `tokens_per_second` and `latency`."""
+        """Reads `tokens`, `tokens_per_second`, `latency` and `stamps`."""
         parsed = cls(
             tokens=options.count("tokens"),
             tokens_per_second=options.number("tokens_per_second", minimum=0.001),
             latency_s=options.number("latency") or 0.0,
+            stamps=options.choice("stamps", "false", "true") == "true",
         )
         options.finish()
+        if parsed.stamps and parsed.tokens_per_second is None:
+            raise Misconfigured("--engine-opt stamps=true: goes with tokens_per_second")
         return parsed
 
 
@@ -68,7 +75,11 @@ class EchoEngine:
 
     def can_resume(self, job: Job) -> bool:
         """Can when the text is the beginning of the echo."""
-        return job.resume is not None and self._answer(job).text.startswith(job.resume.text)
+        return (
+            not self._options.stamps
+            and job.resume is not None
+            and self._answer(job).text.startswith(job.resume.text)
+        )
 
     def _answer(self, job: Job) -> Chunk:
         prompt = job.prompt if job.prompt is not None else job.messages[-1]["content"]
@@ -96,7 +107,10 @@ class EchoEngine:
             await asyncio.sleep(max(_TICK_S, begin + (said + 1) / rate - clock()))
             due = min(len(ends), int((clock() - begin) * rate))
             if due > said:
-                yield Chunk(text=answer.text[position : ends[due - 1]], tokens=due - said)
+                text = answer.text[position : ends[due - 1]]
+                if self._options.stamps:
+                    text = f"{time.monotonic() * 1000:.0f} " * (due - said)
+                yield Chunk(text=text, tokens=due - said)
                 said, position = due, ends[due - 1]
         yield replace(_rest(answer, position), tokens=0)
 

@@ -278,6 +278,9 @@ def _engine_args(path: str, options: Mapping[str, str]) -> Any:
 def _apply_cpu_defaults(args: Any, options: Mapping[str, str]) -> None:
     if "enforce_eager" not in options:
         args.enforce_eager = True
+        # vLLM compiles some of its sampling all the same, for half a minute at the first job that
+        # asks for log probabilities.
+        os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
     if "kv_cache_memory_bytes" not in options and "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
         args.kv_cache_memory_bytes = _CPU_KV_CACHE_BYTES
     if "max_model_len" not in options:
