@@ -76,7 +76,7 @@ async def test_slowly_it_says_the_same(options: dict[str, str]) -> None:
         ({"tokens": "1.5"}, "whole"),
         ({"latency": "-1"}, "from 0"),
         ({"latency": "nan"}, "from 0"),
-        ({"latncy": "1"}, "latncy: the echo engine has no such option; it has latency, stamps, tokens"),
+        ({"latncy": "1"}, "latncy: the echo engine has no such option; it has latency, stamps"),
     ],
 )
 def test_a_wrong_option_is_named_with_its_remedy(options: dict[str, str], message: str) -> None:
