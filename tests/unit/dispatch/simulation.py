@@ -1,76 +1,83 @@
-"""A dispatcher core with a store and miners in memory, driven step by step.
+"""A dispatcher core with a store, miners and the network between them, driven step by step.
 
-The store applies a proposal only when the test says so, or refuses it; miners see only what reached
-their outbox. Every change of a job is checked against the table of transitions as it happens.
+The store applies a proposal only when the test says so, or refuses it. Miners see only what reached
+their outbox, and what they say reaches the core when the test says so: late, twice, in any order.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from aitbc_server.dispatch.core import Core
-from aitbc_server.dispatch.effects import Effects
-from aitbc_server.dispatch.live import CloseReason, LiveJob, Now, Session
+from aitbc_server.dispatch.live import CancelReason, CloseReason, LiveJob, Now, Session
+from aitbc_server.dispatch.sessions import Patience
+from aitbc_server.domain.errors import CoordinatorError
 from aitbc_server.domain.ids import job_of_lease
-from aitbc_server.domain.jobs import (
-    TRANSITIONS,
-    Begin,
-    Completion,
-    Ending,
-    JobStatus,
-    LiveRecord,
-    NewJob,
-)
 from tests.factories import completion, instant, new_job, session
+from tests.unit.dispatch.memory_store import MemoryStore, Row
 
 LEASE_S = 15.0
+PATIENCE = Patience(factor=10.0, least_s=60.0)
+POLLER = "poller"
+# Looks at the timers while time passes.
+_STEPS = 8
 
 
 @dataclass
-class Row:
-    """A job as the store holds it."""
+class Held:
+    """A lease, as its miner knows it."""
 
-    new: NewJob
-    status: JobStatus = JobStatus.PENDING
-    attempt: int = 0
-    lease_id: str | None = None
-    miner_id: str | None = None
-    not_before_us: int | None = None
-    cancel_requested: bool = False
-    result: str | None = None
-    max_attempts: int = 0
-    failed_miners: dict[str, None] = field(default_factory=dict)
-    # Lease ids in the order in which they began.
-    leases: list[str] = field(default_factory=list)
+    next_sequence: int = 0
+    # What the miner is to say as soon as it can.
+    must_stop: bool = False
 
-    def change(self, status: JobStatus) -> None:
-        """Moves along an arrow that exists."""
-        assert (self.status, status) in TRANSITIONS
-        self.status = status
+
+@dataclass(frozen=True)
+class Message:
+    """News of a lease on its way to the core."""
+
+    miner_id: str
+    lease_id: str
+    sequence: int
+    # `delta`, `result`, `retryable` or `final`: the last two are failures.
+    kind: str
 
 
 class Simulation:
-    """The core, its store and its miners."""
+    """The core, its store, its miners, and the messages on their way."""
 
     def __init__(self) -> None:
-        self.core = Core(lease_s=LEASE_S)
-        self.rows: dict[str, Row] = {}
+        self.core = Core(lease_s=LEASE_S, patience=PATIENCE)
+        self.store = MemoryStore()
         self.seconds = 0.0
         # What the miners hold, by miner id; a miner keeps it while its stream is down.
-        self.held: dict[str, dict[str, int]] = {}
-        self.stored: list[Effects] = []
+        self.held: dict[str, dict[str, Held]] = {}
+        self.wire: list[Message] = []
+        self.drained: set[str] = set()
+        # Jobs whose cancellation was asked for, with the leases that they had had by then.
+        self.cancelled: dict[str, int] = {}
 
     @property
     def now(self) -> Now:
         """The present instant."""
         return instant(self.seconds)
 
-    # Events
+    @property
+    def rows(self) -> dict[str, Row]:
+        """The stored jobs."""
+        return self.store.rows
+
+    @property
+    def sessions(self) -> dict[str, Session]:
+        """The open sessions by miner."""
+        return self.core.sessions.by_miner
+
+    # Clients
 
     def submit(self, **fields: object) -> str:
         """Submits a job; returns its id."""
         new = new_job(created_us=self.now.wall_us, **fields)
-        self.rows[new.job_id] = Row(new, max_attempts=new.max_attempts)
+        self.store.submit(new)
         job = LiveJob(
             job_id=new.job_id,
             owner=new.owner,
@@ -78,86 +85,117 @@ class Simulation:
             priority=new.priority,
             created_us=new.created_us,
             max_attempts=new.max_attempts,
-            max_tokens=None,
+            max_tokens=new.max_tokens,
             deadline_us=new.deadline_us,
         )
         self.core.submit(job, self.now)
         return new.job_id
 
-    def connect(self, miner_id: str, window: int = 4) -> Session:
+    def cancel(self, job_id: str) -> None:
+        """Asks for the cancellation of a job that is not final."""
+        job = self.core.jobs[job_id]
+        # A lease that is being stored is one that it has.
+        self.cancelled.setdefault(job_id, job.attempt)
+        self.core.cancel(job, self.now)
+
+    # Miners
+
+    def connect(self, miner_id: str, window: int = 4) -> None:
         """Opens a session with everything that the miner holds."""
         opened = session(miner_id, window=window, heard_at=self.now.mono)
+        opened.is_drained = miner_id in self.drained
         held = self.held.setdefault(miner_id, {})
         lost, _ = self.core.sessions.open(opened, list(held), self.now)
         for lease_id in lost:
             del held[lease_id]
-        return opened
 
     def disconnect(self, miner_id: str) -> None:
         """Breaks the miner's stream."""
-        opened = self.core.sessions.by_miner.get(miner_id)
-        if opened is not None:
-            self.core.sessions.close(opened, CloseReason.GONE, self.now)
+        if miner_id in self.sessions:
+            self.core.sessions.close(self.sessions[miner_id], CloseReason.GONE, self.now)
 
     def leave(self, miner_id: str) -> None:
         """Has a miner drain and say goodbye, dropping whatever it was given last."""
-        opened = self.core.sessions.by_miner.get(miner_id)
-        if opened is not None:
+        if miner_id in self.sessions:
+            opened = self.sessions[miner_id]
             self.core.sessions.set_window(opened, 0, self.now)
             self.core.sessions.close(opened, CloseReason.LEFT, self.now)
             self.held[miner_id] = {}
 
-    def deliver(self, miner_id: str, lease_id: str) -> None:
-        """Has a miner send a result."""
-        opened = self.core.sessions.by_miner[miner_id]
-        opened.heard_at = self.now.mono
-        done = completion(job_of_lease(lease_id) or "", lease_id=lease_id, result=lease_id)
-        self.core.sessions.deliver(opened, 0, done)
+    def drain(self, miner_id: str, *, drains: bool) -> None:
+        """Has an administrator drain a miner, or resume it."""
+        (self.drained.add if drains else self.drained.discard)(miner_id)
+        if miner_id in self.sessions:
+            self.core.sessions.drain(self.sessions[miner_id], drains, self.now)
 
-    def fail(self, miner_id: str, lease_id: str, *, retryable: bool) -> None:
-        """Has a miner send a failure."""
-        opened = self.core.sessions.by_miner[miner_id]
-        opened.heard_at = self.now.mono
-        self.core.sessions.fail(
-            opened, lease_id, 0, code="X", message="x", retryable=retryable, now=self.now
-        )
+    def say(self, miner_id: str, lease_id: str, kind: str) -> None:
+        """Has a miner say something of a lease; it is on its way then."""
+        held = self.held[miner_id][lease_id]
+        self.wire.append(Message(miner_id, lease_id, held.next_sequence, kind))
+        if kind == "delta":
+            held.next_sequence += 1
 
-    def pass_time(self, seconds: float) -> None:
-        """Lets time pass."""
-        self.seconds += seconds
-        self.core.tick(self.now)
+    def arrive(self, message: Message) -> None:
+        """Has a message reach the core by its miner's present session, or get lost."""
+        opened = self.sessions.get(message.miner_id)
+        if opened is None:
+            return
+        opened.heard_at = self.now.mono
+        lease_id, sequence = message.lease_id, message.sequence
+        if message.kind == "delta":
+            self.core.sessions.progress(opened, lease_id, sequence, 1)
+        elif message.kind == "result":
+            done = completion(job_of_lease(lease_id) or "", lease_id=lease_id, result=lease_id)
+            self.core.sessions.deliver(opened, sequence, done)
+        else:
+            self.core.sessions.fail(
+                opened,
+                lease_id,
+                sequence,
+                code="X",
+                message="x",
+                retryable=message.kind == "retryable",
+                now=self.now,
+            )
+
+    def poll(self, job_id: str, action: str) -> None:
+        """Has the miner that polls claim a job, or do something with its claim."""
+        job = self.core.jobs[job_id]
+        try:
+            if action == "claim":
+                self.core.claim(job, POLLER, ["m"], self.now)
+                return
+            lease = job.lease_of(POLLER)
+            if action == "extend":
+                self.core.extend(lease, self.now)
+            elif action == "complete" and lease.is_held:
+                done = completion(job_id, lease_id=lease.lease_id, result=lease.lease_id)
+                self.core.complete(lease, done)
+            elif action == "fail" and lease.is_held:
+                self.core.give_up(lease, code="X", message="x", retryable=True, now=self.now)
+        except CoordinatorError:
+            pass
+
+    # Time and the process
+
+    def pass_time(self, seconds: float, beating: bool = False) -> None:
+        """Lets time pass; miners that are `beating` are heard all the time."""
+        for _ in range(_STEPS):
+            self.seconds += seconds / _STEPS
+            for opened in self.sessions.values():
+                if beating:
+                    opened.heard_at = self.now.mono
+            self.core.tick(self.now)
 
     def restart(self) -> None:
         """Loses the process: proposals that were not stored are gone, and all streams."""
-        self.core = Core(lease_s=LEASE_S)
-        self.core.restore(
-            [
-                LiveRecord(
-                    job_id=job_id,
-                    owner=row.new.owner,
-                    model=row.new.model,
-                    priority=row.new.priority,
-                    attempt=row.attempt,
-                    max_attempts=row.max_attempts,
-                    max_tokens=None,
-                    created_us=row.new.created_us,
-                    deadline_us=row.new.deadline_us,
-                    not_before_us=row.not_before_us,
-                    miner_id=row.miner_id,
-                    lease_id=row.lease_id if row.status is JobStatus.RUNNING else None,
-                    started_us=None,
-                    claim_s=None,
-                    cancel_requested=row.cancel_requested,
-                    failed_miners=tuple(row.failed_miners),
-                    spec_bytes=len(row.new.spec),
-                )
-                for job_id, row in sorted(self.rows.items())
-                if not row.status.is_final
-            ],
-            self.now,
-        )
-
-    # The shell's part
+        self.core = Core(lease_s=LEASE_S, patience=PATIENCE)
+        self.core.restore(self.store.live(), self.now)
+        # A cancellation that was asked for and not stored is forgotten; it was not promised.
+        for job_id in list(self.cancelled):
+            row = self.rows[job_id]
+            if not row.status.is_final and not row.cancel_requested:
+                del self.cancelled[job_id]
 
     def turn(self, *, store_works: bool = True, is_lost: bool = False) -> None:
         """Matches, stores and answers, until nothing is proposed any more.
@@ -165,23 +203,19 @@ class Simulation:
         `is_lost`: the process dies after the commit, before any answer is given.
         """
         while True:
+            self.core.tick(self.now)
             self.core.match(self.now)
             effects = self.core.effects.take()
-            if store_works:
-                begun = frozenset(b.job_id for b in effects.begins if self._begin(b))
-                done = frozenset(c.job_id for c in effects.completions if self._complete(c))
-                ended = frozenset(e.job_id for e in effects.endings if self._end(e))
-                for job_id, _ in effects.flags:
-                    self.rows[job_id].cancel_requested = True
-            if is_lost:
-                self.restart()
-                return
             if not store_works:
                 self.core.begin_failed(effects.begins, 1.0, self.now)
                 # The shell keeps these and tries again.
                 self.core.effects.completions.extend(effects.completions)
                 self.core.effects.endings.extend(effects.endings)
                 self.core.effects.flags.extend(effects.flags)
+                return
+            begun, done, ended = self.store.apply(effects)
+            if is_lost:
+                self.restart()
                 return
             self.core.begun(effects.begins, begun, self.now)
             self.core.completed(effects.completions, done)
@@ -191,46 +225,21 @@ class Simulation:
                 return
 
     def _read_outboxes(self) -> None:
-        for miner_id, opened in self.core.sessions.by_miner.items():
+        for miner_id, opened in self.sessions.items():
             outbox, held = opened.outbox, self.held[miner_id]
-            for lease_id in [*outbox.cancellations, *outbox.acks]:
+            for lease_id in outbox.acks:
                 held.pop(lease_id, None)
+            for lease_id, reason in outbox.cancellations.items():
+                if reason is not CancelReason.REQUESTED:
+                    held.pop(lease_id, None)
+                elif lease_id in held:
+                    held[lease_id].must_stop = True
             outbox.cancellations.clear()
             outbox.acks.clear()
-            given = [lease.lease_id for lease in outbox.assignments if lease.is_held]
+            for lease in outbox.assignments:
+                if lease.is_held:
+                    assert miner_id not in self.drained, "a drained miner got a job"
+                    self.core.sessions.told(lease, 100, self.now)
+                    held[lease.lease_id] = Held()
+                    assert len(held) <= opened.window, "a miner holds more than its window"
             outbox.assignments.clear()
-            held |= dict.fromkeys(given, 0)
-            assert not given or len(held) <= opened.window, "a miner holds more than its window"
-
-    # The store: the same guards as the SQL
-
-    def _begin(self, begin: Begin) -> bool:
-        row = self.rows[begin.job_id]
-        if row.status is not JobStatus.PENDING or row.attempt != begin.attempt - 1:
-            return False
-        assert begin.lease_id not in row.leases, "a lease id was used twice"
-        row.change(JobStatus.RUNNING)
-        row.attempt, row.lease_id, row.miner_id = begin.attempt, begin.lease_id, begin.miner_id
-        row.not_before_us = None
-        row.leases.append(begin.lease_id)
-        return True
-
-    def _complete(self, done: Completion) -> bool:
-        row = self.rows[done.job_id]
-        if row.status is not JobStatus.RUNNING or row.lease_id != done.lease_id:
-            return False
-        row.change(JobStatus.COMPLETED)
-        row.result = done.result
-        return True
-
-    def _end(self, end: Ending) -> bool:
-        row = self.rows[end.job_id]
-        wanted = JobStatus.PENDING if end.lease_id is None else JobStatus.RUNNING
-        if row.status is not wanted or (end.lease_id and row.lease_id != end.lease_id):
-            return False
-        row.change(end.status)
-        row.not_before_us = end.not_before_us
-        row.max_attempts += end.is_free
-        if end.lease_id and row.miner_id and not end.is_free:
-            row.failed_miners[row.miner_id] = None
-        return True

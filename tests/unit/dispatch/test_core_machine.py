@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from aitbc_server.dispatch.core import Core
 from aitbc_server.domain.jobs import JobStatus
-from tests.unit.dispatch.simulation import LEASE_S, Simulation
+from tests.unit.dispatch.simulation import LEASE_S, PATIENCE, Simulation
 
 MINERS = st.sampled_from(["miner-1", "miner-2", "miner-3"])
 
@@ -26,28 +26,33 @@ class CoreMachine(RuleBasedStateMachine):
     def core(self) -> Core:
         return self.simulation.core
 
-    def _leases(self) -> list[tuple[str, str]]:
+    def _held(self) -> list[tuple[str, str]]:
         return [
             (miner_id, lease_id)
             for miner_id, held in sorted(self.simulation.held.items())
             for lease_id in sorted(held)
-            if miner_id in self.core.sessions.by_miner
         ]
+
+    # Clients
 
     @rule(
         priority=st.integers(-1, 1),
         owner=st.sampled_from("ab"),
         timeout=st.sampled_from([None, None, 5, 60]),
+        attempts=st.integers(1, 3),
     )
-    def submit(self, priority: int, owner: str, timeout: int | None) -> None:
+    def submit(self, priority: int, owner: str, timeout: int | None, attempts: int) -> None:
         deadline = None if timeout is None else self.simulation.now.wall_us + timeout * 1_000_000
-        self.simulation.submit(priority=priority, owner=owner, deadline_us=deadline)
+        self.simulation.submit(
+            priority=priority, owner=owner, deadline_us=deadline, max_attempts=attempts
+        )
 
+    @precondition(lambda self: self.core.jobs)
     @rule(data=st.data())
     def cancel(self, data: Any) -> None:
-        if self.core.jobs:
-            job_id = data.draw(st.sampled_from(sorted(self.core.jobs)))
-            self.core.cancel(self.core.jobs[job_id], self.simulation.now)
+        self.simulation.cancel(data.draw(st.sampled_from(sorted(self.core.jobs))))
+
+    # Miners
 
     @rule(miner_id=MINERS)
     def connect(self, miner_id: str) -> None:
@@ -65,44 +70,74 @@ class CoreMachine(RuleBasedStateMachine):
 
     @rule(miner_id=MINERS, window=st.integers(0, 5))
     def miner_changes_its_window(self, miner_id: str, window: int) -> None:
-        if miner_id in self.core.sessions.by_miner:
-            self.core.sessions.set_window(
-                self.core.sessions.by_miner[miner_id], window, self.simulation.now
-            )
+        if miner_id in self.simulation.sessions:
+            opened = self.simulation.sessions[miner_id]
+            self.core.sessions.set_window(opened, window, self.simulation.now)
 
     @rule(miner_id=MINERS)
     def miner_leaves(self, miner_id: str) -> None:
         self.simulation.leave(miner_id)
 
-    @precondition(lambda self: self._leases())
-    @rule(data=st.data(), twice=st.booleans())
-    def deliver(self, data: Any, twice: bool) -> None:
-        miner_id, lease_id = data.draw(st.sampled_from(self._leases()))
-        for _ in range(1 + twice):
-            self.simulation.deliver(miner_id, lease_id)
+    @rule(miner_id=MINERS, drains=st.booleans())
+    def administrator_drains(self, miner_id: str, drains: bool) -> None:
+        self.simulation.drain(miner_id, drains=drains)
 
-    @precondition(lambda self: self._leases())
+    @precondition(lambda self: self.core.jobs)
+    @rule(data=st.data(), action=st.sampled_from(["claim", "claim", "extend", "complete", "fail"]))
+    def poll(self, data: Any, action: str) -> None:
+        self.simulation.poll(data.draw(st.sampled_from(sorted(self.core.jobs))), action)
+
+    # Messages: late, twice, in any order, or never
+
+    @precondition(lambda self: self._held())
+    @rule(data=st.data(), kind=st.sampled_from(["delta", "result", "retryable", "final"]))
+    def miner_says(self, data: Any, kind: str) -> None:
+        miner_id, lease_id = data.draw(st.sampled_from(self._held()))
+        if self.simulation.held[miner_id][lease_id].must_stop:
+            kind = "final"
+        self.simulation.say(miner_id, lease_id, kind)
+
+    @precondition(lambda self: self.simulation.wire)
+    @rule(data=st.data(), comes_again=st.booleans())
+    def message_arrives(self, data: Any, comes_again: bool) -> None:
+        wire = self.simulation.wire
+        place = data.draw(st.integers(0, len(wire) - 1))
+        message = wire[place] if comes_again else wire.pop(place)
+        self.simulation.arrive(message)
+
+    @precondition(lambda self: self._held())
     @rule(data=st.data(), thief=MINERS)
-    def deliver_anothers(self, data: Any, thief: str) -> None:
-        owner, lease_id = data.draw(st.sampled_from(self._leases()))
-        if thief != owner and thief in self.core.sessions.by_miner:
-            self.simulation.deliver(thief, lease_id)
-            row = next(r for r in self.simulation.rows.values() if lease_id in r.leases)
-            assert row.miner_id == owner or row.lease_id != lease_id
+    def another_delivers(self, data: Any, thief: str) -> None:
+        owner, lease_id = data.draw(st.sampled_from(self._held()))
+        if thief != owner and thief in self.simulation.sessions:
+            ending = list(self.core.effects.completions)
+            self.simulation.say(owner, lease_id, "result")
+            stolen = self.simulation.wire.pop()
+            self.simulation.arrive(type(stolen)(thief, lease_id, stolen.sequence, "result"))
+            assert self.core.effects.completions == ending
 
-    @precondition(lambda self: self._leases())
-    @rule(data=st.data(), retryable=st.booleans())
-    def fail(self, data: Any, retryable: bool) -> None:
-        miner_id, lease_id = data.draw(st.sampled_from(self._leases()))
-        self.simulation.fail(miner_id, lease_id, retryable=retryable)
+    # Time, the store and the process
 
-    @rule(seconds=st.sampled_from([0.1, 1.0, LEASE_S + 1]))
-    def time_passes(self, seconds: float) -> None:
-        self.simulation.pass_time(seconds)
+    @rule(
+        seconds=st.sampled_from([0.1, 1.0, LEASE_S + 1, 1.5 * PATIENCE.least_s]),
+        beating=st.booleans(),
+    )
+    def time_passes(self, seconds: float, beating: bool) -> None:
+        self.simulation.pass_time(seconds, beating)
+
+    @rule()
+    def hours_pass_without_progress(self) -> None:
+        """Whatever the pace, it is too long, though the miners live."""
+        self.simulation.turn()
+        stuck = {i for opened in self.simulation.sessions.values() for i in opened.leases}
+        self.simulation.pass_time(100_000, beating=True)
+        self.simulation.turn()
+        assert not stuck & set(self.core.leases.by_id)
 
     @rule()
     def turn(self) -> None:
         self.simulation.turn()
+        self._check_settled()
 
     @rule()
     def storage_refuses(self) -> None:
@@ -116,6 +151,8 @@ class CoreMachine(RuleBasedStateMachine):
     def dies_before_the_commit(self) -> None:
         self.simulation.restart()
 
+    # What always holds
+
     @invariant()
     def the_core_knows_every_live_job_and_no_other(self) -> None:
         live = {j for j, row in self.simulation.rows.items() if not row.status.is_final}
@@ -126,8 +163,9 @@ class CoreMachine(RuleBasedStateMachine):
         for lease_id, lease in self.core.leases.by_id.items():
             assert lease.job.lease is lease
             assert self.core.jobs[lease.job.job_id] is lease.job
+            assert lease.job.ticket is None
             assert lease.session is None or lease.session.leases[lease_id] is lease
-        for opened in self.core.sessions.by_miner.values():
+        for opened in self.simulation.sessions.values():
             assert opened.closed is None
 
     @invariant()
@@ -135,20 +173,50 @@ class CoreMachine(RuleBasedStateMachine):
         for row in self.simulation.rows.values():
             if row.status is JobStatus.COMPLETED:
                 assert row.result == row.lease_id == row.leases[-1]
+            else:
+                assert row.result is None
+
+    @invariant()
+    def no_job_has_more_attempts_than_it_may(self) -> None:
+        for row in self.simulation.rows.values():
+            assert row.counted <= row.new.max_attempts
+
+    @invariant()
+    def a_job_whose_cancellation_was_asked_for_gets_no_further_lease(self) -> None:
+        for job_id, attempts in self.simulation.cancelled.items():
+            assert self.simulation.rows[job_id].attempt <= attempts
+
+    def _check_settled(self) -> None:
+        """When all that was proposed is stored, miners know, and nothing is left behind."""
+        now_us = self.simulation.now.wall_us
+        for miner_id, opened in self.simulation.sessions.items():
+            assert set(self.simulation.held[miner_id]) == set(opened.leases)
+        for job_id, job in self.core.jobs.items():
+            row = self.simulation.rows[job_id]
+            assert (row.status is JobStatus.RUNNING) is (job.lease is not None)
+            assert job.lease is None or job.lease.is_held
+            assert row.new.deadline_us is None or row.new.deadline_us > now_us
+            if row.status is JobStatus.PENDING:
+                assert job_id not in self.simulation.cancelled
+        free = [job for job in self.core.jobs.values() if job.ticket is not None]
+        room = [s for s in self.simulation.sessions.values() if s.room > 0]
+        assert not (free and room), "a job waits while a miner has room"
 
     def teardown(self) -> None:
         """With a miner that works and time that passes, every job becomes final."""
-        for miner_id in list(self.core.sessions.by_miner):
+        for miner_id in list(self.simulation.sessions):
             self.simulation.disconnect(miner_id)
         for _ in range(60):
             self.simulation.connect("miner-9", window=1000)
             self.simulation.turn()
             for lease_id in list(self.simulation.held["miner-9"]):
-                self.simulation.deliver("miner-9", lease_id)
+                self.simulation.say("miner-9", lease_id, "result")
+                self.simulation.arrive(self.simulation.wire[-1])
             self.simulation.turn()
-            self.simulation.pass_time(LEASE_S + 1)
-        assert not self.core.jobs
+            self.simulation.pass_time(10 * LEASE_S)
+        # Claims last longer than all of that.
+        assert all(job.lease and job.lease.claim_s for job in self.core.jobs.values())
 
 
 TestCoreMachine = CoreMachine.TestCase
-TestCoreMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestCoreMachine.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)

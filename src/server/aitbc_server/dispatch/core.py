@@ -262,6 +262,8 @@ class Core:
         if job.cancel_requested:
             # Asked for while the end of the attempt was being stored.
             self._end_wait(job, "CANCELLED", "", now)
+        elif job.deadline_us is not None and job.deadline_us <= now.wall_us:
+            self._check_deadline(job, now)
         else:
             self._queue(job, ending.not_before_us, _PATIENCE_S, now)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from aitbc_server.dispatch.effects import Effects
 from aitbc_server.dispatch.leasing import Leasing
-from aitbc_server.dispatch.live import CancelReason, CloseReason, Lease, Now, Outbox, Session
+from aitbc_server.dispatch.live import CancelReason, CloseReason, Lease, Now, Outbox, Phase, Session
 from aitbc_server.dispatch.matcher import Matcher
 from aitbc_server.dispatch.pace import Paces
 from aitbc_server.dispatch.timers import Timers
@@ -67,7 +67,7 @@ class Sessions:
         lost, kept = [], []
         for lease_id in dict.fromkeys(held):
             lease = book.by_id.get(lease_id)
-            if lease is None or lease.miner_id != session.miner_id or lease.claim_s is not None:
+            if lease is None or not _goes_on(lease, session):
                 lost.append(lease_id)
                 continue
             book.move(lease, session)
@@ -233,3 +233,10 @@ class Sessions:
             self._timers.at(due, self._check_silence, session)
         else:
             self.close(session, CloseReason.SILENT, now)
+
+
+def _goes_on(lease: Lease, session: Session) -> bool:
+    """Says whether a lease that a miner presents goes on in its new session."""
+    # One that ends by the miner's own word is kept until that is stored, and acknowledged then.
+    is_over = lease.phase is Phase.ENDING and not lease.is_reported
+    return lease.miner_id == session.miner_id and lease.claim_s is None and not is_over
