@@ -31,6 +31,7 @@ class Client:
 
     def __init__(self, running: Coordinator, channel: grpc.aio.Channel) -> None:
         self.coordinator = running
+        self.channel = channel
         self.jobs = jobs_pb2_grpc.JobServiceStub(channel)
         self.miners = miners_pb2_grpc.MinerServiceStub(channel)
         self.network = network_pb2_grpc.NetworkServiceStub(channel)

@@ -59,11 +59,13 @@ async def test_a_loop_meets_the_default_where_a_key_is_required(tmp_path: Path) 
     async with coordinator(tmp_path, auth="required") as client:
         key = make_key(tmp_path)
         metadata = (("x-api-key", key),)
-        calls = [
-            client.jobs.ListJobs(jobs_pb2.ListJobsRequest(limit=1), metadata=metadata)
-            for _ in range(3000)
-        ]
-        answers = await asyncio.gather(*calls, return_exceptions=True)
+        slots = asyncio.Semaphore(64)
+
+        async def call() -> None:
+            async with slots:
+                await client.jobs.ListJobs(jobs_pb2.ListJobsRequest(limit=1), metadata=metadata)
+
+        answers = await asyncio.gather(*(call() for _ in range(3000)), return_exceptions=True)
         refused = [answer for answer in answers if isinstance(answer, grpc.aio.AioRpcError)]
         assert {from_rpc_error(error).reason for error in refused} == {"RATE_LIMITED"}
         assert len(answers) - len(refused) >= 250
