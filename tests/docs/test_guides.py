@@ -43,6 +43,14 @@ def test_program_of_the_client_guide_prints_the_answers(coordinator: Coordinator
     assert output == "What is the capital of Italy?\nAnd of France?"
 
 
+@pytest.mark.parametrize("guide", ["stream-tokens", "use-openai-clients"])
+def test_program_of_a_guide_prints_the_answer(guide: str, coordinator: Coordinator) -> None:
+    (code,) = snippets(f"docs/how-to/{guide}.md", "python")
+    command = [sys.executable, "-c", pointed_at(code, coordinator)]
+    output = subprocess.check_output(command, text=True, timeout=90, env=CLEAN_ENV)
+    assert output.strip() == "One two three"
+
+
 def test_lifecycle_page_shows_the_transitions_of_the_code() -> None:
     text = LIFECYCLE.read_text()
     arrows = {(str(start), str(end)): cause for (start, end), cause in TRANSITIONS.items()}
