@@ -62,7 +62,8 @@ class Launcher:
             models=models,
             slots=slots,
             options=options,
-            env=CLEAN_ENV,
+            # Keys of miners end with the test.
+            env={**CLEAN_ENV, "XDG_STATE_HOME": str(self._directory / "state")},
         )
         return self.own(program)
 

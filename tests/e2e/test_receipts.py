@@ -5,20 +5,23 @@ from __future__ import annotations
 import hashlib
 import itertools
 import time
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 import rfc8785
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
 
 from aitbc_server.domain.caller import ANONYMOUS
 from aitbc_server.ledger.merkle import is_consistent, root_by_path
 from aitbc_server.ledger.receipts import SIGNED_FIELDS
 from tests.conftest import CLEAN_ENV, Launcher
-from tests.e2e.jobs import assert_error, final, submit
+from tests.e2e.jobs import assert_error, final, get, submit
 
 PROMPT = "a prompt that nobody else may read"
 
@@ -344,3 +347,90 @@ def test_the_documented_example_with_an_address_cut_short_names_the_field(
 ) -> None:
     response = api.get("/v1/receipts", params={"client": "ait1client...", "limit": 20})
     assert_error(response, 400, "INVALID_ARGUMENT", "client")
+
+
+def test_a_stream_miner_signs_its_results_with_a_key_of_its_own(api: httpx.Client) -> None:
+    job = work(api)
+    receipt = answer(api, f"/v1/receipts/{job['receipt_id']}")
+    signature = receipt["miner_signature"]
+    miner = answer(api, "/v1/miners/first")
+    assert miner["public_key"] == signature["public_key"]
+    assert miner["address"] == receipt["miner"]
+    attempt = f"{receipt['job_id'].removeprefix('job-')}-{receipt['attempt']}"
+    leaf = leaf_of_statement(
+        miner_id="first",
+        job_id=receipt["job_id"],
+        lease_id=f"lease-{attempt}",
+        result_hash=receipt["result_hash"],
+        prompt_tokens=receipt["prompt_tokens"],
+        completion_tokens=receipt["completion_tokens"],
+    )
+    root = root_by_path(leaf, signature["index"], signature["size"], unhex(signature))
+    assert root is not None
+    key = Ed25519PublicKey.from_public_bytes(b64decode(signature["public_key"]))
+    key.verify(b64decode(signature["signature"]), b"aitbc-statements/v1\n" + root)
+
+
+def leaf_of_statement(**fields: Any) -> bytes:
+    return hashlib.sha256(b"\0" + rfc8785.dumps(fields)).digest()
+
+
+def test_a_polling_miner_with_a_key_must_sign_what_it_did(api: httpx.Client) -> None:
+    key = Ed25519PrivateKey.generate()
+    public = b64encode(key.public_key().public_bytes_raw()).decode()
+    miner = {"miner_id": "signer", "capabilities": ["signed"], "public_key": public}
+    assert api.post("/v1/miners/register", json=miner).status_code == 201
+    job_id = submit(api, "signed")
+    lease = api.post(f"/v1/jobs/{job_id}/claim", json={"miner_id": "signer"}).json()["lease_id"]
+    salt, result = "ab" * 16, "Paris."
+    result_hash = hashlib.sha256(bytes.fromhex(salt) + result.encode()).hexdigest()
+    statement = {"miner_id": "signer", "job_id": job_id, "lease_id": lease}
+    leaf = leaf_of_statement(**statement, result_hash=result_hash, completion_tokens=2)
+    good = b64encode(key.sign(b"aitbc-statements/v1\n" + leaf)).decode()
+    body = {"result": result, "usage": {"completion_tokens": 2}}
+
+    def complete(**receipt: Any) -> httpx.Response:
+        request = {**body, "receipt": {**statement, **receipt}}
+        return api.post(f"/v1/jobs/{job_id}/complete", json=request)
+
+    refused = "MINER_SIGNATURE_REFUSED"
+    assert_error(complete(), 400, refused, "receipt.signature")
+    assert_error(complete(signature=good), 400, refused, "receipt.result_salt")
+    wrong = b64encode(key.sign(b"something else")).decode()
+    assert_error(complete(signature=wrong, result_salt=salt), 400, refused, "receipt.signature")
+    assert_error(complete(signature="?", result_salt=salt), 400, refused, "Base64")
+    lie = complete(signature=good, result_salt=salt, completion_tokens=3)
+    assert_error(lie, 400, "INVALID_ARGUMENT", "receipt.completion_tokens")
+    # Nothing of this changed anything.
+    assert get(api, job_id)["status"] == "running"
+    done = complete(signature=good, result_salt=salt, result_hash=result_hash)
+    assert done.status_code == 200, done.text
+    again = complete(signature=good, result_salt=salt)
+    assert again.json()["receipt_id"] == done.json()["receipt_id"]
+    receipt = answer(api, f"/v1/receipts/{done.json()['receipt_id']}")
+    assert receipt["miner_signature"]["signature"] == good
+    assert receipt["result_hash"] == result_hash
+    assert receipt["disclosure"]["result_salt"] == salt
+    verdict = api.post("/v1/receipts/verify", json={"receipt": receipt}).json()
+    outcomes = {check["name"]: check["outcome"] for check in verdict["checks"]}
+    assert verdict["valid"]
+    assert outcomes["miner_signature"] == "passed"
+
+
+def test_a_key_of_another_size_is_refused(api: httpx.Client) -> None:
+    miner = {"miner_id": "short", "capabilities": ["m"], "public_key": b64encode(b"x").decode()}
+    response = api.post("/v1/miners/register", json=miner)
+    assert_error(response, 400, "INVALID_ARGUMENT", "public_key")
+
+
+def test_the_miner_id_may_stand_in_the_receipt_alone(api: httpx.Client) -> None:
+    miner = {"miner_id": "stated", "capabilities": ["stated"]}
+    api.post("/v1/miners/register", json=miner)
+    job_id = submit(api, "stated")
+    api.post(f"/v1/jobs/{job_id}/claim", json={"miner_id": "stated"})
+    path = f"/v1/jobs/{job_id}/complete"
+    assert_error(api.post(path, json={"result": "x"}), 400, "INVALID_ARGUMENT", "miner_id")
+    both = {"miner_id": "first", "receipt": {"miner_id": "stated"}, "result": "x"}
+    assert_error(api.post(path, json=both), 400, "INVALID_ARGUMENT", "receipt.miner_id")
+    done = api.post(path, json={"result": "x", "receipt": {"miner_id": "stated"}})
+    assert done.status_code == 200, done.text

@@ -22,6 +22,7 @@ from aitbc.v1.jobs_pb2 import (
 from aitbc.v1.jobs_pb2 import Job as JobMessage
 from aitbc.v1.work_pb2 import (
     CANCEL_REASON_REQUESTED,
+    CANCEL_REASON_SIGNATURE_REFUSED,
     Ack,
     Assignment,
     Cancellation,
@@ -33,6 +34,7 @@ from aitbc.v1.work_pb2 import (
     Hello,
     Load,
     MinerMessage,
+    Update,
     Updates,
     Welcome,
 )
@@ -41,6 +43,7 @@ from aitbc_miner.engines.base import Chunk, Engine, Job, Message, Params, Resume
 from aitbc_miner.errors import EngineDead, EngineError, EngineFailed
 from aitbc_miner.lease import Lease
 from aitbc_miner.outbox import Outbox
+from aitbc_miner.signing import Signer
 
 log = structlog.get_logger()
 
@@ -57,7 +60,9 @@ class Agent:
         gpu_info: GpuInfo,
         version: str,
         clock: Callable[[], float],
+        signer: Signer | None = None,
     ) -> None:
+        """Without a signer, results are not signed."""
         # Rings when there may be something to say.
         self.alarm = Alarm()
         # Set while it holds no lease.
@@ -68,8 +73,13 @@ class Agent:
         self.slots = slots
         self._engines = {model: engine for engine in engines for model in engine.models}
         self._identity = Hello(
-            miner_id=miner_id, models=list(self._engines), gpu_info=gpu_info, agent_version=version
+            miner_id=miner_id,
+            models=list(self._engines),
+            gpu_info=gpu_info,
+            agent_version=version,
+            public_key=signer.public_key if signer else b"",
         )
+        self._signer = signer
         self._capacity = slots
         self._told_capacity = slots
         self._leases: dict[str, Lease] = {}
@@ -104,7 +114,16 @@ class Agent:
             self._told_capacity = self._capacity
             return MinerMessage(capacity=Capacity(max_outstanding_jobs=self._capacity))
         updates = self._outbox.take()
-        return MinerMessage(updates=Updates(updates=updates)) if updates else None
+        return MinerMessage(updates=self._signed(updates)) if updates else None
+
+    def _signed(self, updates: list[Update]) -> Updates:
+        results = [
+            (self._leases[update.lease_id].job_id, update.lease_id, update.completion)
+            for update in updates
+            if update.HasField("completion")
+        ]
+        signature = self._signer.sign(results) if self._signer and results else b""
+        return Updates(updates=updates, signature=signature)
 
     def heartbeat(self) -> MinerMessage:
         """Returns what is said when there is nothing to say."""
@@ -161,7 +180,8 @@ class Agent:
             engine = self._engines.get(job.model)
             if engine is not None and job.resume is not None and not engine.can_resume(job):
                 job = replace(job, resume=None)
-            lease = self._leases[lease_id] = Lease(lease_id, engine, job.resume)
+            lease = Lease(lease_id, engine, job.resume, job_id=assignment.job.job_id)
+            self._leases[lease_id] = lease
             if engine is None:
                 self._fail(lease, "MODEL_NOT_SERVED", f"this miner does not serve {job.model}")
             elif len(self._leases) > self.slots:
@@ -179,6 +199,8 @@ class Agent:
         lease = self._leases.get(cancellation.lease_id)
         if lease is None:
             return
+        if cancellation.reason == CANCEL_REASON_SIGNATURE_REFUSED:
+            log.error("result.signature_refused", lease_id=cancellation.lease_id)
         if cancellation.reason != CANCEL_REASON_REQUESTED:
             self._drop(cancellation.lease_id)
         elif not lease.is_ended:  # an answer that is complete wins

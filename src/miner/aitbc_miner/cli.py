@@ -22,6 +22,7 @@ from aitbc_miner.errors import Fatal
 from aitbc_miner.logs import configure_logging
 from aitbc_miner.miner import Miner, Stop
 from aitbc_miner.settings import Settings, default_miner_id, parse_engine_options, parse_models
+from aitbc_miner.signing import Signer, load_signer
 from aitbc_miner.tls import Tls
 
 _DISTRIBUTION = "aitbc-coordinator"
@@ -79,6 +80,14 @@ def run(
         str | None,
         typer.Option(envvar="AITBC_API_KEY", help="Key of role miner, where keys are required."),
     ] = None,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="AITBC_KEY_FILE",
+            help="Key with which this miner signs its results; made at the first start.",
+            show_default="~/.local/state/aitbc-miner/MINER_ID.pem",
+        ),
+    ] = None,
     tls: Annotated[
         bool,
         typer.Option("--tls", envvar="AITBC_TLS", help="Speak TLS to the coordinator."),
@@ -126,6 +135,7 @@ def run(
         slots=slots,
         api_key=api_key,
         engine_options=parse_engine_options(engine_opt or ()),
+        key_file=key_file,
         tls=(
             Tls(ca=tls_ca, cert=tls_cert, key=tls_key)
             if tls or tls_ca or tls_cert or tls_key
@@ -147,13 +157,14 @@ def main() -> None:
 
 async def _work(settings: Settings) -> None:
     stop = Stop()
+    signer = load_signer(settings.key_file, settings.miner_id)
     engines = create_engines(
         settings.engine, settings.models, settings.slots, settings.engine_options
     )
     with stop.on_signals():
         try:
             await _start(engines, stop)
-            await _mine(settings, engines, stop)
+            await _mine(settings, engines, signer, stop)
         finally:
             for engine in engines:
                 await engine.close()
@@ -175,7 +186,7 @@ async def _start(engines: Sequence[Engine], stop: Stop) -> None:
     await starting
 
 
-async def _mine(settings: Settings, engines: Sequence[Engine], stop: Stop) -> None:
+async def _mine(settings: Settings, engines: Sequence[Engine], signer: Signer, stop: Stop) -> None:
     agent = Agent(
         miner_id=settings.miner_id,
         engines=engines,
@@ -183,6 +194,7 @@ async def _mine(settings: Settings, engines: Sequence[Engine], stop: Stop) -> No
         gpu_info=gpu.describe(),
         version=f"aitbc-miner/{version(_DISTRIBUTION)}",
         clock=asyncio.get_running_loop().time,
+        signer=signer,
     )
 
     def say_ready() -> None:

@@ -30,15 +30,22 @@ class Lease:
         "_tool_calls",
         "_untold",
         "engine",
+        "job_id",
         "lease_id",
         "task",
     )
 
     def __init__(
-        self, lease_id: str, engine: Engine | None = None, resume: Resume | None = None
+        self,
+        lease_id: str,
+        engine: Engine | None = None,
+        resume: Resume | None = None,
+        *,
+        job_id: str = "",
     ) -> None:
         """`resume`: what the coordinator has already, which counts as update 0."""
         self.lease_id = lease_id
+        self.job_id = job_id
         # What runs the job, and the task that listens to it, when there is one.
         self.engine = engine
         self.task: asyncio.Task[None] | None = None

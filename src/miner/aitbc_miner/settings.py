@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from aitbc_miner.engines import ENGINES
 from aitbc_miner.errors import Misconfigured
@@ -33,6 +34,8 @@ class Settings:
     engine_options: dict[str, str] = field(repr=False)
     # None: plain text.
     tls: Tls | None = None
+    # Where its signing key is kept; None: in the user's directory for state.
+    key_file: Path | None = None
 
     def __post_init__(self) -> None:
         if not _ADDRESS.fullmatch(self.coordinator):

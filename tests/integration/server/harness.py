@@ -15,6 +15,7 @@ from aitbc.v1 import (
     jobs_pb2_grpc,
     miners_pb2_grpc,
     network_pb2_grpc,
+    receipts_pb2_grpc,
     webhooks_pb2_grpc,
     work_pb2,
 )
@@ -34,6 +35,7 @@ class Client:
         self.channel = channel
         self.jobs = jobs_pb2_grpc.JobServiceStub(channel)
         self.miners = miners_pb2_grpc.MinerServiceStub(channel)
+        self.receipts = receipts_pb2_grpc.ReceiptServiceStub(channel)
         self.network = network_pb2_grpc.NetworkServiceStub(channel)
         self.webhooks = webhooks_pb2_grpc.WebhookServiceStub(channel)
 
@@ -57,7 +59,12 @@ class Client:
 
     @asynccontextmanager
     async def miner(
-        self, miner_id: str = "miner-1", *, window: int = 4, held: Sequence[str] = ()
+        self,
+        miner_id: str = "miner-1",
+        *,
+        window: int = 4,
+        held: Sequence[str] = (),
+        public_key: bytes = b"",
     ) -> AsyncIterator[FakeMiner]:
         """Opens a Work stream, says Hello and takes the Welcome."""
         miner = FakeMiner(self.miners.Work())
@@ -69,6 +76,7 @@ class Client:
                     models=["m"],
                     capacity=work_pb2.Capacity(max_outstanding_jobs=window),
                     held_leases=leases,
+                    public_key=public_key,
                 )
             )
             miner.welcome = (await miner.expect("welcome")).welcome

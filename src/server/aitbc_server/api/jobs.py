@@ -19,6 +19,7 @@ from aitbc_server.api.convert import (
 )
 from aitbc_server.api.endpoint import Messages
 from aitbc_server.api.generation import check_generation, check_size
+from aitbc_server.api.statements import Stated, stated_by
 from aitbc_server.api.streams import JobStreams, each, position_of
 from aitbc_server.auth.allowance import Allowance
 from aitbc_server.dispatch.live import Lease, LiveJob
@@ -221,7 +222,9 @@ class JobService:
         live = self._dispatcher.core.jobs.get(request.job_id)
         if live is not None:
             lease = live.lease_of(request.miner_id, request.lease_id)
-            await self._dispatcher.complete(lease, self._completion(request, lease))
+            key = self._dispatcher.registry.get(request.miner_id).public_key
+            stated = stated_by(request, lease.lease_id, key)
+            await self._dispatcher.complete(lease, self._completion(request, lease, stated))
         record = await self._find(request.job_id)
         if not _is_answered_by(record, request):
             raise LeaseLost(f"{request.miner_id} does not hold the lease on this job")
@@ -323,7 +326,9 @@ class JobService:
             message.lease_expires_at.CopyFrom(timestamp(now.wall_us + left_us))
         return message
 
-    def _completion(self, request: jobs_pb2.CompleteJobRequest, lease: Lease) -> Completion:
+    def _completion(
+        self, request: jobs_pb2.CompleteJobRequest, lease: Lease, stated: Stated | None
+    ) -> Completion:
         now_us = self._clock.wall_us()
         completed_us = now_us
         if request.HasField("completed_at"):
@@ -340,6 +345,9 @@ class JobService:
             ),
             finish_reason="stop",
             completed_us=completed_us,
+            result_salt=stated.result_salt if stated else None,
+            result_hash=stated.result_hash if stated else None,
+            miner_signature=stated.signature if stated else None,
         )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from aitbc.v1 import miners_pb2, work_pb2
 from aitbc_server.api.convert import page_start, page_token, timestamp
+from aitbc_server.api.statements import check_public_key
 from aitbc_server.dispatch.live import Now
 from aitbc_server.dispatch.shell import Dispatcher
 from aitbc_server.domain.caller import Caller
 from aitbc_server.domain.miners import MinerRecord, MinerStatus, owner_of
+from aitbc_server.ledger.receipts import miner_address
 from aitbc_server.lifecycle import Lifecycle
 
 _PAGE = 20
@@ -30,13 +32,14 @@ class MinerService:
     ) -> miners_pb2.RegisterMinerResponse:
         """Registers a miner, or updates what it said before."""
         self._lifecycle.check_serving()
+        check_public_key("public_key", request.public_key)
         now = self._dispatcher.now()
         known = self._dispatcher.registry.find(request.miner_id)
         record = MinerRecord(
             miner_id=request.miner_id,
             models=tuple(dict.fromkeys(request.capabilities)),
             gpu_info=request.gpu_info.SerializeToString() if request.HasField("gpu_info") else None,
-            public_key=known.public_key if known else b"",
+            public_key=request.public_key or (known.public_key if known else b""),
             agent_version=known.agent_version if known else "",
             registered_us=known.registered_us if known else now.wall_us,
             owner=owner_of(known, caller),
@@ -104,6 +107,8 @@ class MinerService:
             running_jobs=core.leases.held_by(record.miner_id),
             registered_at=timestamp(record.registered_us),
             agent_version=record.agent_version,
+            public_key=record.public_key,
+            address=miner_address(record.miner_id),
         )
         if record.gpu_info is not None:
             miner.gpu_info.CopyFrom(work_pb2.GpuInfo.FromString(record.gpu_info))

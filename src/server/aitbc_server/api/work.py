@@ -9,7 +9,7 @@ ever cancels or times out a read or a write: grpc.aio would leak its batch
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from google.protobuf.duration_pb2 import Duration
 from aitbc.v1 import jobs_pb2, work_pb2
 from aitbc_server.api.convert import timestamp
 from aitbc_server.api.endpoint import Gate
+from aitbc_server.api.statements import Stated, check_public_key, stated_in
 from aitbc_server.api.validation import validator
 from aitbc_server.dispatch.live import CancelReason, CloseReason, Lease, Session
 from aitbc_server.dispatch.shell import Dispatcher
@@ -127,9 +128,13 @@ class _Stream:
     ) -> None:
         """`check_live` raises when the stream's key is no longer valid."""
         _validate_hello(hello)
+        check_public_key("hello.public_key", hello.public_key)
         self._dispatcher = dispatcher
         self._context = context
         self._hello = hello
+        known = dispatcher.registry.find(hello.miner_id)
+        # Who once signed its results does not come back without a key.
+        self._public_key = hello.public_key or (known.public_key if known else b"")
         self._heartbeat_s = heartbeat_s
         self._check_live = check_live
         self._loop = asyncio.get_running_loop()
@@ -155,7 +160,7 @@ class _Stream:
             miner_id=hello.miner_id,
             models=self._session.models,
             gpu_info=hello.gpu_info.SerializeToString() if hello.HasField("gpu_info") else None,
-            public_key=hello.public_key,
+            public_key=self._public_key,
             agent_version=hello.agent_version,
             registered_us=known.registered_us if known else now.wall_us,
             owner=owner_of(known, caller),
@@ -215,8 +220,7 @@ class _Stream:
             session.heard_at = dispatcher.now().mono
             kind = message.WhichOneof("message")
             if kind == "updates":
-                for update in message.updates.updates:
-                    self._take(update)
+                self._take_all(message.updates)
             elif kind == "capacity":
                 _validate_capacity(message.capacity)
                 dispatcher.set_window(session, message.capacity.max_outstanding_jobs)
@@ -226,16 +230,32 @@ class _Stream:
                 self._has_room.clear()
                 await self._has_room.wait()
 
-    def _take(self, update: work_pb2.Update) -> None:
+    def _take_all(self, updates: work_pb2.Updates) -> None:
+        stated: Mapping[str, Stated] = {}
+        if self._public_key:
+            stated = stated_in(
+                updates.updates,
+                updates.signature,
+                miner_id=self._session.miner_id,
+                public_key=self._public_key,
+            )
+        for update in updates.updates:
+            self._take(update, stated)
+
+    def _take(self, update: work_pb2.Update, stated: Mapping[str, Stated]) -> None:
         dispatcher, session = self._dispatcher, self._session
         kind = update.WhichOneof("event")
         if kind == "delta":
             delta = update.delta
             dispatcher.progress(session, update.lease_id, update.sequence, delta.text, delta.tokens)
         elif kind == "completion":
-            dispatcher.deliver(
-                session, update.sequence, self._completion(update.lease_id, update.completion)
-            )
+            signed = stated.get(update.lease_id)
+            if signed is None and self._public_key:
+                _log.warning("session.signature_refused", miner_id=session.miner_id)
+                dispatcher.refuse(session, update.lease_id)
+                return
+            completion = self._completion(update.lease_id, update.completion, signed)
+            dispatcher.deliver(session, update.sequence, completion)
         elif kind == "failure":
             failure = update.failure
             dispatcher.fail(
@@ -247,7 +267,9 @@ class _Stream:
                 retryable=failure.retryable,
             )
 
-    def _completion(self, lease_id: str, completion: work_pb2.Completion) -> Completion:
+    def _completion(
+        self, lease_id: str, completion: work_pb2.Completion, stated: Stated | None
+    ) -> Completion:
         usage = completion.usage
         return Completion(
             job_id=job_of_lease(lease_id) or "",
@@ -260,6 +282,9 @@ class _Stream:
             finish_reason=completion.finish_reason,
             completed_us=self._dispatcher.now().wall_us,
             details=_details(completion),
+            result_salt=stated.result_salt if stated else None,
+            result_hash=stated.result_hash if stated else None,
+            miner_signature=stated.signature if stated else None,
         )
 
     def _reader_done(self, reader: asyncio.Task[None]) -> None:

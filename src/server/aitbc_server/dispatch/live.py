@@ -26,6 +26,7 @@ class CancelReason(Enum):
     REQUESTED = 1
     DEADLINE_PASSED = 2
     LEASE_LOST = 3
+    SIGNATURE_REFUSED = 4
     NO_PROGRESS = 5
 
 

@@ -12,6 +12,7 @@ from aitbc_server.dispatch.live import CancelReason, CloseReason, Lease, Now, Ou
 from aitbc_server.dispatch.matcher import Matcher
 from aitbc_server.dispatch.pace import Paces
 from aitbc_server.dispatch.timers import Timers
+from aitbc_server.domain.errors import MinerSignatureRefused
 from aitbc_server.domain.jobs import Completion
 
 
@@ -153,6 +154,14 @@ class Sessions:
                 self.paces.add(lease, tokens, len(session.leases), session.heard_at)
             self._trust(session)
             self._leasing.complete(lease, completion)
+
+    def refuse(self, session: Session, lease_id: str, now: Now) -> None:
+        """Ends an attempt whose result is not signed as its miner's key demands."""
+        lease = self._lease_of(session, lease_id)
+        if lease is not None:
+            self._leasing.tell(lease, CancelReason.SIGNATURE_REFUSED)
+            message = f"{session.miner_id} did not sign its result as its key demands"
+            self._leasing.end(lease, MinerSignatureRefused.reason, message, now, retryable=True)
 
     def fail(
         self,

@@ -263,6 +263,11 @@ class Dispatcher:
         self.core.sessions.deliver(session, sequence, completion)
         self._turns.kick()
 
+    def refuse(self, session: Session, lease_id: str) -> None:
+        """Takes no result from a stream that is not signed as its miner's key demands."""
+        self.core.sessions.refuse(session, lease_id, self.now())
+        self._turns.kick()
+
     def fail(
         self,
         session: Session,
