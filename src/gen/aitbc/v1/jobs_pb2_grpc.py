@@ -220,8 +220,8 @@ class JobServiceServicer:
         """Stores the result of a claimed job and makes it final. Repeated with the same result it answers
         the same.
 
-        Errors: NOT_FOUND `JOB_NOT_FOUND`; ABORTED `LEASE_LOST` when the miner does not hold the lease;
-        INVALID_ARGUMENT `MINER_SIGNATURE_REFUSED` when the miner has a key and its signature is missing or
+        Errors: NOT_FOUND `JOB_NOT_FOUND`, `MINER_NOT_FOUND`; ABORTED `LEASE_LOST` when the miner does not
+        hold the lease; INVALID_ARGUMENT `MINER_SIGNATURE_REFUSED` when the miner has a key and its signature is missing or
         wrong: nothing is changed, and the lease goes on until it is completed, failed or expires.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

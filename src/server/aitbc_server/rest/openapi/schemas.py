@@ -34,6 +34,7 @@ _BASE64 = r"^([A-Za-z0-9+/_-]{4})*([A-Za-z0-9+/_-]{2}(==)?|[A-Za-z0-9+/_-]{3}=?)
 _DURATION = r"^-?[0-9]{1,12}(\.[0-9]{1,9})?s$"
 # 64-bit integers that cannot go wrong as text; the longest ones are better sent as numbers.
 _BIG_INTEGER = r"^-?[0-9]{1,18}$"
+_MOST_LENGTH = 65_536
 # Messages with a JSON form of their own.
 _WELL_KNOWN: dict[str, Schema] = {
     "google.protobuf.Timestamp": {"type": "string", "format": "date-time"},
@@ -185,9 +186,11 @@ def _string(field: FieldDescriptor) -> Schema:
         return schema
     if WORDS.fullmatch(rules.pattern):
         return {"type": "string", "enum": rules.pattern.split("|")}
-    if rules.max_length or rules.max_bytes:
-        # Exact for ASCII; the description tells where bytes count.
-        schema["maxLength"] = rules.max_length or rules.max_bytes
+    # Where bytes count this is exact for ASCII only, and the description tells the rest. Of what
+    # may be megabytes long it tells all: programs that make up texts by the schema choke on it.
+    longest = rules.max_length or rules.max_bytes
+    if 0 < longest <= _MOST_LENGTH:
+        schema["maxLength"] = longest
     pattern = f"^(?:{_ecma(rules.pattern)})$" if rules.pattern else _NO_NUL
     schema["pattern"] = _NOT_BLANK if rules.not_blank else pattern
     return schema
