@@ -34,7 +34,9 @@ from aitbc_server.ledger.sealer import Sealer
 from aitbc_server.lifecycle import Lifecycle, Phase
 from aitbc_server.openai.app import openai_mounts
 from aitbc_server.rest.app import RestApp
+from aitbc_server.rest.asgi import AsgiApp
 from aitbc_server.rest.backend import LocalBackend
+from aitbc_server.rest.cors import Cors
 from aitbc_server.rest.ledger import ledger_mounts
 from aitbc_server.rest.openapi.site import openapi_mounts
 from aitbc_server.rest.server import RestServer
@@ -146,7 +148,11 @@ class Coordinator:
             tls=settings.tls,
         )
         backend = LocalBackend(table, gate)
-        rest = RestApp(backend, max_body_bytes=settings.max_message_bytes)
+        rest = RestApp(
+            backend,
+            max_body_bytes=settings.max_message_bytes,
+            call_timeout_s=settings.http_call_seconds,
+        )
         self._explorer = Explorer(table)
         metrics = Metrics(self._dispatcher, self._store, clock, http=rest, grpc=self._grpc)
         self._store.watch_commits(metrics.committed)
@@ -159,7 +165,10 @@ class Coordinator:
             *ledger_mounts(ledger),
             *self._explorer.mounts,
         ]
-        self._rest = RestServer(Site(mounts, rest), tls=settings.tls)
+        site: AsgiApp = Site(mounts, rest)
+        if settings.cors_origins:
+            site = Cors(site, settings.cors_origins)
+        self._rest = RestServer(site, tls=settings.tls, limits=settings.http_limits)
 
     @property
     def http_port(self) -> int:

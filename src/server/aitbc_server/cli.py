@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 from pathlib import Path
 from typing import Annotated, Any
@@ -222,11 +223,18 @@ async def _gateway(
 
 
 def _run(main: Any) -> None:
+    _raise_file_limit()
     try:
         uvloop.run(main)
     except (OSError, SqliteTooOldError, StorageUnavailable, UnusableDatabaseError) as error:
         typer.echo(f"aitbc-coordinator: {error}", err=True)
         raise typer.Exit(1) from error
+
+
+def _raise_file_limit() -> None:
+    # Every miner and client is an open file, and systems begin with a thousand.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _stop_signal() -> asyncio.Event:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -11,9 +12,13 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from aitbc_server.domain.limits import Limits
+from aitbc_server.rest.limits import HttpLimits
 from aitbc_server.tls import TlsFiles
 from aitbc_server.webhooks.guard import IpNetwork
 from aitbc_server.webhooks.schedule import STANDARD_DELAYS_S
+
+# As browsers send it: in lower case, without a path.
+_ORIGIN = re.compile(r"https?://[a-z0-9.\[\]:-]+")
 
 
 class AuthMode(StrEnum):
@@ -127,6 +132,35 @@ class Settings(BaseSettings):
         description="Memory for what running jobs have answered so far. Beyond it a job's readers "
         "get the rest when it ends, and another miner begins it anew.",
     )
+    http_header_bytes: int = Field(
+        32 * 1024, ge=4096, le=2**20, description="Most bytes of a request's URL and headers."
+    )
+    http_header_seconds: float = Field(
+        10.0, ge=1, le=300, description="How long the headers of a request may take to arrive."
+    )
+    http_body_seconds: float = Field(
+        120.0, ge=1, le=3600, description="How long the body of a request may take to arrive."
+    )
+    http_call_seconds: float = Field(
+        90.0,
+        ge=1,
+        le=3600,
+        description="How long a call may take to be answered. Streams may last.",
+    )
+    http_stall_seconds: float = Field(
+        60.0, ge=1, le=3600, description="How long a client may leave what it is sent unread."
+    )
+    http_idle_seconds: float = Field(
+        75.0, ge=1, le=3600, description="How long a connection may wait for its next request."
+    )
+    http_max_connections: int = Field(
+        10_000, ge=1, le=1_000_000, description="HTTP connections at once; more are refused."
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Origins whose pages may call the REST API from a browser, such as "
+        "`https://app.example`, or `*` for all. By default none.",
+    )
     webhook_allow_networks: Annotated[tuple[IpNetwork, ...], NoDecode] = Field(
         (),
         description="Networks that webhooks may post to at any port although they are not public, "
@@ -230,6 +264,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "limit_trusted_proxies",
+        "cors_origins",
         "webhook_allow_networks",
         "webhook_ports",
         "webhook_retry_seconds",
@@ -240,6 +275,17 @@ class Settings(BaseSettings):
         # `1,2` rather than the JSON that lists are otherwise read as.
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _whole_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if origin != "*" and _ORIGIN.fullmatch(origin) is None:
+                raise ValueError(
+                    f"{origin!r} is not an origin: give scheme and host, and the port where it is "
+                    "not the usual one, such as https://app.example"
+                )
         return value
 
     @field_validator("webhook_retry_seconds")
@@ -265,6 +311,18 @@ class Settings(BaseSettings):
     def tls(self) -> TlsFiles | None:
         """The files of TLS; None when both ports speak plain text."""
         return TlsFiles.of(self.tls_cert, self.tls_key, self.tls_client_ca)
+
+    @property
+    def http_limits(self) -> HttpLimits:
+        """What an HTTP client may take."""
+        return HttpLimits(
+            head_bytes=self.http_header_bytes,
+            head_s=self.http_header_seconds,
+            body_s=self.http_body_seconds,
+            stall_s=self.http_stall_seconds,
+            idle_s=self.http_idle_seconds,
+            connections=self.http_max_connections,
+        )
 
     @property
     def auth_mode(self) -> AuthMode:

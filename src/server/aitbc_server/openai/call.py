@@ -54,7 +54,7 @@ class Call:
         try:
             yield
         except asyncio.CancelledError:
-            watch.raise_if_client_gone()
+            watch.raise_if_ended()
             raise
         finally:
             watch.close()
@@ -103,7 +103,7 @@ class Call:
             async for chunk in chunks:
                 await body.write(encode(chunk))
         except asyncio.CancelledError:
-            body.raise_if_client_gone()
+            body.raise_if_ended()
             await body.end(b"data: %b\n\n" % in_stream(Draining(), self.where))
             raise
         except Exception as error:

@@ -13,7 +13,14 @@ from google.protobuf.message import Message
 from aitbc_server.domain.call import Call, current_call, request_id
 from aitbc_server.domain.caller import Caller
 from aitbc_server.domain.errors import Draining
-from aitbc_server.rest.asgi import Receive, Response, Scope, Send, send_response
+from aitbc_server.rest.asgi import (
+    API_HEADERS,
+    Receive,
+    Response,
+    Scope,
+    Send,
+    send_response,
+)
 from aitbc_server.rest.backend import Backend
 from aitbc_server.rest.body import read_json
 from aitbc_server.rest.errors import (
@@ -26,6 +33,8 @@ from aitbc_server.rest.stream import EventResponse, dialect_for
 from aitbc_server.rest.watch import ClientGone, ClientWatch
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
+# Above the longest wait that a method offers.
+CALL_TIMEOUT_S = 90.0
 _PREFIX = "/api"
 # Where a scope notes the method that a request calls.
 _METHOD = "aitbc.method"
@@ -36,8 +45,15 @@ _WATCH_CLIENT_AFTER_S = 0.2
 class RestApp:
     """Answers HTTP requests by calls to the backend's methods."""
 
-    def __init__(self, backend: Backend, *, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        max_body_bytes: int = MAX_BODY_BYTES,
+        call_timeout_s: float = CALL_TIMEOUT_S,
+    ) -> None:
         self._backend = backend
+        self._call_timeout_s = call_timeout_s
         self._max_body_bytes = max_body_bytes
         self._methods: Sequence[MethodDescriptor] = ()
         self._router: Router[Route] = compile_routes(())
@@ -93,7 +109,7 @@ class RestApp:
         router = await self._current_router()
         path = _wire_path(scope)
         if http_method == "OPTIONS":
-            return Response(204, ((b"allow", allow_header(router.allowed(path))),))
+            return Response(204, ((b"allow", allow_header(router.allowed(path))), *API_HEADERS))
         route, captures = router.match("GET" if http_method == "HEAD" else http_method, path)
         route, query = route.chosen_by(scope["query_string"])
         scope[_METHOD] = route.method.name
@@ -124,11 +140,11 @@ class RestApp:
         caller: Caller,
         receive: Receive,
     ) -> Message:
-        call = ClientWatch(receive, _WATCH_CLIENT_AFTER_S)
+        call = ClientWatch(receive, _WATCH_CLIENT_AFTER_S, self._call_timeout_s)
         try:
             return await self._backend.call(method, request, headers, caller)
         except asyncio.CancelledError:
-            call.raise_if_client_gone()
+            call.raise_if_ended()
             raise
         finally:
             call.close()

@@ -14,6 +14,11 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = Iterable[tuple[bytes, bytes]]
 
 _CONTENT_TYPE = (b"content-type", b"application/json")
+# Of every answer of the API: it is for whoever asked, now, and is what it says that it is.
+API_HEADERS: tuple[tuple[bytes, bytes], ...] = (
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+)
 
 
 class Response(NamedTuple):
@@ -27,7 +32,7 @@ class Response(NamedTuple):
 def json_response(status: int, body: bytes, headers: Headers = ()) -> Response:
     """Returns a response with a JSON text as its body."""
     length = (b"content-length", b"%d" % len(body))
-    return Response(status, (_CONTENT_TYPE, length, *headers), body)
+    return Response(status, (_CONTENT_TYPE, length, *API_HEADERS, *headers), body)
 
 
 async def send_response(send: Send, response: Response, *, with_body: bool = True) -> None:

@@ -6,6 +6,11 @@
     +-- InvalidJson             400
     +-- UnsupportedMediaType    415
     +-- CoordinatorUnreachable  503
+    +-- MalformedRequest        400
+    +-- HeadersTooLarge         431
+    +-- RequestTimeout          408
+    +-- CallTimeout             504
+    +-- TooManyConnections      503
 
 The body is always `{"detail": ..., "error_code": ...}`.
 """
@@ -128,6 +133,58 @@ class CoordinatorUnreachable(HttpError):
     message = "the coordinator cannot be reached"
 
 
+class MalformedRequest(HttpError):
+    """What came is not HTTP/1.1."""
+
+    status = 400
+    reason = "MALFORMED_REQUEST"
+    cause = "The bytes are not a valid HTTP/1.1 request, or can be read in two ways."
+    remedy = "Use an HTTP client; send either `Content-Length` or `Transfer-Encoding`, once."
+    message = "this is not a valid HTTP/1.1 request"
+
+
+class HeadersTooLarge(HttpError):
+    """The request line and headers are larger than the server takes."""
+
+    status = 431
+    reason = "HEADERS_TOO_LARGE"
+    cause = "The URL and headers are larger, or the headers more, than the server takes."
+    remedy = "Send fewer or smaller headers; put what is long into the body."
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(f"the URL and headers must be at most {max_bytes} bytes, in 128 headers")
+
+
+class RequestTimeout(HttpError):
+    """The request did not arrive in time."""
+
+    status = 408
+    reason = "REQUEST_TIMEOUT"
+    cause = "The headers or the body of the request did not arrive in time."
+    remedy = "Send the request again, in one go; split a large batch where the network is slow."
+    message = "the request did not arrive in time"
+
+
+class CallTimeout(HttpError):
+    """The answer took too long."""
+
+    status = 504
+    reason = "DEADLINE_EXCEEDED"
+    cause = "The coordinator did not answer the call in time."
+    remedy = "Send the request again, with the same `Idempotency-Key` where it submits."
+    message = "the call took too long"
+
+
+class TooManyConnections(HttpError):
+    """The server has as many connections as it takes."""
+
+    status = 503
+    reason = "TOO_MANY_CONNECTIONS"
+    cause = "The server has as many connections as it was configured to take."
+    remedy = "Wait for the seconds in `Retry-After`; use one connection for many requests."
+    message = "too many connections"
+
+
 # For the reference of error codes, beside the domain's.
 HTTP_ERRORS: tuple[type[HttpError], ...] = (
     RouteNotFound,
@@ -135,6 +192,11 @@ HTTP_ERRORS: tuple[type[HttpError], ...] = (
     InvalidJson,
     UnsupportedMediaType,
     CoordinatorUnreachable,
+    MalformedRequest,
+    HeadersTooLarge,
+    RequestTimeout,
+    CallTimeout,
+    TooManyConnections,
 )
 
 

@@ -20,7 +20,7 @@ from google.protobuf.message import Message
 from aitbc.v1 import annotations_pb2
 from aitbc_server.api.endpoint import Messages
 from aitbc_server.domain.errors import InvalidArgument
-from aitbc_server.rest.asgi import Response, json_response
+from aitbc_server.rest.asgi import API_HEADERS, Response, json_response
 from aitbc_server.rest.codec import Values, decoder, encoder
 from aitbc_server.rest.errors import InvalidJson
 from aitbc_server.rest.fields import (
@@ -111,7 +111,7 @@ class Route:
         """Returns the HTTP response of a success."""
         data = self._encode(message)
         if self.empty_status and not data:
-            return Response(self.empty_status, ())
+            return Response(self.empty_status, API_HEADERS)
         existing = self.existing_field
         status = 200 if existing and message.HasField(existing) else self.status
         body = data.get(self.response_field) if self.response_field else data

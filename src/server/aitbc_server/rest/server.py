@@ -7,30 +7,34 @@ import contextlib
 import math
 import socket
 from collections.abc import Iterator
+from functools import partial
+from typing import cast
 
 import uvicorn
 
 from aitbc_server.rest.asgi import AsgiApp
+from aitbc_server.rest.limits import HttpLimits
+from aitbc_server.rest.protocol import HttpProtocol
 from aitbc_server.tls import TlsFiles, server_context
 
 _BACKLOG = 2048
-# Longer than the idle time of common client pools and proxies, so that they close first: a request
-# sent while the server closes is lost.
-_KEEP_ALIVE_S = 75
 # Time for cancelled requests to send their last words.
 _CANCEL_GRACE_S = 1.0
+_LIMITS = HttpLimits()
 
 
 class RestServer:
     """A uvicorn server that leaves signals and the event loop to its owner."""
 
-    def __init__(self, app: AsgiApp, *, tls: TlsFiles | None = None) -> None:
+    def __init__(
+        self, app: AsgiApp, *, tls: TlsFiles | None = None, limits: HttpLimits = _LIMITS
+    ) -> None:
         """Raises OSError when the files of TLS are not right."""
         context = None if tls is None else server_context(tls)
         self._server = _Server(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=cast("type[asyncio.Protocol]", partial(HttpProtocol, limits)),
                 interface="asgi3",
                 ws="none",
                 lifespan="off",
@@ -41,11 +45,12 @@ class RestServer:
                 proxy_headers=False,
                 server_header=False,
                 backlog=_BACKLOG,
-                timeout_keep_alive=_KEEP_ALIVE_S,
                 ssl_context_factory=None if context is None else lambda *_: context,
             )
         )
+        self._sweep_s = limits.sweep_s
         self._serving: asyncio.Task[None] | None = None
+        self._sweeping: asyncio.Task[None] | None = None
         self._port = 0
 
     @property
@@ -64,6 +69,7 @@ class RestServer:
             ready.cancel()
             listener.close()
             await self._serving
+        self._sweeping = asyncio.create_task(self._sweep())
 
     async def stop(self, grace_s: float) -> None:
         """Takes no more requests, lets running ones end within the grace and cancels the rest."""
@@ -74,6 +80,16 @@ class RestServer:
         await self._serving
         if tasks := set(self._server.server_state.tasks):
             await asyncio.wait(tasks, timeout=_CANCEL_GRACE_S)
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+
+    async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._sweep_s)
+            now = loop.time()
+            for connection in list(self._server.server_state.connections):
+                cast("HttpProtocol", connection).sweep(now)
 
 
 class _Server(uvicorn.Server):

@@ -106,7 +106,7 @@ class Body:
         if self._beating is not None:
             self._beating.cancel()
         if kind is asyncio.CancelledError:
-            self.raise_if_client_gone()
+            self.raise_if_ended()
 
     async def start(self, status: int, headers: Headers) -> None:
         """Sends the head. From then on the connection is kept alive."""
@@ -125,9 +125,9 @@ class Body:
         async with self._writing:
             await self._send({"type": "http.response.body", "body": data})
 
-    def raise_if_client_gone(self) -> None:
+    def raise_if_ended(self) -> None:
         """Raises ClientGone for a cancellation that means so."""
-        self._watch.raise_if_client_gone()
+        self._watch.raise_if_ended()
 
     def _beat(self) -> None:
         if not self._has_written:
@@ -171,7 +171,7 @@ class EventResponse:
                 async for message in self.messages:
                     await body.write(self.dialect.event(self.event(message)))
             except asyncio.CancelledError:
-                body.raise_if_client_gone()
+                body.raise_if_ended()
                 # The server stops. This is the last thing the task does.
                 await body.end(self._error(Draining()))
             except Exception as error:

@@ -1,4 +1,4 @@
-"""Ends a call whose client has gone."""
+"""Ends a call whose client has gone, or that takes too long."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from typing import cast
 
 from aitbc_server.rest.asgi import Receive
+from aitbc_server.rest.errors import CallTimeout
 
 
 class ClientGone(Exception):
@@ -13,18 +14,20 @@ class ClientGone(Exception):
 
 
 class ClientWatch:
-    """Cancels the current task when its client goes while it runs a long call.
+    """Cancels the current task when its client goes, or its time is over, during a long call.
 
     Short calls are over before the timer fires, and a timer costs less than a task for each call.
     """
 
-    def __init__(self, receive: Receive, after_s: float) -> None:
-        """Begins to watch after some seconds."""
+    def __init__(self, receive: Receive, after_s: float, limit_s: float | None = None) -> None:
+        """Begins to watch after some seconds, and lets the call take no longer than the limit."""
+        self._limit_s = limit_s
         # Always there: an ASGI server runs each request as a task.
         self._task = cast("asyncio.Task[None]", asyncio.current_task())
         self._receive = receive
         self._watcher: asyncio.Task[None] | None = None
-        self._client_gone = False
+        # Why the call was ended.
+        self._end: Exception | None = None
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(after_s, self._start)
 
@@ -34,17 +37,21 @@ class ClientWatch:
         if self._watcher is not None:
             self._watcher.cancel()
 
-    def raise_if_client_gone(self) -> None:
-        """Raises ClientGone for a cancellation that came from here."""
+    def raise_if_ended(self) -> None:
+        """Raises ClientGone or CallTimeout for a cancellation that came from here."""
         # One that came from elsewhere as well, such as a shutdown, stays a cancellation.
-        if self._client_gone and self._task.uncancel() == 0:
-            raise ClientGone from None
+        if self._end is not None and self._task.uncancel() == 0:
+            raise self._end from None
 
     def _start(self) -> None:
         self._watcher = asyncio.create_task(self._watch())
 
     async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass  # what is left of a body that nobody reads
-        self._client_gone = True
+        try:
+            async with asyncio.timeout(self._limit_s):
+                while (await self._receive())["type"] != "http.disconnect":
+                    pass  # what is left of a body that nobody reads
+            self._end = ClientGone()
+        except TimeoutError:
+            self._end = CallTimeout()
         self._task.cancel()
