@@ -35,7 +35,7 @@ lint: install build/protos.binpb  ## Check style: Python with ruff, protos with 
 types: install  ## Check types with mypy
 	@$(BIN)/mypy
 
-test: install vllm .stamps/node gen-check lint types  ## Run every check and every test, real vLLM included
+test: install vllm .stamps/node .stamps/nginx gen-check lint types  ## Run every check and every test, real vLLM included
 	@$(BIN)/pytest $(ARGS)
 
 bench: install  ## Measure the coordinator beside bare servers; ARGS=--help lists options
@@ -75,6 +75,10 @@ clean:  ## Remove environments, caches and build output; data stays
 .stamps/node: tests/e2e/node/package.json | .stamps
 	@scripts/need.sh node=nodejs npm=npm
 	scripts/step.sh "Installing the Node client's libraries" npm install --prefix $(<D) --no-package-lock --no-audit --no-fund
+	touch $@
+
+.stamps/nginx: | .stamps
+	@scripts/need.sh nginx=nginx
 	touch $@
 
 build/protos.binpb: $(wildcard protos/aitbc/v1/*.proto) | .stamps/install

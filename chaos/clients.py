@@ -22,7 +22,7 @@ _FINAL = frozenset({"completed", "failed", "cancelled"})
 # Longest wait for an answer; beyond it the outcome is unknown.
 _PATIENCE_S = 5.0
 _TRIES = 12
-_MOST_AT_ONCE = 40
+_MOST_AT_ONCE = 100
 # Shares of what a client does after a submit.
 _GIVE_UP = 0.1
 _CANCEL = 0.1

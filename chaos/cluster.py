@@ -132,6 +132,8 @@ class Cluster:
             miner_id=name,
             log=self.directory / f"{name}.log",
             models=[MODEL],
+            # Few, so that most work goes to those that record it.
+            slots=8,
             options=["--engine-opt", "latency=0.02"],
             env=self._miner_env,
         )

@@ -23,6 +23,7 @@ class Proxy:
         self.port = 0
         # Time that every chunk is late, either way.
         self.delay_s = 0.0
+        self._is_partitioned = False
 
     async def start(self) -> None:
         """Listens on a free port."""
@@ -49,6 +50,11 @@ class Proxy:
         """Forwards nothing more, either way; both ends stay open."""
         return self._each(share, lambda link: link.freeze())
 
+    def partition(self) -> None:
+        """Forwards nothing from now on, of those that connect later either."""
+        self.black_hole()
+        self._is_partitioned = True
+
     def half_open(self, share: float = 1.0) -> int:
         """Ends one end, which one by chance; the other is never told."""
         return self._each(share, lambda link: link.half_open(self._rng.random() < 0.5))
@@ -71,6 +77,8 @@ class Proxy:
             return
         link = _Link(self, answer, onward)
         self._links.add(link)
+        if self._is_partitioned:
+            link.freeze()
         try:
             await asyncio.gather(link.pump(near, onward), link.pump(far, answer))
         finally:

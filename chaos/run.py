@@ -20,11 +20,11 @@ from chaos.cluster import Cluster
 from chaos.faults import Nemesis
 from chaos.history import Counted, Recorder, now, read
 
-_CLIENTS = 6
+_CLIENTS = 10
 _RECORDING = 3
 _ECHOES = 2
 # Mean number of jobs in one submit: see Client.
-_JOBS_A_SUBMIT = 11
+_JOBS_A_SUBMIT = 26
 # Jobs that may wait before the clients pause, so that a run does not end with an hour's backlog.
 _BACKLOG = 3_000
 _LOOK_S = 1.0

@@ -5,6 +5,8 @@
 set -euo pipefail
 . "$(dirname "$0")/step.sh"
 
+# Servers are there, on Debian, and not on everybody's path.
+PATH=$PATH:/usr/sbin
 packages=()
 for need in "$@"; do
     command -v "${need%%=*}" >/dev/null || packages+=("${need#*=}")
@@ -18,7 +20,8 @@ if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
 fi
 
 install() {
-    export DEBIAN_FRONTEND=noninteractive
+    # Run level 1: a server is installed, and not started.
+    export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
     apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@"
 }
 step "Installing ${packages[*]}" install "${packages[@]}"

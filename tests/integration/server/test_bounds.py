@@ -145,7 +145,7 @@ async def test_a_connection_has_so_many_calls_at_once(tmp_path: Path) -> None:
             settings = await settings_of(reader)
         writer.transport.abort()
     # SETTINGS_MAX_CONCURRENT_STREAMS of https://www.rfc-editor.org/rfc/rfc9113#section-6.5.2
-    assert settings[3] == 1_000
+    assert settings[3] == 20_000
 
 
 async def settings_of(reader: asyncio.StreamReader) -> dict[int, int]:

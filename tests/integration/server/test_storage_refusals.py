@@ -139,11 +139,14 @@ async def test_a_claim_that_is_not_stored_is_refused_and_may_be_repeated(bench: 
 
 async def test_an_assignment_that_is_not_stored_or_not_read_is_made_later(bench: Bench) -> None:
     bench.store.refusals["begin"] = [StorageUnavailable(), ValueError("rejected")]
-    bench.store.refusals["specs"] = [StorageUnavailable()] * 2
     job = await bench.submit()
     opened = await bench.connect()
     await bench.until(lambda: opened.outbox.assignments)
     assert [lease.job for lease in opened.outbox.assignments] == [job]
+    bench.store.refusals["specs"] = [StorageUnavailable()]
+    with pytest.raises(StorageUnavailable):
+        await bench.dispatcher.fetch(opened.outbox.assignments, 1)
+    await bench.dispatcher.fetch(opened.outbox.assignments, 1)
     assert bench.dispatcher.hand_over(opened.outbox.assignments[0]) == b"spec"
     assert await bench.status(job.job_id) is JobStatus.RUNNING
 

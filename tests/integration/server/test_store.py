@@ -216,6 +216,14 @@ async def test_miners_keep_when_they_first_came(store: SqliteStore) -> None:
     assert (miner.models, miner.agent_version, miner.registered_us) == (("o",), "2", 1)
 
 
+async def test_what_was_submitted_comes_in_order_and_in_portions(store: SqliteStore) -> None:
+    jobs = [await _submitted(store, spec=bytes(100)) for _ in range(5)]
+    asked = [jobs[3], "job-x", jobs[0], jobs[4], jobs[1]]
+    assert list(await store.specs(asked)) == [jobs[3], jobs[0], jobs[4], jobs[1]]
+    assert list(await store.specs(asked, most_bytes=150)) == [jobs[3], jobs[0]]
+    assert list(await store.specs(asked, most_bytes=1)) == [jobs[3]]
+
+
 async def test_what_was_answered_survives_a_reopening(store: SqliteStore, tmp_path: Path) -> None:
     job_id = await _running(store)
     facts = await store.leases([job_id])

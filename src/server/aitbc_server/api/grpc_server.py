@@ -48,7 +48,8 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.server.max_pending_requests_hard_limit", 30_000),
     ("grpc.max_send_message_length", -1),
     # A client that asks and never reads keeps its answers in this process's memory.
-    ("grpc.max_concurrent_streams", 1_000),
+    # A burst larger than this is refused in part: clients learn the bound after their first calls.
+    ("grpc.max_concurrent_streams", 20_000),
 )
 
 

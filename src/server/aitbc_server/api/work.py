@@ -31,6 +31,7 @@ from aitbc_server.domain.errors import (
     InvalidArgument,
     SessionSilent,
     SessionSuperseded,
+    StorageUnavailable,
 )
 from aitbc_server.domain.ids import job_of_lease
 from aitbc_server.domain.jobs import Completion
@@ -46,6 +47,8 @@ _MESSAGE_BYTES = 2 * 1024 * 1024
 # Characters kept of what a miner says about a failure.
 _MOST_CODE = 64
 _MOST_MESSAGE = 1024
+# Time until prompts that could not be read are read again.
+_FETCH_AGAIN_S = 1.0
 # News for a miner that does not read, above which nothing more is read from it.
 _MOST_UNREAD = 10_000
 
@@ -307,6 +310,9 @@ class _Stream:
             for message in self._messages():
                 self._has_written = True
                 await write(message)
+            while assignments := await self._take_assignments():
+                self._has_written = True
+                await write(work_pb2.CoordinatorMessage(assignments=assignments))
             self._has_room.set()
 
     def _messages(self) -> Iterator[work_pb2.CoordinatorMessage]:
@@ -318,8 +324,6 @@ class _Stream:
         if outbox.acks:
             acks, outbox.acks = outbox.acks, {}
             yield work_pb2.CoordinatorMessage(acks=work_pb2.Acks(acks=_acks(acks)))
-        while outbox.assignments:
-            yield work_pb2.CoordinatorMessage(assignments=self._take_assignments())
         if self._drain_s is not None:
             drain = work_pb2.Drain(grace_period=_duration(self._drain_s))
             self._drain_s = None
@@ -328,24 +332,35 @@ class _Stream:
             self._heartbeat_due = False
             yield work_pb2.CoordinatorMessage(heartbeat=work_pb2.Heartbeat())
 
-    def _take_assignments(self) -> work_pb2.Assignments:
+    async def _take_assignments(self) -> work_pb2.Assignments | None:
+        """Returns the next message of assignments, or None.
+
+        What is not in memory is read now, for one message: a miner that does not read cannot have
+        all that waits for it in memory.
+        """
+        outbox = self._session.outbox
+        outbox.assignments = [lease for lease in outbox.assignments if lease.is_held]
+        try:
+            await self._dispatcher.fetch(outbox.assignments, _MESSAGE_BYTES)
+        except StorageUnavailable:
+            self._loop.call_later(_FETCH_AGAIN_S, self._wake.set)
+            return None
+        # As it is now: leases may have ended meanwhile, and so may the session.
         leases = self._session.outbox.assignments
         assignments, size, taken = work_pb2.Assignments(), 0, 0
         for lease in leases:
+            if size >= _MESSAGE_BYTES or (lease.is_held and lease.job.spec is None):
+                break
             taken += 1
-            assignment = self._assignment(lease)
-            if assignment is not None:
+            if lease.is_held:
+                assignment = self._assignment(lease)
                 assignments.assignments.append(assignment)
                 size += assignment.ByteSize()
-            if size >= _MESSAGE_BYTES:
-                break
         del leases[:taken]
-        return assignments
+        return assignments if taken else None
 
-    def _assignment(self, lease: Lease) -> work_pb2.Assignment | None:
+    def _assignment(self, lease: Lease) -> work_pb2.Assignment:
         spec = self._dispatcher.hand_over(lease)
-        if not lease.is_held:
-            return None
         assignment = work_pb2.Assignment(lease_id=lease.lease_id, attempt=lease.attempt)
         assignment.job.MergeFromString(spec)
         if lease.job.deadline_us is not None:

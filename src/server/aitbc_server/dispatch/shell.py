@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from aitbc_server.dispatch.core import Core
@@ -34,6 +34,8 @@ from aitbc_server.store.seam import Store
 
 # Sequence that lies after every update of a lease: all of it is stored.
 ALL = 2**53 - 1
+# Jobs read at once for a miner.
+_MOST_FETCHED = 256
 
 
 class Dispatcher:
@@ -134,6 +136,22 @@ class Dispatcher:
     def explain(self, job: LiveJob) -> Wait:
         """Returns why a job waits."""
         return explain(self.core, self.registry, job, self.now())
+
+    async def fetch(self, leases: Sequence[Lease], most_bytes: int) -> None:
+        """Reads what was submitted of the first of these leases, where memory does not have it.
+
+        Raises StorageUnavailable.
+        """
+        first = leases[:_MOST_FETCHED]
+        jobs = {lease.job.job_id: lease.job for lease in first if lease.job.spec is None}
+        if not jobs:
+            return
+        specs = await self._store.specs(list(jobs), most_bytes=most_bytes)
+        for job_id, spec in specs.items():
+            job = jobs[job_id]
+            # Meanwhile it may have ended, or somebody else may have read it.
+            if job.spec is None and self.core.jobs.get(job_id) is job:
+                self._specs.put(job, spec)
 
     def hand_over(self, lease: Lease) -> bytes:
         """Returns what was submitted, for its miner, which the memory lets go of."""

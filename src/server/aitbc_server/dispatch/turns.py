@@ -134,27 +134,7 @@ class Turns:
             self._waiters.tell_begun(begins, StorageUnavailable(retry_after_s=RETRY_S))
             self.kick()
             return
-        missing = [b.job_id for b in begins if self._core.jobs[b.job_id].spec is None]
-        if missing:
-            self._put(self._store.specs, missing, partial(self._specs_read, begins, stored))
-        else:
-            self._tell_begun(begins, stored.result())
-
-    def _specs_read(
-        self,
-        begins: Sequence[Begin],
-        stored: Future[frozenset[str]],
-        job_ids: Sequence[str],
-        read: Future[dict[str, bytes]],
-    ) -> None:
-        if read.exception() is not None:
-            self._loop.call_later(RETRY_S, self._begun, begins, stored)
-            return
-        for job_id, spec in read.result().items():
-            self._specs.put(self._core.jobs[job_id], spec)
-        self._tell_begun(begins, stored.result())
-
-    def _tell_begun(self, begins: Sequence[Begin], done: frozenset[str]) -> None:
+        done = stored.result()
         self._let_go(begin.job_id for begin in begins if begin.job_id not in done)
         for observer in self._observers:
             observer.begun([b for b in begins if b.job_id in done], self._core.jobs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import orjson
@@ -90,9 +91,17 @@ class JobReads:
                 return found, job_id if place < len(rows) or len(rows) == _SCAN else None
         return found, rows[-1][0] if len(rows) == _SCAN else None
 
-    def specs(self, job_ids: Sequence[str]) -> dict[str, bytes]:
+    def specs(self, job_ids: Sequence[str], most_bytes: int | None) -> dict[str, bytes]:
         """Returns what was submitted, by job id."""
-        return dict(self._connection.execute(_SQL["specs"], (json_rows(job_ids),)).fetchall())
+        found: dict[str, bytes] = {}
+        size = 0
+        with closing(self._connection.execute(_SQL["specs"], (json_rows(job_ids),))) as rows:
+            for job_id, spec in rows:
+                found[job_id] = spec
+                size += len(spec)
+                if most_bytes is not None and size >= most_bytes:
+                    break
+        return found
 
     def leases(self, job_ids: Sequence[str]) -> dict[str, tuple[JobStatus, str, str]]:
         """Returns (status, last lease, its miner) by job id."""

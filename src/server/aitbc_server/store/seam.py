@@ -82,8 +82,13 @@ class Store(Protocol):
         """
         ...
 
-    def specs(self, job_ids: Sequence[str]) -> Future[dict[str, bytes]]:
-        """Returns what was submitted, by job id; unknown ids are left out."""
+    def specs(
+        self, job_ids: Sequence[str], *, most_bytes: int | None = None
+    ) -> Future[dict[str, bytes]]:
+        """Returns what was submitted, by job id; unknown ids are left out.
+
+        In the order asked, at least one, and no more once they have `most_bytes`.
+        """
         ...
 
     def leases(self, job_ids: Sequence[str]) -> Future[dict[str, tuple[JobStatus, str, str]]]:

@@ -143,8 +143,10 @@ class SqliteStore:
     ) -> Future[JobPage]:
         return self._reads.put(partial(self._jobs.jobs, owner, status, model, before, limit))
 
-    def specs(self, job_ids: Sequence[str]) -> Future[dict[str, bytes]]:
-        return self._reads.put(partial(self._jobs.specs, job_ids))
+    def specs(
+        self, job_ids: Sequence[str], *, most_bytes: int | None = None
+    ) -> Future[dict[str, bytes]]:
+        return self._reads.put(partial(self._jobs.specs, job_ids, most_bytes))
 
     def leases(self, job_ids: Sequence[str]) -> Future[dict[str, tuple[JobStatus, str, str]]]:
         return self._reads.put(partial(self._jobs.leases, job_ids))

@@ -54,7 +54,9 @@ WHERE owner = ?1 AND model = ?3 AND job_id < ?4
 ORDER BY job_id DESC LIMIT ?5;
 
 -- name: specs
-SELECT job_id, spec FROM specs WHERE job_id IN (SELECT value FROM json_each(?1));
+-- In the order of the array. (ORDER BY would read them all before the first.)
+SELECT specs.job_id, specs.spec
+FROM json_each(?1) AS e CROSS JOIN specs ON specs.job_id = e.value;
 
 -- name: leases
 SELECT job_id, status, lease_id, miner_id FROM jobs
