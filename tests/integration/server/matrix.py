@@ -91,7 +91,7 @@ MATRIX = {
     "ReceiptService.GetReceipt": every_key("RECEIPT_NOT_FOUND"),
     "ReceiptService.ListReceipts": every_key(),
     "ReceiptService.GetReceiptProof": every_key("RECEIPT_NOT_FOUND"),
-    "ReceiptService.VerifyReceipt": every_key(),
+    "ReceiptService.VerifyReceipt": every_key("INVALID_ARGUMENT"),
     "ExplorerService.ListBlocks": public(),
     "ExplorerService.GetBlock": public("BLOCK_NOT_FOUND"),
     "ExplorerService.WatchBlocks": public(),
@@ -99,6 +99,6 @@ MATRIX = {
     "ExplorerService.GetTransaction": public("TRANSACTION_NOT_FOUND"),
     "ExplorerService.ListPublicReceipts": public(),
     "ExplorerService.GetPublicReceipt": public("RECEIPT_NOT_FOUND"),
-    "ExplorerService.GetConsistencyProof": public(),
+    "ExplorerService.GetConsistencyProof": public("BLOCK_NOT_FOUND"),
     "ExplorerService.GetExplorerStats": public(),
 }

@@ -161,6 +161,8 @@ REQUESTS: dict[str, Build] = {
     "ExplorerService.GetPublicReceipt": _plain(
         explorer_pb2.GetPublicReceiptRequest(receipt_id=_NO_RECEIPT)
     ),
-    "ExplorerService.GetConsistencyProof": _plain(explorer_pb2.GetConsistencyProofRequest()),
+    "ExplorerService.GetConsistencyProof": _plain(
+        explorer_pb2.GetConsistencyProofRequest(from_height=1_000_000)
+    ),
     "ExplorerService.GetExplorerStats": _plain(explorer_pb2.GetExplorerStatsRequest()),
 }
