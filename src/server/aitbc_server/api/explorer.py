@@ -57,6 +57,9 @@ class ExplorerService:
         limit = request.limit if request.HasField("limit") else _PAGE
 
         def query(reads: LedgerReads) -> list[explorer_pb2.Block]:
+            if request.hash:
+                block = reads.block_by_hash(bytes.fromhex(request.hash))
+                return _block_messages(reads, [block] if block else [])
             # One more, from which the last one's number of receipts is counted.
             return _block_messages(reads, reads.blocks(before, limit + 1))
 
