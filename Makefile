@@ -35,7 +35,7 @@ lint: install build/protos.binpb  ## Check style: Python with ruff, protos with 
 types: install  ## Check types with mypy
 	@$(BIN)/mypy
 
-test: install vllm .stamps/node .stamps/nginx gen-check lint types  ## Run every check and every test, real vLLM included
+test: install vllm .stamps/node .stamps/nginx .stamps/chromium gen-check lint types  ## Run every check and every test, real vLLM included
 	@$(BIN)/pytest $(ARGS)
 
 bench: install  ## Measure the coordinator beside bare servers; ARGS=--help lists options
@@ -79,6 +79,10 @@ clean:  ## Remove environments, caches and build output; data stays
 
 .stamps/nginx: | .stamps
 	@scripts/need.sh nginx=nginx
+	touch $@
+
+.stamps/chromium: | .stamps
+	@scripts/need.sh chromium=chromium
 	touch $@
 
 build/protos.binpb: $(wildcard protos/aitbc/v1/*.proto) | .stamps/install

@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 BIN = ROOT / ".venv" / "bin"
 VLLM_BIN = ROOT / ".venv-vllm" / "bin"
 
-_READY = re.compile(r"aitbc-coordinator ready http=(?P<http>\S+) grpc=(?P<grpc>\S+)")
+# What a coordinator prints when it serves.
+READY = re.compile(r"aitbc-coordinator ready http=(?P<http>\S+) grpc=(?P<grpc>\S+)")
 
 
 class ProgramFailed(Exception):
@@ -159,7 +160,7 @@ def start_coordinator(
     argv += ["--http", http, "--grpc", grpc, *options]
     program = Program(argv, log=log, env=env)
     try:
-        ready = program.wait_for_line(_READY, timeout_s=timeout_s)
+        ready = program.wait_for_line(READY, timeout_s=timeout_s)
     except ProgramFailed:
         program.kill()
         raise

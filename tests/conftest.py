@@ -22,6 +22,13 @@ hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds what a developer may ask of the tests."""
+    parser.addoption(
+        "--screenshots", action="store_true", help="write the pictures of the documentation again"
+    )
+
+
 class Launcher:
     """Starts coordinators and miners below one directory, and kills what is left at the end."""
 

@@ -153,7 +153,7 @@ class Coordinator:
             max_body_bytes=settings.max_message_bytes,
             call_timeout_s=settings.http_call_seconds,
         )
-        self._explorer = Explorer(table)
+        self._explorer = Explorer(table, gate)
         metrics = Metrics(self._dispatcher, self._store, clock, http=rest, grpc=self._grpc)
         self._store.watch_commits(metrics.committed)
         health = Health(self._lifecycle, self._store, self._grpc)

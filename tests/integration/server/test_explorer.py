@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import html
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,7 +12,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from tests.integration.server.harness import coordinator
+from tests.integration.server.harness import PATIENCE_S, coordinator
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -18,15 +20,30 @@ BROWSER = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;
 HOSTILE = "<script>alert('model')</script>"
 
 
+PROMPT, RESULT = "what nobody else may read", "what nobody else may know"
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def web(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[httpx.AsyncClient]:
     data: Path = tmp_path_factory.mktemp("explorer")
-    async with coordinator(data) as client:
+    async with coordinator(data, ledger_block_seconds=0.1) as client:
         url = f"http://127.0.0.1:{client.coordinator.http_port}"
         async with httpx.AsyncClient(base_url=url) as web:
             for number in range(60):
                 miner = {"miner_id": f"miner:{number:03}", "capabilities": [HOSTILE]}
                 assert (await web.post("/v1/miners/register", json=miner)).status_code == 201
+            sealed = await web.send(
+                web.build_request("GET", "/explorer/blocks:watch", params={"after_height": -1}),
+                stream=True,
+            )
+            async with client.miner("miner:000", window=30) as worker:
+                for _ in range(30):
+                    await client.submit(PROMPT)
+                for assignment in await worker.assignments(30):
+                    await worker.complete(assignment.lease_id, RESULT)
+                async with asyncio.timeout(PATIENCE_S):
+                    await anext(sealed.aiter_lines())
+            await sealed.aclose()
             yield web
 
 
@@ -54,16 +71,29 @@ async def test_programs_get_json_where_browsers_get_pages(
     assert answer.json()["error_code"] == "ROUTE_NOT_FOUND"
 
 
-async def test_links_and_files_are_relative_to_the_page(web: httpx.AsyncClient) -> None:
-    for path in ("/", "/explorer", "/explorer/miners", "/explorer/miners/", "/explorer/nothing"):
-        page = await web.get(path, headers=BROWSER)
-        links = re.findall(r'(?:href|src|action|data-hx-get)="([^"]*)"', page.text)
-        assert links
-        for link in links:
-            assert not re.match(r"/|https?:", link), link
-            at = page.url.join(link)
-            if link != "#main" and at.path != path:
-                assert (await web.get(at, headers=BROWSER)).status_code == 200, link
+async def test_every_page_leads_only_to_pages_and_shows_nothing_private(
+    web: httpx.AsyncClient,
+) -> None:
+    start = httpx.URL(web.base_url)
+    to_visit, seen = [start], {start}
+    while to_visit:
+        page = await web.get(to_visit.pop(), headers=BROWSER)
+        assert page.status_code == 200, page.url
+        assert PROMPT not in page.text
+        assert RESULT not in page.text
+        assert HOSTILE not in page.text
+        for link in re.findall(r'(?:href|src|data-hx-get)="([^"#]+)"', page.text):
+            if link.startswith("https://c2sp.org/"):
+                continue
+            # Relative, so that a proxy may serve all of it below any path.
+            assert not re.match(r"/|[a-z]+:", link), link
+            at = page.url.join(html.unescape(link))
+            if at not in seen and "html" in page.headers["content-type"]:
+                seen.add(at)
+                to_visit.append(at)
+    kinds = {re.sub(r"/[^/]*$", "/", url.path) for url in seen}
+    below = ("", "blocks/", "transactions/", "receipts/", "miners/", "addresses/")
+    assert {"/explorer/" + kind for kind in below} <= kinds
 
 
 async def test_files_are_kept_for_ever_under_their_version(web: httpx.AsyncClient) -> None:
@@ -104,11 +134,20 @@ async def test_errors_are_pages_with_their_code(
     assert error_code in page.text
 
 
-async def test_what_others_wrote_is_text(web: httpx.AsyncClient) -> None:
-    for path in ("/explorer/miners", "/explorer/miners/miner:007"):
-        page = await web.get(path, headers=BROWSER)
-        assert HOSTILE not in page.text
-        assert "&lt;script&gt;" in page.text
+@pytest.mark.parametrize("path", ["/explorer/consistency?from_height=0", "/explorer/stats"])
+async def test_data_without_a_page_is_shown_as_data(web: httpx.AsyncClient, path: str) -> None:
+    assert (await web.get(path)).headers["content-type"] == "application/json"
+    kind = (await web.get(path, headers=BROWSER)).headers["content-type"]
+    assert kind.startswith("text/html" if path.endswith("stats") else "application/json")
+
+
+async def test_documented_paths_stay_json_for_programs(web: httpx.AsyncClient) -> None:
+    for name in ("blocks", "transactions", "receipts"):
+        for path in (f"/explorer/{name}", f"/api/explorer/{name}"):
+            for accept in ("*/*", "application/json"):
+                answer = await web.get(path, headers={"accept": accept})
+                assert answer.status_code == 200
+                assert answer.json()[name]
 
 
 async def test_lists_go_on_until_their_end(web: httpx.AsyncClient) -> None:
@@ -116,7 +155,7 @@ async def test_lists_go_on_until_their_end(web: httpx.AsyncClient) -> None:
     path: str | None = "/explorer/miners"
     while path is not None:
         page = await web.get(path, headers=BROWSER)
-        seen += re.findall(r'data-key="([^"]+)"', page.text)
+        seen += re.findall(r'data-key="(miner:[^"]+)"', page.text)
         following = re.search(r'href="([^"]+)" rel="next"', page.text)
         path = str(page.url.join(following[1])) if following else None
     assert seen == [f"miner:{number:03}" for number in range(60)]

@@ -19,6 +19,7 @@ from aitbc_server.rest.asgi import (
     Response,
     Scope,
     Send,
+    peer_of,
     send_response,
 )
 from aitbc_server.rest.backend import Backend
@@ -114,7 +115,7 @@ class RestApp:
         route, query = route.chosen_by(scope["query_string"])
         scope[_METHOD] = route.method.name
         # 2. May the caller call it?
-        caller = self._backend.admit(route.method, headers, _peer(scope))
+        caller = self._backend.admit(route.method, headers, peer_of(scope))
         # 3. What does it ask?
         most = min(self._max_body_bytes, caller.limits.body_bytes or self._max_body_bytes)
         body = await read_json(headers, receive, most) if route.has_body else b""
@@ -167,8 +168,3 @@ def _wire_path(scope: Scope) -> str:
     if path.startswith(_PREFIX) and path[len(_PREFIX) :][:1] in {"", "/"}:
         return path[len(_PREFIX) :]
     return path
-
-
-def _peer(scope: Scope) -> str:
-    client = scope.get("client")
-    return client[0] if client else ""

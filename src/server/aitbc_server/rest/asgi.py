@@ -40,3 +40,9 @@ async def send_response(send: Send, response: Response, *, with_body: bool = Tru
     status, headers, body = response
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body if with_body else b""})
+
+
+def peer_of(scope: Scope) -> str:
+    """Returns the address of who sent the request; empty where it has none."""
+    client = scope.get("client")
+    return client[0] if client else ""

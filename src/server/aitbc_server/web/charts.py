@@ -30,6 +30,15 @@ class BarChart:
     last: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """A value over time as a line, and the area below it: points as SVG takes them."""
+
+    line: str
+    area: str
+    most: float
+
+
 def bar_chart(values: Sequence[float]) -> BarChart:
     """Returns bars from left to right; a value of zero has none."""
     most = max(values, default=0)
@@ -47,6 +56,17 @@ def bar_chart(values: Sequence[float]) -> BarChart:
             )
         )
     return BarChart(bars=bars, most=most, last=values[-1] if values else 0)
+
+
+def curve(values: Sequence[float]) -> Curve:
+    """Returns a line through two values or more, from left to right."""
+    most = max(values)
+    step = WIDTH / (len(values) - 1)
+    scale = HEIGHT / most if most else 0.0
+    line = " ".join(
+        f"{step * index:.1f},{HEIGHT - scale * value:.1f}" for index, value in enumerate(values)
+    )
+    return Curve(line=line, area=f"0,{HEIGHT} {line} {WIDTH},{HEIGHT}", most=most)
 
 
 def share(value: float, most: float) -> float:

@@ -5,17 +5,30 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import parse_qsl
 
 import orjson
 
 from aitbc_server.api.endpoint import Endpoint
-from aitbc_server.rest.asgi import Receive, Response, Scope, Send, send_response
-from aitbc_server.rest.errors import RouteNotFound, error_response
+from aitbc_server.auth.gate import Gate
+from aitbc_server.domain.caller import Access
+from aitbc_server.domain.errors import InvalidArgument
+from aitbc_server.rest.asgi import Receive, Response, Scope, Send, peer_of, send_response
+from aitbc_server.rest.errors import HttpError, RouteNotFound, error_response
+from aitbc_server.rest.route import compile_routes
 from aitbc_server.rest.router import Router
 from aitbc_server.rest.site import Mount
 from aitbc_server.rest.template import parse
-from aitbc_server.web import miners, overview
+from aitbc_server.web import (
+    addresses,
+    blocks,
+    miners,
+    overview,
+    receipts,
+    search,
+    transactions,
+)
 from aitbc_server.web.negotiation import wants_page
 from aitbc_server.web.page import Page, Redirect, Show, Visit
 from aitbc_server.web.reading import reader
@@ -37,16 +50,20 @@ _HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
 )
+# Every visit counts as a call of the visitor's network.
+_PUBLIC = Access(is_public=True)
 # A page is the same for everybody, so many who watch it cost one rendering in this time.
-_FRESH_S = 1.0
+_FRESH_S = 0.25
 _KEPT_PAGES = 256
 
 
 class Explorer:
     """Answers browsers with pages, from what the services of this process say."""
 
-    def __init__(self, endpoints: Mapping[str, Endpoint]) -> None:
+    def __init__(self, endpoints: Mapping[str, Endpoint], gate: Gate) -> None:
         self._read = reader(endpoints)
+        self._gate = gate
+        self._data = compile_routes(endpoint.method for endpoint in endpoints.values())
         self._static = StaticFiles()
         self._templates = Templates(self._static.version)
         self._overview = overview.Overview()
@@ -55,6 +72,17 @@ class Explorer:
         self._pages: Router[Show] = Router()
         for path, show in {
             "/explorer": self._overview.show,
+            # Programs get the figures as JSON here.
+            "/explorer/stats": self._overview.show,
+            "/explorer/blocks": blocks.index,
+            "/explorer/blocks/{name}": blocks.detail,
+            "/explorer/transactions": transactions.index,
+            "/explorer/transactions/{name}": transactions.detail,
+            "/explorer/receipts": receipts.index,
+            "/explorer/receipts/{name}": receipts.detail,
+            "/explorer/addresses/{name}": addresses.detail,
+            "/explorer/search": search.search,
+            "/explorer/verify": receipts.verify,
             "/explorer/miners": miners.index,
             "/explorer/miners/{name}": miners.detail,
         }.items():
@@ -63,7 +91,7 @@ class Explorer:
     @property
     def mounts(self) -> list[Mount]:
         """Where the explorer stands among what is served over HTTP."""
-        pages = [Mount(path, self, wants_page) for path in ("/", "/explorer", "/explorer/")]
+        pages = [Mount(path, self, self._takes) for path in ("/", "/explorer", "/explorer/")]
         return [Mount(_STATIC, self._serve_static), *pages]
 
     def start(self) -> None:
@@ -86,14 +114,20 @@ class Explorer:
             response = error_response(RouteNotFound(), scope["path"])
         await send_response(send, response, with_body=scope["method"] != "HEAD")
 
+    def _takes(self, scope: Scope) -> bool:
+        path = _wire_path(scope)
+        # What there is only as data is shown as data.
+        return wants_page(scope) and (_has(self._pages, path) or not _has(self._data, path))
+
     async def _answer(self, scope: Scope) -> Response:
         path, query = _wire_path(scope), scope["query_string"].decode("latin-1")
         key = f"{path}?{query}"
-        kept = self._kept.get(key)
-        now = time.monotonic()
-        if kept is not None and now - kept[0] < _FRESH_S:
-            return kept[1]
         try:
+            self._gate.admit(_PUBLIC, _headers(scope), peer_of(scope))
+            kept = self._kept.get(key)
+            now = time.monotonic()
+            if kept is not None and now - kept[0] < _FRESH_S:
+                return kept[1]
             response = await self._show(path, query)
         except Exception as error:
             return self._error(error, path)
@@ -126,6 +160,18 @@ class Explorer:
     def _html(self, page: Page, path: str) -> Response:
         body = self._templates.render(page, path)
         return Response(page.status, (*_HEADERS, (b"content-length", b"%d" % len(body))), body)
+
+
+def _has(router: Router[Any], path: str) -> bool:
+    try:
+        router.match("GET", path)
+    except (HttpError, InvalidArgument):
+        return False
+    return True
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
 
 def _wire_path(scope: Scope) -> str:

@@ -7,52 +7,54 @@ import time
 
 import structlog
 
-from aitbc.v1 import network_pb2
-from aitbc_server.web.charts import bar_chart
+from aitbc.v1 import explorer_pb2
+from aitbc_server.web.charts import bar_chart, curve
 from aitbc_server.web.page import Page, Read, Visit
-from aitbc_server.web.pulse import Counts, Pulse
+from aitbc_server.web.waits import Waits
 
-_SAMPLED_EVERY_S = 2.0
-_MODELS = 8
+_LOOKED_AT_EVERY_S = 5.0
+_MODELS = 6
+_NEWEST = 7
 
 _log = structlog.get_logger(__name__)
 
 
 class Overview:
-    """The page, and the watch that its charts come from."""
+    """The page, and the watch over the queue that one of its charts comes from."""
 
     def __init__(self) -> None:
-        self._pulse = Pulse(time.monotonic())
+        self._waits = Waits(time.monotonic())
 
     async def watch(self, read: Read) -> None:
-        """Looks at the counts for ever."""
+        """Looks at the queue for ever."""
         while True:
             try:
-                self._take(await read(network_pb2.GetStatsRequest()))
+                self._take(await read(explorer_pb2.GetExplorerStatsRequest()))
             except Exception as error:
-                _log.warning("explorer.sample_failed", error=type(error).__name__)
-            await asyncio.sleep(_SAMPLED_EVERY_S)
+                # Shown as no wait; the next look may succeed.
+                _log.warning("explorer.look_failed", error=type(error).__name__)
+            await asyncio.sleep(_LOOKED_AT_EVERY_S)
 
     async def show(self, read: Read, visit: Visit) -> Page:
         """Shows figures, charts, and the newest of the ledger."""
-        stats = await read(network_pb2.GetStatsRequest())
+        stats = await read(explorer_pb2.GetExplorerStatsRequest())
+        blocks = await read(explorer_pb2.ListBlocksRequest(limit=_NEWEST))
+        transactions = await read(explorer_pb2.ListTransactionsRequest(limit=_NEWEST))
         self._take(stats)
-        minutes = self._pulse.minutes()
         models = sorted(stats.models, key=lambda one: (-one.miners, one.model))[:_MODELS]
         return Page(
             template="overview.html",
             values={
                 "stats": stats,
-                "jobs": bar_chart([minute.jobs for minute in minutes]),
-                "tokens": bar_chart([minute.tokens for minute in minutes]),
+                "jobs": bar_chart([minute.jobs for minute in stats.minutes]),
+                "tokens": bar_chart([minute.tokens for minute in stats.minutes]),
+                "waits": curve(self._waits.longest_s()),
                 "models": models,
                 "most_miners": max((one.miners for one in models), default=0),
+                "blocks": blocks.blocks,
+                "transactions": transactions.transactions,
             },
         )
 
-    def _take(self, stats: network_pb2.GetStatsResponse) -> None:
-        counts = Counts(
-            jobs=stats.jobs.completed,
-            tokens=stats.tokens.prompt + stats.tokens.completion,
-        )
-        self._pulse.take(counts, time.monotonic())
+    def _take(self, stats: explorer_pb2.ExplorerStats) -> None:
+        self._waits.take(stats.queue_age_seconds, time.monotonic())

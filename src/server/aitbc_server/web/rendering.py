@@ -13,6 +13,9 @@ from aitbc_server.web.page import Page
 # Path from the root and name of what the head of every page links to.
 _NAVIGATION = (
     ("./", "Overview"),
+    ("explorer/blocks", "Blocks"),
+    ("explorer/transactions", "Transactions"),
+    ("explorer/receipts", "Receipts"),
     ("explorer/miners", "Miners"),
 )
 
@@ -53,6 +56,7 @@ class Templates:
         values = {
             "root": root,
             "static": f"{root}explorer/static/{self._static_version}",
+            "query": "",
             "here": "./" + path.rpartition("/")[2],
             "section": section,
             "is_index": path.strip("/") == section.strip("./"),

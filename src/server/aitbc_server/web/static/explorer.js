@@ -28,6 +28,22 @@ addCopyButtons(document);
 const keysOf = () => new Set([...live().querySelectorAll("[data-key]")].map((row) => row.dataset.key));
 let before = live() ? keysOf() : new Set();
 
+// The server tells of each new block. Browsers open few connections to one server over HTTP/1.1, so a
+// page that nobody looks at gives its own back.
+let watch = null;
+
+function watchBlocks() {
+  watch?.close();
+  watch = null;
+  const url = live()?.dataset.watch;
+  if (!url || document.hidden) return;
+  watch = new EventSource(url);
+  watch.addEventListener("message", () => document.body.dispatchEvent(new Event("block")));
+}
+
+document.addEventListener("visibilitychange", watchBlocks);
+watchBlocks();
+
 document.addEventListener("htmx:before:request", (event) => {
   if (document.hidden) event.preventDefault();
 });

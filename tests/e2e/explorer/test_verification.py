@@ -1,0 +1,125 @@
+"""The browser verifies receipts by itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.e2e.explorer.axe import violations
+from tests.e2e.explorer.conftest import Visitor
+from tests.e2e.explorer.ledger import Ledger
+
+CHECKS = [
+    "Contents",
+    "Signature of the coordinator",
+    "Signature of the miner",
+    "Place in the ledger",
+    "Signature of the block",
+]
+
+
+def verify(visitor: Visitor) -> str:
+    """Presses the button; returns the verdict."""
+    visitor.tab.get_by_role("button", name="Verify in your browser").click()
+    verdict = visitor.tab.locator("#verify .verdict:not(:empty)")
+    verdict.wait_for()
+    return verdict.inner_text()
+
+
+def failed(visitor: Visitor) -> set[str]:
+    """Returns the names of the checks that failed."""
+    titles = visitor.tab.locator("#verify .check.failed .what").all_inner_texts()
+    return {title.removesuffix(": failed") for title in titles}
+
+
+def paste(visitor: Visitor, text: str) -> None:
+    """Opens the page that verifies any receipt, and puts a text in."""
+    visitor.open("/explorer/verify")
+    visitor.tab.get_by_role("textbox", name="Receipt as JSON").fill(text)
+
+
+@pytest.fixture
+def receipt(visitor: Visitor, ledger: Ledger) -> dict[str, Any]:
+    """The receipt as its page shows it."""
+    visitor.open(f"/explorer/receipts/{ledger.receipt}")
+    text = visitor.tab.locator("#receipt-json").text_content()
+    assert text is not None
+    return dict(json.loads(text))
+
+
+def test_genuine_receipt_passes_every_check(visitor: Visitor, ledger: Ledger) -> None:
+    visitor.open(f"/explorer/receipts/{ledger.receipt}")
+    before = len(visitor.requested)
+    assert verify(visitor) == "This receipt is genuine and in the ledger."
+    titles = visitor.tab.locator("#verify .check .what").all_inner_texts()
+    assert [title.partition(":")[0] for title in titles] == CHECKS
+    assert not failed(visitor)
+    # All that is asked for are the public keys, and nothing is told.
+    keys = f"{visitor.url}/.well-known/aitbc-keys.json"
+    files = f"{visitor.url}/explorer/static/"
+    asked = {url for url in visitor.requested[before:] if not url.startswith(files)}
+    assert asked == {keys}
+    assert violations(visitor.tab) == []
+
+
+def change(receipt: dict[str, Any], path: str, value: Any) -> None:
+    *above, last = path.split(".")
+    for name in above:
+        receipt = receipt[name]
+    receipt[last] = value
+
+
+@pytest.mark.parametrize(
+    ("tamper", "caught_by"),
+    [
+        (lambda r: change(r, "price", "0.5"), {"Contents", "Signature of the coordinator"}),
+        (
+            lambda r: change(r, "units", r["units"] + 1),
+            {"Contents", "Signature of the coordinator"},
+        ),
+        (lambda r: r.pop("nonce"), {"Contents"}),
+        (
+            lambda r: change(r, "signature.signature", "A" * 86 + "=="),
+            {"Signature of the coordinator"},
+        ),
+        (lambda r: change(r, "proof.leaf_index", 0), {"Place in the ledger"}),
+        (lambda r: change(r, "proof.path", ["0" * 64]), {"Place in the ledger"}),
+        (
+            lambda r: change(r, "proof.root_hash", "0" * 64),
+            {"Place in the ledger", "Signature of the block"},
+        ),
+        (
+            lambda r: change(
+                r, "proof.checkpoint", r["proof"]["checkpoint"].replace("time 2", "time 3")
+            ),
+            {"Signature of the block"},
+        ),
+        (lambda r: change(r, "block_height", r["block_height"] + 1), {"Signature of the block"}),
+    ],
+)
+def test_changed_receipt_fails(
+    visitor: Visitor,
+    receipt: dict[str, Any],
+    tamper: Callable[[dict[str, Any]], object],
+    caught_by: set[str],
+) -> None:
+    tamper(receipt)
+    paste(visitor, json.dumps(receipt))
+    assert verify(visitor) == "This receipt is not genuine, or was changed."
+    assert failed(visitor) >= caught_by
+
+
+def test_receipt_without_a_proof_is_told_apart(visitor: Visitor, receipt: dict[str, Any]) -> None:
+    del receipt["proof"]
+    paste(visitor, json.dumps(receipt))
+    assert "no proof yet" in verify(visitor)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", '"receipt"'])
+def test_what_is_no_receipt_is_said(visitor: Visitor, text: str) -> None:
+    paste(visitor, text)
+    assert verify(visitor) == "Nothing was verified: this is not a receipt as JSON."
+    assert violations(visitor.tab) == []
