@@ -62,11 +62,12 @@ def restore(source: Path, directory: Path, *, replace: bool) -> Path | None:
             keys = _take_keys(partial)
             _check(partial)
             is_replaced = database.exists()
-            if is_replaced:
-                _set_aside(database, kept)
+            # Before the database, which stays where it is when the keys cannot be moved.
             if keys and keys != read_key_files(directory):
                 _set_aside_keys(directory)
                 write_key_files(directory, keys)
+            if is_replaced:
+                _set_aside(database, kept)
             os.replace(partial, database)
             sync(directory)
     return kept if is_replaced else None
