@@ -47,6 +47,9 @@ from aitbc_miner.signing import Signer
 
 log = structlog.get_logger()
 
+# How often news say how busy the miner is.
+_LOAD_INTERVAL_S = 2.0
+
 
 class Agent:
     """Answers assignments with its engines and keeps every result until it is acknowledged."""
@@ -84,6 +87,9 @@ class Agent:
         self._told_capacity = slots
         self._leases: dict[str, Lease] = {}
         self._outbox = Outbox(self.alarm, clock)
+        self._clock = clock
+        # When news are told with how busy the miner is.
+        self._load_due_at = float("-inf")
 
     @property
     def miner_id(self) -> str:
@@ -114,7 +120,12 @@ class Agent:
             self._told_capacity = self._capacity
             return MinerMessage(capacity=Capacity(max_outstanding_jobs=self._capacity))
         updates = self._outbox.take()
-        return MinerMessage(updates=self._signed(updates)) if updates else None
+        if not updates:
+            return None
+        news = self._signed(updates)
+        if self._clock() >= self._load_due_at:
+            news.load.CopyFrom(self._load())
+        return MinerMessage(updates=news)
 
     def _signed(self, updates: list[Update]) -> Updates:
         results = [
@@ -130,6 +141,7 @@ class Agent:
         return MinerMessage(heartbeat=Heartbeat(load=self._load()))
 
     def _load(self) -> Load:
+        self._load_due_at = self._clock() + _LOAD_INTERVAL_S
         load = Load()
         for engine in {id(engine): engine for engine in self._engines.values()}.values():
             try:

@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from aitbc.v1 import jobs_pb2, work_pb2
+from aitbc.v1 import jobs_pb2, miners_pb2, work_pb2
 from tests.integration.server.harness import FakeMiner, coordinator
 
 PENDING, RUNNING = jobs_pb2.JOB_STATUS_PENDING, jobs_pb2.JOB_STATUS_RUNNING
@@ -437,3 +437,15 @@ async def test_a_miner_that_beats_but_makes_no_progress_loses_the_job_and_is_tol
             job = await client.job(job_id, wait=10)
             assert (job.result, job.attempts[0].error.code) == ("in time", "NO_PROGRESS")
         beats.cancel()
+
+
+async def test_a_miner_shows_how_busy_it_said_that_it_is(tmp_path: Path) -> None:
+    async with coordinator(tmp_path) as client, client.miner() as miner:
+        load = work_pb2.Load(running_jobs=2, waiting_jobs=1, kv_cache_usage=0.5)
+        job_id = await client.submit()
+        [assignment] = await miner.assignments()
+        await miner.send(heartbeat=work_pb2.Heartbeat(load=load))
+        await miner.complete(assignment.lease_id)
+        await client.job(job_id, wait=10)
+        shown = await client.miners.GetMiner(miners_pb2.GetMinerRequest(miner_id="miner-1"))
+        assert shown.load == load

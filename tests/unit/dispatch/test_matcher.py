@@ -162,3 +162,43 @@ def test_a_parked_job_that_is_withdrawn_is_gone() -> None:
     opened(matcher, "good")
     assert given(matcher) == []
     assert matcher.peek(["m"], 10) == []
+
+
+def test_jobs_that_begin_alike_go_to_the_miner_that_has_their_beginning() -> None:
+    matcher = Matcher()
+    miners = [opened(matcher, f"miner-{number}", window=4) for number in range(3)]
+    matcher.push(live_job(affinity=(b"talk",)))
+    [(_, first)] = given(matcher)
+    for _ in range(6):
+        for one in miners:
+            free(matcher, one)
+        matcher.push(live_job(affinity=(b"turn", b"talk")))
+        assert [to for _, to in given(matcher)] == [first]
+
+
+def test_a_preferred_miner_is_not_given_more_than_a_little_ahead_of_the_others() -> None:
+    matcher = Matcher()
+    miners = [opened(matcher, f"miner-{number}", window=8) for number in range(2)]
+    for _ in range(12):
+        matcher.push(live_job(affinity=(b"talk",)))
+        given(matcher)
+    assert sorted(len(one.leases) for one in miners) in ([5, 7], [6, 6])
+
+
+def test_a_beginning_is_not_waited_for() -> None:
+    matcher = Matcher()
+    opened(matcher, "busy", window=1)
+    matcher.push(live_job(affinity=(b"talk",)))
+    assert [to for _, to in given(matcher)] == ["busy"]
+    opened(matcher, "free", window=1)
+    matcher.push(live_job(affinity=(b"talk",)))
+    assert [to for _, to in given(matcher)] == ["free"]
+
+
+def test_a_beginning_is_one_of_a_model() -> None:
+    matcher = Matcher()
+    opened(matcher, "a", "a", window=4)
+    opened(matcher, "b", "b", window=4)
+    matcher.push(live_job(model="a", affinity=(b"talk",)))
+    matcher.push(live_job(model="b", affinity=(b"talk",)))
+    assert {(job.model, to) for job, to in given(matcher)} == {("a", "a"), ("b", "b")}

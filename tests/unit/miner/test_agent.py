@@ -312,3 +312,19 @@ async def test_an_answer_is_resumed_where_the_engine_can(
     assert (engine.jobs["l"].resume is not None) == resumes
     assert completion.completion.result == result
     assert completion.sequence == sequence
+
+
+async def test_news_say_now_and_then_how_busy_the_miner_is() -> None:
+    engine = FakeEngine()
+    agent = make_agent(engine)
+    assign(agent, "l")
+    told = []
+    for text in ("a", "b"):
+        engine.say("l", text)
+        while (message := agent.next_message()) is None:
+            await asyncio.wait_for(agent.alarm.wait(), 5)
+        told.append(message.updates.HasField("load"))
+        clock = agent._clock
+        assert isinstance(clock, FakeClock)
+        clock.now += 0.1
+    assert told == [True, False]

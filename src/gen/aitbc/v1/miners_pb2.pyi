@@ -67,6 +67,7 @@ class Miner(_message.Message):
     DRAINED_AT_FIELD_NUMBER: _builtins.int
     PUBLIC_KEY_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
+    LOAD_FIELD_NUMBER: _builtins.int
     miner_id: _builtins.str
     """Its id, chosen by itself."""
     status: Global___MinerStatus.ValueType
@@ -101,6 +102,10 @@ class Miner(_message.Message):
     def drained_at(self) -> _timestamp_pb2.Timestamp:
         """Since when an admin drains it. Absent when none does."""
 
+    @_builtins.property
+    def load(self) -> _work_pb2.Load:
+        """How busy it last said that it is. Absent when it did not say, or is not there."""
+
     def __init__(
         self,
         *,
@@ -116,10 +121,11 @@ class Miner(_message.Message):
         drained_at: _timestamp_pb2.Timestamp | None = ...,
         public_key: _builtins.bytes = ...,
         address: _builtins.str = ...,
+        load: _work_pb2.Load | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_outstanding_jobs", b"_max_outstanding_jobs", "_running_jobs", b"_running_jobs", "drained_at", b"drained_at", "gpu_info", b"gpu_info", "last_seen", b"last_seen", "max_outstanding_jobs", b"max_outstanding_jobs", "registered_at", b"registered_at", "running_jobs", b"running_jobs"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_outstanding_jobs", b"_max_outstanding_jobs", "_running_jobs", b"_running_jobs", "drained_at", b"drained_at", "gpu_info", b"gpu_info", "last_seen", b"last_seen", "load", b"load", "max_outstanding_jobs", b"max_outstanding_jobs", "registered_at", b"registered_at", "running_jobs", b"running_jobs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_outstanding_jobs", b"_max_outstanding_jobs", "_running_jobs", b"_running_jobs", "address", b"address", "agent_version", b"agent_version", "drained_at", b"drained_at", "gpu_info", b"gpu_info", "last_seen", b"last_seen", "max_outstanding_jobs", b"max_outstanding_jobs", "miner_id", b"miner_id", "models", b"models", "public_key", b"public_key", "registered_at", b"registered_at", "running_jobs", b"running_jobs", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_outstanding_jobs", b"_max_outstanding_jobs", "_running_jobs", b"_running_jobs", "address", b"address", "agent_version", b"agent_version", "drained_at", b"drained_at", "gpu_info", b"gpu_info", "last_seen", b"last_seen", "load", b"load", "max_outstanding_jobs", b"max_outstanding_jobs", "miner_id", b"miner_id", "models", b"models", "public_key", b"public_key", "registered_at", b"registered_at", "running_jobs", b"running_jobs", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_outstanding_jobs: _TypeAlias = _typing.Literal["max_outstanding_jobs"]  # noqa: Y015
     _WhichOneofArgType__max_outstanding_jobs: _TypeAlias = _typing.Literal["_max_outstanding_jobs", b"_max_outstanding_jobs"]  # noqa: Y015

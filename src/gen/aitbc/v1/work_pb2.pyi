@@ -322,6 +322,7 @@ class Updates(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     UPDATES_FIELD_NUMBER: _builtins.int
+    LOAD_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
     signature: _builtins.bytes
     """Ed25519 signature, 64 bytes, over the Merkle root of the statements of this message's completions,
@@ -333,15 +334,20 @@ class Updates(_message.Message):
     def updates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Update]:
         """In the order in which they happened."""
 
+    @_builtins.property
+    def load(self) -> Global___Load:
+        """How busy the miner is, now and then: one that has news sends no Heartbeat."""
+
     def __init__(
         self,
         *,
         updates: _abc.Iterable[Global___Update] | None = ...,
+        load: Global___Load | None = ...,
         signature: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["load", b"load"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["signature", b"signature", "updates", b"updates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["load", b"load", "signature", b"signature", "updates", b"updates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import orjson
 
 from aitbc.v1 import jobs_pb2
+from aitbc_server.domain.caller import Caller
 from aitbc_server.domain.errors import InvalidArgument
 
 _MODES = frozenset({"", "auto", "none", "required"})
 _METADATA_ITEMS = 16
 _METADATA_KEY = 64
 _METADATA_VALUE = 512
+# Characters by which prompts are told to begin alike: below, an engine's cache saves nothing.
+_PREFIX = 1024
 
 
 def check_generation(request: jobs_pb2.SubmitJobRequest) -> None:
@@ -31,6 +36,26 @@ def check_size(request: jobs_pb2.SubmitJobRequest, most: int) -> None:
     texts = [request.prompt, *(message.content for message in request.messages)]
     if sum(len(text.encode()) for text in texts) > most:
         raise InvalidArgument(field, f"must be at most {most} bytes for this caller")
+
+
+def affinity_of(request: jobs_pb2.SubmitJobRequest, caller: Caller) -> tuple[bytes, ...]:
+    """Returns keys that a job shares with those that begin alike, the closest first."""
+    keys = []
+    if request.conversation_id:
+        # Names of conversations are their owners' own.
+        keys.append(_key(f"{caller.owner} {request.conversation_id}"))
+    text = request.prompt
+    for message in request.messages:
+        if len(text) >= _PREFIX:
+            break
+        text += f"\0{message.role}\0{message.content}"
+    if len(text) >= _PREFIX:
+        keys.append(_key(text[:_PREFIX]))
+    return tuple(keys)
+
+
+def _key(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=8).digest()
 
 
 def _check_format(form: jobs_pb2.ResponseFormat) -> None:

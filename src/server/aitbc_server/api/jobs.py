@@ -18,7 +18,7 @@ from aitbc_server.api.convert import (
     timestamp,
 )
 from aitbc_server.api.endpoint import Messages
-from aitbc_server.api.generation import check_generation, check_size
+from aitbc_server.api.generation import affinity_of, check_generation, check_size
 from aitbc_server.api.statements import Stated, stated_by
 from aitbc_server.api.streams import JobStreams, each, position_of
 from aitbc_server.auth.allowance import Allowance
@@ -292,6 +292,7 @@ class JobService:
             created_us=now_us,
             deadline_us=None if timeout_s is None else now_us + timeout_s * 1_000_000,
             spec=spec.SerializeToString(),
+            affinity=affinity_of(request, caller),
             prompt_salt=salt,
             prompt_hash=salted_hash(salt, prompt_text(request)),
         )

@@ -114,6 +114,8 @@ class MinerService:
             miner.gpu_info.CopyFrom(work_pb2.GpuInfo.FromString(record.gpu_info))
         if session is not None:
             miner.max_outstanding_jobs = session.window
+            if session.load is not None:
+                miner.load.CopyFrom(work_pb2.Load.FromString(session.load))
         if record.drained_us is not None:
             miner.drained_at.CopyFrom(timestamp(record.drained_us))
         last_seen_us = registry.last_seen_us(record.miner_id, now)

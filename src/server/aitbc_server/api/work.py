@@ -222,7 +222,12 @@ class _Stream:
             self._check_live()
             session.heard_at = dispatcher.now().mono
             kind = message.WhichOneof("message")
-            if kind == "updates":
+            if kind == "heartbeat":
+                if message.heartbeat.HasField("load"):
+                    session.load = message.heartbeat.load.SerializeToString()
+            elif kind == "updates":
+                if message.updates.HasField("load"):
+                    session.load = message.updates.load.SerializeToString()
                 self._take_all(message.updates)
             elif kind == "capacity":
                 _validate_capacity(message.capacity)

@@ -67,6 +67,8 @@ class LiveJob:
     created_us: int
     max_attempts: int
     max_tokens: int | None
+    # Keys of its beginning, the closest first: see `NewJob.affinity`.
+    affinity: tuple[bytes, ...] = ()
     # Whom it is counted for: its owner or, where nobody is, the network it came from.
     account: str = ""
     # When it fails unless final.
@@ -190,6 +192,8 @@ class Session:
     is_suspect: bool = False
     # Whether an administrator drains its miner.
     is_drained: bool = False
+    # How busy its miner last said it is: a serialised aitbc.v1.Load, opaque here.
+    load: bytes | None = None
 
     @property
     def limit(self) -> int:

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import count, islice
 
+from aitbc_server.dispatch.affinity import Affinity
 from aitbc_server.dispatch.live import LiveJob, Now, Session
 from aitbc_server.dispatch.parking import Parking
 from aitbc_server.dispatch.queue import ModelQueue
@@ -24,6 +25,7 @@ class Matcher:
     def __init__(self) -> None:
         self._queues: dict[str, ModelQueue] = {}
         self._parking = Parking()
+        self._affinity = Affinity()
         # Sessions that take jobs at all, by model.
         self._serving: dict[str, dict[Session, None]] = {}
         # Those with room, by model; the one whose turn is next first.
@@ -63,6 +65,7 @@ class Matcher:
 
     def update(self, session: Session) -> None:
         """Notes that a session's room has changed, or that it ended."""
+        self._affinity.update(session)
         for model in session.models:
             self._note_serving(session, model)
             if session.room > 0:
@@ -101,6 +104,8 @@ class Matcher:
                 self._parking.add(job)
             else:
                 self._note_turn(job.owner)
+                if job.affinity:
+                    self._affinity.note(job, session)
                 yield job, session
                 if session.room > 0:
                     self._open[model].move_to_end(session)
@@ -157,7 +162,8 @@ class Matcher:
         """Returns a session with room whose miner did not fail the job; None: wait for one."""
         sessions, failed = self._open[model], job.failed_miners
         if not failed:
-            return next(iter(sessions))
+            next_in_turn = next(iter(sessions))
+            return self._affinity.preferred(job, next_in_turn) if job.affinity else next_in_turn
         for session in islice(sessions, len(failed) + 1):
             if session.miner_id not in failed:
                 return session

@@ -332,6 +332,7 @@ class Dispatcher:
                 created_us=new.created_us,
                 max_attempts=new.max_attempts,
                 max_tokens=new.max_tokens,
+                affinity=new.affinity,
                 deadline_us=new.deadline_us,
             )
             self._specs.keep(job, new.spec)

@@ -86,6 +86,8 @@ class NewJob:
     # What was submitted, as a serialised aitbc.v1.Job: opaque here and in the store, and what the
     # miner gets.
     spec: bytes
+    # Keys that jobs share which begin alike, the closest first.
+    affinity: tuple[bytes, ...] = ()
     # How its receipt shows the prompt: the salt that comes before the text, and the hash of both.
     # Made when the job completes where it is not made before.
     prompt_salt: bytes | None = None
