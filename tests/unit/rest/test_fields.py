@@ -119,8 +119,15 @@ def test_a_header_fills_its_field_unless_it_is_given() -> None:
     absent: dict[str, Any] = {}
     given = {"request_id": "from the body"}
 
-    set_from_headers(absent, fields, {"idempotency-key": "k"})
-    set_from_headers(given, fields, {"idempotency-key": "k"})
+    set_from_headers(absent, fields, {"idempotency-key": "k"}, may_differ=False)
+    set_from_headers(given, fields, {"idempotency-key": "k"}, may_differ=True)
 
     assert absent == {"request_id": "k"}
     assert given == {"request_id": "from the body"}
+
+
+def test_a_header_and_a_body_must_say_the_same() -> None:
+    fields = header_fields(jobs_pb2.SubmitJobRequest.DESCRIPTOR)
+    set_from_headers({"request_id": "k"}, fields, {"idempotency-key": "k"}, may_differ=False)
+    with pytest.raises(InvalidArgument, match="request_id: differs"):
+        set_from_headers({"request_id": "k"}, fields, {"idempotency-key": "x"}, may_differ=False)

@@ -128,6 +128,8 @@ class ExplorerServiceServicer:
 
     def ListPublicReceipts(self, request, context):
         """Lists receipts, the newest first, as everybody may see them.
+
+        Errors: NOT_FOUND `BLOCK_NOT_FOUND`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

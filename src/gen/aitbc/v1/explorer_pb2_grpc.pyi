@@ -34,7 +34,10 @@ class ExplorerServiceStub:
     Errors: NOT_FOUND `TRANSACTION_NOT_FOUND`.
     """
     ListPublicReceipts: _aio.UnaryUnaryMultiCallable[_explorer_pb2.ListPublicReceiptsRequest, _explorer_pb2.ListPublicReceiptsResponse]
-    """Lists receipts, the newest first, as everybody may see them."""
+    """Lists receipts, the newest first, as everybody may see them.
+
+    Errors: NOT_FOUND `BLOCK_NOT_FOUND`.
+    """
     GetPublicReceipt: _aio.UnaryUnaryMultiCallable[_explorer_pb2.GetPublicReceiptRequest, _receipts_pb2.Receipt]
     """Gets a receipt, with its proof once its block is sealed, as everybody may see it.
 
@@ -103,7 +106,10 @@ class ExplorerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _explorer_pb2.ListPublicReceiptsRequest,
         context: _aio.ServicerContext[_explorer_pb2.ListPublicReceiptsRequest, _abc.Awaitable[_explorer_pb2.ListPublicReceiptsResponse]],
     ) -> _abc.Awaitable[_explorer_pb2.ListPublicReceiptsResponse]:
-        """Lists receipts, the newest first, as everybody may see them."""
+        """Lists receipts, the newest first, as everybody may see them.
+
+        Errors: NOT_FOUND `BLOCK_NOT_FOUND`.
+        """
 
     @_abc_1.abstractmethod
     def GetPublicReceipt(

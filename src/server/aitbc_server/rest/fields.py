@@ -97,13 +97,24 @@ def set_from_query(values: Values, fields: TextFields, query: bytes) -> None:
 
 
 def set_from_headers(
-    values: Values, fields: Mapping[str, TextField], headers: Mapping[str, str]
+    values: Values,
+    fields: Mapping[str, TextField],
+    headers: Mapping[str, str],
+    *,
+    may_differ: bool,
 ) -> None:
-    """Sets the fields that headers fill and that are not set yet."""
+    """Sets the fields that headers fill and that are not set yet.
+
+    Raises InvalidArgument when a value does not parse, or differs from what is set and may not.
+    """
     for header, field in fields.items():
-        text = headers.get(header)
-        if text and field.path[0] not in values:
-            values[field.path[0]] = field.read(text)
+        if not (text := headers.get(header)):
+            continue
+        name, value = field.path[0], field.read(text)
+        if not values.get(name):
+            values[name] = value
+        elif values[name] != value and not may_differ:
+            raise InvalidArgument(field.name, f"differs from the one in the header {header}")
 
 
 def _text_fields(

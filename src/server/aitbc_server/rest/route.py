@@ -101,7 +101,8 @@ class Route:
             if captures:
                 set_from_path(values, self.path_fields, captures)
             if self.header_fields:
-                set_from_headers(values, self.header_fields, headers)
+                # A client that reconnects repeats its query, and has a newer Last-Event-ID.
+                set_from_headers(values, self.header_fields, headers, may_differ=not self.has_body)
             return self._request_class(**values)
         except RecursionError:
             # Only a message that contains itself goes as deep as JSON itself may.

@@ -22,6 +22,7 @@ API_KEY = "ApiKey"
 _JSON = "application/json"
 # Reasons that no REST call meets: they end Work streams.
 _STREAM_REASONS = frozenset({"SESSION_SILENT", "SESSION_SUPERSEDED"})
+_ERROR = {"$ref": "#/components/schemas/Error"}
 # Statuses that mean the same in every call, and whether a call answers them.
 _SHARED = (400, 401, 403, 413, 415, 429, 500, 503)
 _RETRY_AFTER = {
@@ -135,15 +136,28 @@ class Operations:
 
     def _stream(self, route: Route) -> Schema:
         message = self._schemas.message(route.method.output_type)
-        said = self._said_of(route.method.output_type.full_name)
-        lines = f"{said} One JSON object a line; an error is the last one, below `error`."
+        text = {
+            "type": "string",
+            "contentMediaType": _JSON,
+            # The last event of a stream that fails is named `error`.
+            "contentSchema": {"anyOf": [message, _ERROR]},
+        }
+        event = {
+            "type": "object",
+            "properties": {
+                "event": {"type": "string"},
+                "id": {"type": "string"},
+                "data": text,
+            },
+            "required": ["data"],
+        }
+        failed = {"type": "object", "properties": {"error": _ERROR}, "required": ["error"]}
         return {
-            "description": said,
+            "description": self._said_of(route.method.output_type.full_name),
             "content": {
-                # OpenAPI 3.1 has no words for the parts of a stream: each one's `data` is such a
-                # message, and that of a last event named `error` an Error.
-                "text/event-stream": {"schema": {"type": "string", "x-data": message}},
-                "application/x-ndjson": {"schema": {"type": "string", "description": lines}},
+                # Before OpenAPI 3.2, the schema of a stream is that of each of its parts.
+                "text/event-stream": {"schema": event},
+                "application/x-ndjson": {"schema": {"anyOf": [message, failed]}},
             },
         }
 
@@ -205,7 +219,7 @@ def failure(rows: Sequence[ErrorRow]) -> Schema:
             _JSON: {
                 "schema": {
                     "allOf": [
-                        {"$ref": "#/components/schemas/Error"},
+                        _ERROR,
                         {"properties": {"error_code": {"enum": codes}}},
                     ]
                 },
