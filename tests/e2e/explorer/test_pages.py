@@ -94,9 +94,9 @@ def test_ids_are_copied(visitor: Visitor, ledger: Ledger) -> None:
 
 def test_older_pages_are_reached_and_left(visitor: Visitor) -> None:
     visitor.open("/explorer/transactions")
-    newest = visitor.tab.locator("tbody tr").first.get_attribute("data-key")
+    newest = visitor.tab.locator("tbody tr").first.get_attribute("id")
     visitor.tab.get_by_role("link", name="Older").click()
     visitor.tab.wait_for_url("**/explorer/transactions?page_token=*")
-    assert visitor.tab.locator("tbody tr").first.get_attribute("data-key") != newest
+    assert visitor.tab.locator("tbody tr").first.get_attribute("id") != newest
     visitor.tab.get_by_role("link", name="Newest").click()
     visitor.tab.wait_for_url("**/explorer/transactions")

@@ -155,7 +155,19 @@ async def test_lists_go_on_until_their_end(web: httpx.AsyncClient) -> None:
     path: str | None = "/explorer/miners"
     while path is not None:
         page = await web.get(path, headers=BROWSER)
-        seen += re.findall(r'data-key="(miner:[^"]+)"', page.text)
+        seen += re.findall(r'id="miner-(miner:[^"]+)"', page.text)
         following = re.search(r'href="([^"]+)" rel="next"', page.text)
         path = str(page.url.join(following[1])) if following else None
     assert seen == [f"miner:{number:03}" for number in range(60)]
+
+
+async def test_pages_need_no_key_but_count(tmp_path: Path) -> None:
+    async with coordinator(
+        tmp_path, auth="required", limit_requests_per_second=1, limit_burst=3
+    ) as client:
+        url = f"http://127.0.0.1:{client.coordinator.http_port}"
+        async with httpx.AsyncClient(base_url=url, headers=BROWSER) as web:
+            answers = [await web.get("/explorer/miners") for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert int(answers[3].headers["retry-after"]) >= 1
+    assert "RATE_LIMITED" in answers[3].text

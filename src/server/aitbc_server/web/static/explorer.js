@@ -25,8 +25,10 @@ addCopyButtons(document);
 
 // --- Live parts -------------------------------------------------------------------------------
 
-const keysOf = () => new Set([...live().querySelectorAll("[data-key]")].map((row) => row.dataset.key));
-let before = live() ? keysOf() : new Set();
+// Rows have ids, by which they are kept, moved and added: who reads or stands in one stays there.
+const rows = () => [...live().querySelectorAll("tr[id]")];
+const idsOf = (list) => new Set(list.map((row) => row.id));
+let before = live() ? idsOf(rows()) : new Set();
 
 // The server tells of each new block. Browsers open few connections to one server over HTTP/1.1, so a
 // page that nobody looks at gives its own back.
@@ -54,9 +56,9 @@ document.addEventListener("htmx:before:response", (event) => {
 });
 
 document.addEventListener("htmx:after:swap", () => {
-  const fresh = [...live().querySelectorAll("[data-key]")].filter((row) => !before.has(row.dataset.key));
+  const fresh = rows().filter((row) => !before.has(row.id));
   for (const row of fresh) row.classList.add("new");
   const told = fresh.find((row) => row.dataset.news);
   if (told) news.textContent = told.dataset.news;
-  before = keysOf();
+  before = idsOf(rows());
 });
