@@ -82,6 +82,9 @@ async def test_every_page_leads_only_to_pages_and_shows_nothing_private(
         assert PROMPT not in page.text
         assert RESULT not in page.text
         assert HOSTILE not in page.text
+        if page.url.path == "/docs":
+            # Of another part.
+            continue
         for link in re.findall(r'(?:href|src|data-hx-get)="([^"#]+)"', page.text):
             if link.startswith("https://c2sp.org/"):
                 continue
