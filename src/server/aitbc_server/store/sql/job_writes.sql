@@ -90,7 +90,8 @@ SELECT json_group_array(jobs.job_id)
 FROM json_each(?1) AS e CROSS JOIN jobs ON jobs.job_id = e.value ->> 0
 WHERE
     jobs.status = iif(e.value ->> 1 IS NULL, 'pending', 'running')
-    AND (e.value ->> 1 IS NULL OR jobs.lease_id = e.value ->> 1);
+    AND (e.value ->> 1 IS NULL OR jobs.lease_id = e.value ->> 1)
+    AND e.value ->> 2 IN ('failed', 'cancelled', iif(e.value ->> 1 IS NULL, NULL, 'pending'));
 
 -- name: insert_ended_attempts
 INSERT INTO attempts (
@@ -100,7 +101,9 @@ SELECT
     jobs.job_id, jobs.attempt, jobs.miner_id, jobs.started_us, e.value ->> 5, e.value ->> 2,
     e.value ->> 3, e.value ->> 4
 FROM json_each(?1) AS e CROSS JOIN jobs ON jobs.job_id = e.value ->> 0
-WHERE jobs.status = 'running' AND jobs.lease_id = e.value ->> 1;
+WHERE
+    jobs.status = 'running' AND jobs.lease_id = e.value ->> 1
+    AND e.value ->> 2 IN ('failed', 'cancelled', 'pending');
 
 -- name: end_jobs
 -- pending -> failed | cancelled, running -> pending | failed | cancelled
@@ -121,7 +124,8 @@ FROM (
 WHERE
     jobs.job_id = e.job_id
     AND jobs.status = iif(e.lease_id IS NULL, 'pending', 'running')
-    AND (e.lease_id IS NULL OR jobs.lease_id = e.lease_id);
+    AND (e.lease_id IS NULL OR jobs.lease_id = e.lease_id)
+    AND e.status IN ('failed', 'cancelled', iif(e.lease_id IS NULL, NULL, 'pending'));
 
 -- name: flag_cancels
 UPDATE jobs SET cancel_requested_us = e.requested_us
