@@ -12,9 +12,15 @@ class LongestWait(random.Random):
         return b
 
 
-def test_the_longest_wait_doubles_up_to_a_bound_and_a_success_resets_it() -> None:
+def test_waits_grow_with_the_time_waited_up_to_a_bound_and_a_success_resets_them() -> None:
     backoff = Backoff(LongestWait())
-    assert [backoff.next_s() for _ in range(9)] == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 15.0, 15.0]
+    assert [backoff.next_s() for _ in range(6)] == [0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
+    waited_s = 4.4
+    for _ in range(50):
+        wait_s = backoff.next_s()
+        assert wait_s <= max(1.0, waited_s / 4)
+        waited_s += wait_s
+    assert wait_s == 10.0
     backoff.reset()
     assert backoff.next_s() == 0.2
 
