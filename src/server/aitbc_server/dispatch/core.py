@@ -186,6 +186,8 @@ class Core:
             lease.phase = Phase.HELD
             if lease.job.cancel_requested:
                 self._leasing.end(lease, "CANCELLED", "", now, retryable=False)
+            elif lease.job.is_overdue(now):
+                self._check_deadline(lease.job, now)
             elif lease.session is not None and lease.session.room < 0:
                 # The window has shrunk since.
                 self._leasing.withdraw(lease, now)
@@ -201,9 +203,7 @@ class Core:
             lease = self.leases.by_id[begin.lease_id]
             self._leasing.detach(lease)
             lease.job.attempt -= 1
-            if lease.job.cancel_requested:
-                self._end_wait(lease.job, "CANCELLED", "", now)
-            else:
+            if not self._is_over(lease.job, now):
                 self._timers.at(now.mono + retry_s, self._wake, lease.job)
 
     def completed(self, completions: Sequence[Completion], done: frozenset[str]) -> None:
@@ -259,12 +259,7 @@ class Core:
             job.max_attempts += 1
         elif lease is not None and lease.miner_id not in job.failed_miners:
             job.failed_miners += (lease.miner_id,)
-        if job.cancel_requested:
-            # Asked for while the end of the attempt was being stored.
-            self._end_wait(job, "CANCELLED", "", now)
-        elif job.deadline_us is not None and job.deadline_us <= now.wall_us:
-            self._check_deadline(job, now)
-        else:
+        if not self._is_over(job, now):
             self._queue(job, ending.not_before_us, _PATIENCE_S, now)
 
     def _queue(self, job: LiveJob, not_before_us: int | None, patience_s: float, now: Now) -> None:
@@ -277,6 +272,14 @@ class Core:
             self._timers.at(now.mono + wait_s, self._wake, job)
         else:
             self._matcher.push(job)
+
+    def _is_over(self, job: LiveJob, now: Now) -> bool:
+        """Ends a job that has come back, if that was asked for or due while it was being stored."""
+        if job.cancel_requested:
+            self._end_wait(job, "CANCELLED", "", now)
+        elif job.is_overdue(now):
+            self._check_deadline(job, now)
+        return job.is_ending
 
     def _end_wait(self, job: LiveJob, code: str, message: str, now: Now) -> None:
         self._matcher.remove(job)

@@ -90,6 +90,10 @@ class LiveJob:
     # What was submitted, while it waits and memory allows.
     spec: bytes | None = None
 
+    def is_overdue(self, now: Now) -> bool:
+        """Says whether its deadline has passed."""
+        return self.deadline_us is not None and self.deadline_us <= now.wall_us
+
     def lease_of(self, miner_id: str, lease_id: str = "") -> Lease:
         """Returns the lease if the miner holds it, and it is the one named. Raises LeaseLost."""
         lease = self.lease
