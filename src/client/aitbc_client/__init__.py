@@ -34,11 +34,13 @@ from aitbc_client.models import (
     Submitted,
     Usage,
 )
+from aitbc_client.receipts import Check, Outcome, Receipt
 from aitbc_client.streams import EventType, JobEvent
 
 __all__ = [
     "AitbcError",
     "AsyncClient",
+    "Check",
     "Client",
     "Conflict",
     "Connection",
@@ -59,7 +61,9 @@ __all__ = [
     "NotAuthenticated",
     "NotFound",
     "NotPermitted",
+    "Outcome",
     "Params",
+    "Receipt",
     "ReceiptInvalid",
     "Submitted",
     "Unavailable",

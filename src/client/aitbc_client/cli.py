@@ -23,6 +23,8 @@ from aitbc_client.connection import DEFAULT_TARGET, DEFAULT_TIMEOUT_S, Connectio
 from aitbc_client.errors import AitbcError
 from aitbc_client.models import Job, JobStatus, Params
 from aitbc_client.operations import ended_well
+from aitbc_client.options import Json, Options, options_of
+from aitbc_client.receipt_commands import list_receipts, show_receipt, verify
 from aitbc_client.streams import EventType
 
 app = typer.Typer(
@@ -34,19 +36,7 @@ app = typer.Typer(
 )
 
 _JOB = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 _Model = Annotated[str, typer.Option("--model", "-m", envvar="AITBC_MODEL", help="Model to ask.")]
-
-
-class _Options:
-    """Where the coordinator is, from the options before the command."""
-
-    def __init__(self, connection: Connection, timeout_s: float) -> None:
-        self.connection = connection
-        self.timeout_s = timeout_s
-
-    def client(self) -> Client:
-        return Client(self.connection, timeout_s=self.timeout_s)
 
 
 @app.callback()
@@ -88,7 +78,7 @@ def _root(
         tls_cert=tls_cert,
         tls_key=tls_key,
     )
-    context.obj = _Options(connection, timeout)
+    context.obj = Options(connection, timeout)
 
 
 _MaxTokens = Annotated[int | None, typer.Option(help="Most tokens to generate.")]
@@ -117,13 +107,13 @@ def submit(
     stream: Annotated[
         bool, typer.Option("--stream", help="Print the answer as it is made.")
     ] = False,
-    json: _Json = False,
+    json: Json = False,
 ) -> None:
     """Submit a prompt; prints the job's id, or with --wait or --stream the answer."""
     params = _params(max_tokens, temperature, seed)
     if stop:
         params["stop"] = stop
-    with _options(context).client() as client:
+    with options_of(context).client() as client:
         submitted = client.submit(
             _prompt(prompt),
             model=model,
@@ -142,9 +132,9 @@ def submit(
 
 
 @app.command()
-def wait(context: typer.Context, job: _JOB, json: _Json = False) -> None:
+def wait(context: typer.Context, job: _JOB, json: Json = False) -> None:
     """Wait for a job's end and print its answer."""
-    with _options(context).client() as client:
+    with options_of(context).client() as client:
         _show_answer(client.wait(job), json=json)
 
 
@@ -155,10 +145,10 @@ def stream(
     after: Annotated[
         str, typer.Option(metavar="EVENT", help="Only what came after this `event_id`.")
     ] = "",
-    json: _Json = False,
+    json: Json = False,
 ) -> None:
     """Print a job's answer as it is made; with --json its events."""
-    with _options(context).client() as client:
+    with options_of(context).client() as client:
         _show_stream(client, job, after, json=json)
 
 
@@ -175,15 +165,15 @@ def chat(
 ) -> None:
     """Talk with a model."""
     params = _params(max_tokens, temperature, seed)
-    with _options(context).client() as client:
+    with options_of(context).client() as client:
         shown.note(f"{model}: {HELP}")
         Chat(client, model=model, params=params, system=system).run(_read_line)
 
 
 @app.command()
-def cancel(context: typer.Context, job: _JOB, json: _Json = False) -> None:
+def cancel(context: typer.Context, job: _JOB, json: Json = False) -> None:
     """Cancel a job."""
-    with _options(context).client() as client:
+    with options_of(context).client() as client:
         cancelled = client.cancel(job)
     shown.as_json(cancelled) if json else shown.text(f"{job} is {cancelled.status}")
 
@@ -194,10 +184,10 @@ def list_jobs(
     status: Annotated[JobStatus | None, typer.Option(help="Only jobs in this status.")] = None,
     model: Annotated[str | None, typer.Option(help="Only jobs for this model.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Jobs to show.")] = 20,
-    json: _Json = False,
+    json: Json = False,
 ) -> None:
     """List your jobs, the newest first."""
-    with _options(context).client() as client:
+    with options_of(context).client() as client:
         found = list(islice(client.jobs(status=status, model=model), limit))
     if json:
         for job in found:
@@ -210,10 +200,10 @@ def list_jobs(
 def miners(
     context: typer.Context,
     model: Annotated[str | None, typer.Option(help="Only miners of this model.")] = None,
-    json: _Json = False,
+    json: Json = False,
 ) -> None:
     """List the miners."""
-    with _options(context).client() as client:
+    with options_of(context).client() as client:
         found = list(client.miners(model=model))
     if json:
         for miner in found:
@@ -241,7 +231,7 @@ def batch(
 ) -> None:
     """Answer a file of prompts. Started again, it goes on where it ended."""
     try:
-        progress = asyncio.run(_batch(_options(context), source, target, model, concurrency))
+        progress = asyncio.run(_batch(options_of(context), source, target, model, concurrency))
     except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
     answered = f"{progress.done} of {progress.total} lines answered in {target}"
@@ -251,7 +241,7 @@ def batch(
 
 
 async def _batch(
-    options: _Options, source: Path, target: Path, model: str | None, concurrency: int
+    options: Options, source: Path, target: Path, model: str | None, concurrency: int
 ) -> batches.Progress:
     columns = (
         TextColumn("{task.description}"),
@@ -269,12 +259,6 @@ async def _batch(
             return await batches.run_batch(
                 client, source, target, model=model, concurrency=concurrency, on_progress=show
             )
-
-
-def _options(context: typer.Context) -> _Options:
-    options = context.obj
-    assert isinstance(options, _Options)  # noqa: S101 - narrows the type
-    return options
 
 
 def _prompt(words: Iterable[str]) -> str:
@@ -321,6 +305,11 @@ def _show_answer(job: Job, *, json: bool) -> None:
     if json:
         shown.as_json(job)
     shown.text(ended_well(job).result or "") if not json else ended_well(job)
+
+
+app.command("receipts")(list_receipts)
+app.command("receipt")(show_receipt)
+app.command("verify")(verify)
 
 
 def main() -> None:

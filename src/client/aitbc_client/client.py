@@ -22,6 +22,7 @@ from aitbc_client.connection import (
 from aitbc_client.errors import DeadlineExceeded, error_of
 from aitbc_client.models import Job, JobStatus, Message, Miner, Params, Submitted
 from aitbc_client.operations import Operation, Page, ended_well, job_request
+from aitbc_client.receipts import Receipt
 from aitbc_client.streams import JobEvent, Reading
 
 T = TypeVar("T")
@@ -151,6 +152,20 @@ class Client:
     def miners(self, *, model: str | None = None) -> Iterator[Miner]:
         """Yields the miners."""
         return self._each(lambda token: operations.miners(model, token))
+
+    def receipt(self, receipt_id: str) -> Receipt:
+        """Returns a receipt, with its proof once its block is sealed."""
+        return self.call(operations.receipt(receipt_id))
+
+    def receipts(
+        self, *, client: str = "", miner_id: str = "", job_id: str = ""
+    ) -> Iterator[Receipt]:
+        """Yields receipts, the newest first, without their proofs."""
+        return self._each(lambda token: operations.receipts(client, miner_id, job_id, token))
+
+    def ledger_keys(self) -> tuple[str, ...]:
+        """Returns the ledger's keys as the coordinator tells them; pin them to trust it less."""
+        return self.call(operations.ledger_keys())
 
     def call(self, operation: Operation[T]) -> T:
         """Makes a call, and repeats it while that may help."""

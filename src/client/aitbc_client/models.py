@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from aitbc.v1 import jobs_pb2, miners_pb2
+from aitbc_client.documents import document_of
 
 
 class JobStatus(StrEnum):
@@ -97,6 +98,9 @@ class Job:
     usage: Usage | None
     receipt_id: str | None
     error: Failure | None
+    # What was asked: a prompt, or a conversation.
+    prompt: str | None
+    messages: tuple[Mapping[str, Any], ...]
 
 
 class MinerStatus(StrEnum):
@@ -163,6 +167,8 @@ def job_of(message: jobs_pb2.Job) -> Job:
             if message.HasField("error")
             else None
         ),
+        prompt=message.prompt if message.HasField("prompt") else None,
+        messages=tuple(document_of(turn) for turn in message.messages),
     )
 
 

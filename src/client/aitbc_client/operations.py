@@ -13,7 +13,8 @@ from uuid import uuid4
 
 from google.protobuf.message import Message as ProtoMessage
 
-from aitbc.v1 import jobs_pb2, miners_pb2
+from aitbc.v1 import explorer_pb2, jobs_pb2, miners_pb2, receipts_pb2
+from aitbc_client.documents import document_of
 from aitbc_client.errors import JobCancelled, JobFailed
 from aitbc_client.models import (
     Job,
@@ -26,6 +27,7 @@ from aitbc_client.models import (
     miner_of,
     submitted_of,
 )
+from aitbc_client.receipts import Receipt
 
 T = TypeVar("T")
 
@@ -150,6 +152,45 @@ def miners(model: str | None = None, token: str | None = None) -> Operation[Page
             tuple(miner_of(miner) for miner in page.miners), page.next_page_token or None
         ),
     )
+
+
+def receipt(receipt_id: str) -> Operation[Receipt]:
+    """Gets a receipt, with its proof once its block is sealed."""
+    return Operation(
+        "/aitbc.v1.ReceiptService/GetReceipt",
+        receipts_pb2.GetReceiptRequest(receipt_id=receipt_id),
+        receipts_pb2.Receipt,
+        _receipt_of,
+    )
+
+
+def receipts(
+    client: str = "", miner_id: str = "", job_id: str = "", token: str | None = None
+) -> Operation[Page[Receipt]]:
+    """Lists a page of receipts, the newest first, without their proofs."""
+    request = receipts_pb2.ListReceiptsRequest(
+        client=client, miner_id=miner_id, job_id=job_id, limit=_PAGE, page_token=token or ""
+    )
+    return Operation(
+        "/aitbc.v1.ReceiptService/ListReceipts",
+        request,
+        receipts_pb2.ListReceiptsResponse,
+        lambda page: Page(tuple(map(_receipt_of, page.receipts)), page.next_page_token or None),
+    )
+
+
+def ledger_keys() -> Operation[tuple[str, ...]]:
+    """Lists the ledger's public keys, as verifier keys, the oldest first."""
+    return Operation(
+        "/aitbc.v1.ExplorerService/ListLedgerKeys",
+        explorer_pb2.ListLedgerKeysRequest(),
+        explorer_pb2.ListLedgerKeysResponse,
+        lambda response: tuple(key.verifier_key for key in response.keys),
+    )
+
+
+def _receipt_of(message: receipts_pb2.Receipt) -> Receipt:
+    return Receipt(document_of(message))
 
 
 def ended_well(job: Job) -> Job:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aitbc_client.models import Job, JobStatus, Miner, MinerStatus, Submitted
+from aitbc_client.receipts import Check, Outcome, Receipt
 from aitbc_client.streams import JobEvent
 
 T = TypeVar("T")
@@ -35,6 +36,12 @@ _COLOURS = {
     MinerStatus.OFFLINE: "dim",
 }
 
+_MARKS = {
+    Outcome.PASSED: ("\u2713", "green"),
+    Outcome.FAILED: ("\u2717", "red"),
+    Outcome.SKIPPED: ("-", "dim"),
+}
+
 
 def text(value: str, *, end: str = "\n") -> None:
     """Prints text as it is: brackets in it are no markup."""
@@ -47,9 +54,10 @@ def note(value: str) -> None:
     err.print(value, style="dim", markup=False, emoji=False)
 
 
-def as_json(value: Job | JobEvent | Miner | Submitted) -> None:
+def as_json(value: Job | JobEvent | Miner | Receipt | Submitted) -> None:
     """Prints a value as one line of JSON; what is not set is absent."""
-    text(json.dumps(_set_only(asdict(value)), default=_plain, ensure_ascii=False))
+    document = value.document if isinstance(value, Receipt) else _set_only(asdict(value))
+    text(json.dumps(document, default=_plain, ensure_ascii=False))
 
 
 def jobs(found: Iterable[Job]) -> None:
@@ -81,6 +89,40 @@ def miners(found: Iterable[Miner]) -> None:
             "last seen": lambda miner: _when(miner.last_seen),
         },
     )
+
+
+def receipts(found: Iterable[Receipt]) -> None:
+    """Prints receipts as a table."""
+    fields = (
+        "receipt_id",
+        "status",
+        "model",
+        "units",
+        "unit_type",
+        "price",
+        "currency",
+        "miner_id",
+    )
+    _table(found, {name.removesuffix("_id"): _field(name) for name in fields})
+
+
+def receipt(one: Receipt) -> None:
+    """Prints what a receipt says, a line a field."""
+    for name, value in one.document.items():
+        if not isinstance(value, dict):
+            text(f"{name:17} {value}")
+    text(f"{'proof':17} {'with the receipt' if one.is_sealed else 'when its block is sealed'}")
+
+
+def checks(made: Iterable[Check]) -> None:
+    """Prints how the checks of a receipt went."""
+    for check in made:
+        mark, colour = _MARKS[check.outcome]
+        out.print(Text.assemble((mark, colour), f" {check.name}: {check.detail}"))
+
+
+def _field(name: str) -> Callable[[Receipt], str]:
+    return lambda one: str(one.document.get(name, ""))
 
 
 def _table(rows: Iterable[T], columns: dict[str, Callable[[T], str | Text]]) -> None:

@@ -130,3 +130,32 @@ def test_a_run_that_was_killed_goes_on_and_makes_no_job_twice(
 
 def _jobs(coordinator: Coordinator) -> list[str]:
     return _aitbc(coordinator, "list", "--json", "--limit", "1000").stdout.splitlines()
+
+
+def test_a_receipt_is_shown_kept_and_verified(launcher: Launcher, tmp_path: Path) -> None:
+    coordinator = launcher.coordinator(env=CLEAN_ENV | {"AITBC_LEDGER_BLOCK_SECONDS": "0.1"})
+    launcher.miner(coordinator)
+    submitted = _aitbc(coordinator, "submit", "-m", "llama3.2", "--wait", "--json", "hello")
+    job = json.loads(submitted.stdout)
+    kept, receipt = tmp_path / "receipt.json", {"status": "pending"}
+    while receipt["status"] != "sealed":
+        shown = _aitbc(coordinator, "receipt", job["job_id"], "--json").stdout
+        receipt = json.loads(shown)
+    kept.write_text(shown)
+    assert receipt["receipt_id"] in _aitbc(coordinator, "receipts").stdout
+    assert (
+        f"receipt_id        {job['receipt_id']}"
+        in _aitbc(coordinator, "receipt", job["receipt_id"]).stdout
+    )
+    by_id = _aitbc(coordinator, "verify", job["job_id"])
+    assert (by_id.returncode, by_id.stdout.count("\u2717")) == (0, 0)
+    assert "\u2713 result: it holds" in by_id.stdout
+    by_file = _aitbc(coordinator, "verify", str(kept))
+    assert (by_file.returncode, by_file.stdout.count("\u2717")) == (0, 0)
+    kept.write_text(shown.replace('"attempt": 1', '"attempt": 2'))
+    tampered = _aitbc(coordinator, "verify", str(kept))
+    assert tampered.returncode == 1
+    assert "\u2717 coordinator_signature" in tampered.stdout
+    other = _aitbc(coordinator, "verify", job["job_id"], "--key", f"{'A' * 43}=")
+    assert other.returncode == 1
+    assert "\u2717 coordinator_key" in other.stdout

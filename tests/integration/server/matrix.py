@@ -100,5 +100,6 @@ MATRIX = {
     "ExplorerService.ListPublicReceipts": public(),
     "ExplorerService.GetPublicReceipt": public("RECEIPT_NOT_FOUND"),
     "ExplorerService.GetConsistencyProof": public("BLOCK_NOT_FOUND"),
+    "ExplorerService.ListLedgerKeys": public(),
     "ExplorerService.GetExplorerStats": public(),
 }

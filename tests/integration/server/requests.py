@@ -164,5 +164,6 @@ REQUESTS: dict[str, Build] = {
     "ExplorerService.GetConsistencyProof": _plain(
         explorer_pb2.GetConsistencyProofRequest(from_height=1_000_000)
     ),
+    "ExplorerService.ListLedgerKeys": _plain(explorer_pb2.ListLedgerKeysRequest()),
     "ExplorerService.GetExplorerStats": _plain(explorer_pb2.GetExplorerStatsRequest()),
 }

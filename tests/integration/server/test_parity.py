@@ -213,6 +213,7 @@ VALID: dict[str, Make] = {
     "GetPublicReceipt": _sealed,
     "GetConsistencyProof": _blocks,
     "GetExplorerStats": fixed(),
+    "ListLedgerKeys": fixed(),
 }
 
 

@@ -516,6 +516,87 @@ class ConsistencyProof(_message.Message):
 Global___ConsistencyProof: _TypeAlias = ConsistencyProof  # noqa: Y015
 
 @_typing.final
+class ListLedgerKeysRequest(_message.Message):
+    """Asks for the keys of the ledger."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLedgerKeysRequest: _TypeAlias = ListLedgerKeysRequest  # noqa: Y015
+
+@_typing.final
+class ListLedgerKeysResponse(_message.Message):
+    """The keys of the ledger."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    origin: _builtins.str
+    """The ledger's name: the first line of its checkpoints."""
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___LedgerKey]:
+        """The keys, the oldest first. The last one signs."""
+
+    def __init__(
+        self,
+        *,
+        origin: _builtins.str = ...,
+        keys: _abc.Iterable[Global___LedgerKey] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "origin", b"origin"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLedgerKeysResponse: _TypeAlias = ListLedgerKeysResponse  # noqa: Y015
+
+@_typing.final
+class LedgerKey(_message.Message):
+    """A public key of the ledger."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    VERIFIER_KEY_FIELD_NUMBER: _builtins.int
+    ENDORSEMENT_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    public_key: _builtins.str
+    """Ed25519 public key, 32 bytes in Base64."""
+    verifier_key: _builtins.str
+    """The same as tools for signed notes take it (https://c2sp.org/signed-note)."""
+    endorsement: _builtins.str
+    """Signature of the key before over this one, 64 bytes in Base64. Absent for the first."""
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was made."""
+
+    def __init__(
+        self,
+        *,
+        public_key: _builtins.str = ...,
+        verifier_key: _builtins.str = ...,
+        endorsement: _builtins.str = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "endorsement", b"endorsement", "public_key", b"public_key", "verifier_key", b"verifier_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LedgerKey: _TypeAlias = LedgerKey  # noqa: Y015
+
+@_typing.final
 class GetExplorerStatsRequest(_message.Message):
     """Asks for the explorer's figures."""
 

@@ -76,6 +76,11 @@ class ExplorerServiceStub:
                 request_serializer=aitbc_dot_v1_dot_explorer__pb2.GetConsistencyProofRequest.SerializeToString,
                 response_deserializer=aitbc_dot_v1_dot_explorer__pb2.ConsistencyProof.FromString,
                 _registered_method=True)
+        self.ListLedgerKeys = channel.unary_unary(
+                '/aitbc.v1.ExplorerService/ListLedgerKeys',
+                request_serializer=aitbc_dot_v1_dot_explorer__pb2.ListLedgerKeysRequest.SerializeToString,
+                response_deserializer=aitbc_dot_v1_dot_explorer__pb2.ListLedgerKeysResponse.FromString,
+                _registered_method=True)
         self.GetExplorerStats = channel.unary_unary(
                 '/aitbc.v1.ExplorerService/GetExplorerStats',
                 request_serializer=aitbc_dot_v1_dot_explorer__pb2.GetExplorerStatsRequest.SerializeToString,
@@ -153,6 +158,14 @@ class ExplorerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListLedgerKeys(self, request, context):
+        """Lists the public keys that signed the ledger, the oldest first. Each but the first was endorsed by
+        the one before it, so that who trusts one can go on to the next.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetExplorerStats(self, request, context):
         """Counts what the ledger holds and what the network does.
         """
@@ -202,6 +215,11 @@ def add_ExplorerServiceServicer_to_server(servicer, server):
                     servicer.GetConsistencyProof,
                     request_deserializer=aitbc_dot_v1_dot_explorer__pb2.GetConsistencyProofRequest.FromString,
                     response_serializer=aitbc_dot_v1_dot_explorer__pb2.ConsistencyProof.SerializeToString,
+            ),
+            'ListLedgerKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLedgerKeys,
+                    request_deserializer=aitbc_dot_v1_dot_explorer__pb2.ListLedgerKeysRequest.FromString,
+                    response_serializer=aitbc_dot_v1_dot_explorer__pb2.ListLedgerKeysResponse.SerializeToString,
             ),
             'GetExplorerStats': grpc.unary_unary_rpc_method_handler(
                     servicer.GetExplorerStats,
@@ -426,6 +444,33 @@ class ExplorerService:
             '/aitbc.v1.ExplorerService/GetConsistencyProof',
             aitbc_dot_v1_dot_explorer__pb2.GetConsistencyProofRequest.SerializeToString,
             aitbc_dot_v1_dot_explorer__pb2.ConsistencyProof.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLedgerKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aitbc.v1.ExplorerService/ListLedgerKeys',
+            aitbc_dot_v1_dot_explorer__pb2.ListLedgerKeysRequest.SerializeToString,
+            aitbc_dot_v1_dot_explorer__pb2.ListLedgerKeysResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,6 +48,10 @@ class ExplorerServiceStub:
 
     Errors: NOT_FOUND `BLOCK_NOT_FOUND`.
     """
+    ListLedgerKeys: _aio.UnaryUnaryMultiCallable[_explorer_pb2.ListLedgerKeysRequest, _explorer_pb2.ListLedgerKeysResponse]
+    """Lists the public keys that signed the ledger, the oldest first. Each but the first was endorsed by
+    the one before it, so that who trusts one can go on to the next.
+    """
     GetExplorerStats: _aio.UnaryUnaryMultiCallable[_explorer_pb2.GetExplorerStatsRequest, _explorer_pb2.ExplorerStats]
     """Counts what the ledger holds and what the network does."""
 
@@ -131,6 +135,16 @@ class ExplorerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Proves that the ledger at one block only grew into the ledger at a later one.
 
         Errors: NOT_FOUND `BLOCK_NOT_FOUND`.
+        """
+
+    @_abc_1.abstractmethod
+    def ListLedgerKeys(
+        self,
+        request: _explorer_pb2.ListLedgerKeysRequest,
+        context: _aio.ServicerContext[_explorer_pb2.ListLedgerKeysRequest, _abc.Awaitable[_explorer_pb2.ListLedgerKeysResponse]],
+    ) -> _abc.Awaitable[_explorer_pb2.ListLedgerKeysResponse]:
+        """Lists the public keys that signed the ledger, the oldest first. Each but the first was endorsed by
+        the one before it, so that who trusts one can go on to the next.
         """
 
     @_abc_1.abstractmethod

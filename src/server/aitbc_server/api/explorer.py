@@ -7,7 +7,12 @@ from functools import partial
 from aitbc.v1 import explorer_pb2, receipts_pb2
 from aitbc_server.api.convert import place_token, timestamp, token_place
 from aitbc_server.api.endpoint import Messages
-from aitbc_server.api.ledger_convert import block_message, receipt_message, transaction_message
+from aitbc_server.api.ledger_convert import (
+    block_message,
+    key_message,
+    receipt_message,
+    transaction_message,
+)
 from aitbc_server.api.receipts import check_address, read_receipt
 from aitbc_server.dispatch.shell import Dispatcher
 from aitbc_server.domain.caller import Caller
@@ -208,6 +213,16 @@ class ExplorerService:
         if proof is None:
             raise BlockNotFound
         return proof
+
+    async def list_ledger_keys(
+        self, request: explorer_pb2.ListLedgerKeysRequest, caller: Caller
+    ) -> explorer_pb2.ListLedgerKeysResponse:
+        """Returns the keys that signed the ledger."""
+        origin = self._ledger.origin
+        keys = await self._ledger.read(LedgerReads.signing_keys)
+        return explorer_pb2.ListLedgerKeysResponse(
+            origin=origin, keys=[key_message(key, origin) for key in keys]
+        )
 
     async def get_explorer_stats(
         self, request: explorer_pb2.GetExplorerStatsRequest, caller: Caller

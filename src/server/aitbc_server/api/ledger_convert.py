@@ -118,6 +118,16 @@ def block_message(
     )
 
 
+def key_message(key: LedgerKey, origin: str) -> explorer_pb2.LedgerKey:
+    """Returns a key of the ledger of that name."""
+    return explorer_pb2.LedgerKey(
+        public_key=b64encode(key.public_key).decode(),
+        verifier_key=note.verifier_key(origin, key.public_key),
+        endorsement=b64encode(key.endorsement).decode() if key.endorsement else "",
+        created_at=timestamp(key.created_us),
+    )
+
+
 def check_messages(checks: list[Check]) -> list[receipts_pb2.ReceiptCheck]:
     """Returns how checks went."""
     return [
