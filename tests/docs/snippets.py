@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,10 +19,11 @@ def pages() -> Iterable[Path]:
 
 
 def snippets(page: str, language: str) -> list[str]:
-    """Returns the code blocks of a page in one language."""
-    return re.findall(
-        rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE
+    """Returns the code blocks of a page in one language, those within lists too."""
+    blocks = re.findall(
+        rf"^( *)```{language}\n(.*?)^\1```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE
     )
+    return [textwrap.dedent(code) for _, code in blocks]
 
 
 def pointed_at(code: str, coordinator: Coordinator) -> str:

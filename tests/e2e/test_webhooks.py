@@ -14,6 +14,7 @@ from standardwebhooks import Webhook as Verifier
 
 from tests.conftest import CLEAN_ENV, Launcher
 from tests.e2e.jobs import assert_error, final, submit, submit_many
+from tests.e2e.keys import create_key
 from tests.receiver import PATIENCE_S, Receiver, status
 
 EVENTS = ["job.completed", "job.failed", "job.cancelled"]
@@ -161,6 +162,32 @@ def test_a_delivery_of_another_webhook_is_not_found(api: httpx.Client) -> None:
         assert_error(api.post(f"{path}/redeliver"), 404, "DELIVERY_NOT_FOUND")
     for one in (first, second):
         api.delete(f"/v1/webhooks/{one['webhook_id']}")
+
+
+def test_a_webhook_hears_of_its_owners_jobs_only(launcher: Launcher) -> None:
+    coordinator = launcher.coordinator("--auth", "required", env=ENV)
+    keys = [create_key(coordinator.data, "client") for _ in range(2)]
+    hooks = [Receiver(), Receiver()]
+    try:
+        for key, hook in zip(keys, hooks, strict=True):
+            with client(coordinator) as api:
+                api.headers["x-api-key"] = key
+                made = create(api, hook.url)
+                mine = submit(api)
+                api.post(f"/v1/jobs/{mine}/cancel").raise_for_status()
+            message = hook.next()
+            event = Verifier(made["secret"]).verify(message.body, dict(message.headers))
+            assert event["data"]["job_id"] == mine
+        # The first one would have heard of the second job by now, before the second one did.
+        assert hooks[0].messages.empty()
+        with client(coordinator) as api:
+            path = f"/v1/webhooks/{made['webhook_id']}"
+            assert_error(api.get(path, headers={"x-api-key": keys[0]}), 404, "WEBHOOK_NOT_FOUND")
+            listed = api.get("/v1/webhooks", headers={"x-api-key": keys[0]}).json()["webhooks"]
+            assert [one["url"] for one in listed] == [hooks[0].url]
+    finally:
+        for hook in hooks:
+            hook.close()
 
 
 def test_an_owner_has_so_many_webhooks_and_no_more(launcher: Launcher) -> None:

@@ -113,7 +113,9 @@ class Coordinator:
         )
         ids = IdSource(secrets.randbits)
         guard = build_guard(settings)
-        self._courier = build_courier(settings, guard, self._store.webhooks, self._store, clock)
+        self._courier = build_courier(
+            settings, guard, self._store.webhooks, self._store, self._store.ledger, clock
+        )
         self._store.on_jobs_ended = self._courier.jobs_ended
         table = endpoints(
             [

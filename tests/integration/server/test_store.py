@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,15 @@ async def test_a_submitted_job_is_pending_and_whole(store: SqliteStore) -> None:
     assert (record.status, record.spec, record.attempt) == (JobStatus.PENDING, job.spec, 0)
     [live] = await store.live()
     assert (live.deadline_us, live.max_tokens, live.priority) == (5, 7, -3)
+
+
+async def test_files_are_for_their_owner_alone(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    await _submitted(store)
+    modes = {file.name: file.stat().st_mode & 0o077 for file in os.scandir(tmp_path)}
+    await store.close()
+    assert set(modes) >= {FILE_NAME, f"{FILE_NAME}-wal"}
+    assert not any(modes.values())
 
 
 async def test_an_unknown_job_is_none(store: SqliteStore) -> None:

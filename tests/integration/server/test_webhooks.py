@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -492,10 +493,21 @@ async def test_a_page_of_deliveries_leads_to_the_next(tmp_path: Path, receiver: 
     assert pages == 3
 
 
-async def test_a_payload_is_the_event_of_the_proto(tmp_path: Path, receiver: Receive) -> None:
-    hook = receiver()
+async def test_a_completed_job_comes_with_a_receipt_that_opens(
+    tmp_path: Path, receiver: Receive
+) -> None:
+    hook = receiver(status(500), status(204))
     async with serving(tmp_path) as client:
         await create(client, hook.url)
-        await complete_one(client)
-        body = orjson.loads((await following(hook)).body)
-    assert set(body) == {field.name for field in webhooks_pb2.WebhookEvent.DESCRIPTOR.fields}
+        await complete_one(client, "the answer")
+        messages = [await following(hook) for _ in range(2)]
+        event = orjson.loads(messages[0].body)
+    assert set(event) == {field.name for field in webhooks_pb2.WebhookEvent.DESCRIPTOR.fields}
+    receipt = event["receipt"]
+    assert receipt["receipt_id"] == event["data"]["receipt_id"]
+    salt = bytes.fromhex(receipt["disclosure"]["result_salt"])
+    opened = hashlib.sha256(salt + event["data"]["result"].encode()).hexdigest()
+    assert receipt["result_hash"] == opened
+    # What sealing adds is left out, so that every attempt sends the same.
+    assert messages[0].body == messages[1].body
+    assert not {"status", "proof", "block_height"} & set(receipt)

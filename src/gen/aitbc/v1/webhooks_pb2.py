@@ -24,12 +24,13 @@ _sym_db = _symbol_database.Default()
 
 from aitbc.v1 import annotations_pb2 as aitbc_dot_v1_dot_annotations__pb2
 from aitbc.v1 import jobs_pb2 as aitbc_dot_v1_dot_jobs__pb2
+from aitbc.v1 import receipts_pb2 as aitbc_dot_v1_dot_receipts__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61itbc/v1/webhooks.proto\x12\x08\x61itbc.v1\x1a\x1a\x61itbc/v1/annotations.proto\x1a\x13\x61itbc/v1/jobs.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfc\x01\n\x07Webhook\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x0e\n\x06\x65vents\x18\x03 \x03(\t\x12\'\n\x06status\x18\x04 \x01(\x0e\x32\x17.aitbc.v1.WebhookStatus\x12\x17\n\x0f\x64isabled_reason\x18\x05 \x01(\t\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06secret\x18\x07 \x01(\t\x12>\n\x1aprevious_secret_expires_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xfa\x01\n\x08\x44\x65livery\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\r\n\x05\x65vent\x18\x02 \x01(\t\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12(\n\x06status\x18\x04 \x01(\x0e\x32\x18.aitbc.v1.DeliveryStatus\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0fnext_attempt_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x61ttempts\x18\x07 \x03(\x0b\x32\x19.aitbc.v1.DeliveryAttempt\"\xa6\x01\n\x0f\x44\x65liveryAttempt\x12\x30\n\x0c\x61ttempted_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x0b\x64uration_ms\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x0bstatus_code\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\r\n\x05\x65rror\x18\x04 \x01(\tB\x0e\n\x0c_duration_msB\x0e\n\x0c_status_code\"h\n\x0cWebhookEvent\x12\x0c\n\x04type\x18\x01 \x01(\t\x12-\n\ttimestamp\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x04\x64\x61ta\x18\x03 \x01(\x0b\x32\r.aitbc.v1.Job\"o\n\x14\x43reateWebhookRequest\x12\x18\n\x03url\x18\x01 \x01(\tB\x0b\xe2\x41\x01\x02\xf2\xe0\x18\x03 \x80\x10\x12=\n\x06\x65vents\x18\x02 \x03(\tB-\xe2\x41\x01\x02\xf2\xe0\x18%(\x10\x32!job\\.(completed|failed|cancelled)\"\x15\n\x13ListWebhooksRequest\";\n\x14ListWebhooksResponse\x12#\n\x08webhooks\x18\x01 \x03(\x0b\x32\x11.aitbc.v1.Webhook\"-\n\x11GetWebhookRequest\x12\x18\n\nwebhook_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xb0\x01\n\x14UpdateWebhookRequest\x12\x18\n\nwebhook_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x03url\x18\x02 \x01(\tB\x07\xf2\xe0\x18\x03 \x80\x10H\x00\x88\x01\x01\x12\x39\n\x06\x65vents\x18\x03 \x03(\tB)\xf2\xe0\x18%(\x10\x32!job\\.(completed|failed|cancelled)\x12\x14\n\x07\x65nabled\x18\x04 \x01(\x08H\x01\x88\x01\x01\x42\x06\n\x04_urlB\n\n\x08_enabled\"0\n\x14\x44\x65leteWebhookRequest\x12\x18\n\nwebhook_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x17\n\x15\x44\x65leteWebhookResponse\"\x80\x01\n\x1aRotateWebhookSecretRequest\x12\x18\n\nwebhook_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x34\n\x0foverlap_seconds\x18\x02 \x01(\x05\x42\x16\xf2\xe0\x18\x12\t\x00\x00\x00\x00\x00\x00\x00\x00\x11\x00\x00\x00\x00\x00u\"AH\x00\x88\x01\x01\x42\x12\n\x10_overlap_seconds\".\n\x12TestWebhookRequest\x12\x18\n\nwebhook_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xae\x01\n\x15ListDeliveriesRequest\x12\x18\n\nwebhook_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12(\n\x06status\x18\x02 \x01(\x0e\x32\x18.aitbc.v1.DeliveryStatus\x12*\n\x05limit\x18\x03 \x01(\x05\x42\x16\xf2\xe0\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00Y@H\x00\x88\x01\x01\x12\x1b\n\npage_token\x18\x04 \x01(\tB\x07\xf2\xe0\x18\x03 \x80\x02\x42\x08\n\x06_limit\"Y\n\x16ListDeliveriesResponse\x12&\n\ndeliveries\x18\x01 \x03(\x0b\x32\x12.aitbc.v1.Delivery\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"I\n\x12GetDeliveryRequest\x12\x18\n\nwebhook_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x64\x65livery_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"O\n\x18RedeliverDeliveryRequest\x12\x18\n\nwebhook_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x64\x65livery_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02*h\n\rWebhookStatus\x12\x1e\n\x1aWEBHOOK_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16WEBHOOK_STATUS_ENABLED\x10\x01\x12\x1b\n\x17WEBHOOK_STATUS_DISABLED\x10\x02*\x89\x01\n\x0e\x44\x65liveryStatus\x12\x1f\n\x1b\x44\x45LIVERY_STATUS_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44\x45LIVERY_STATUS_PENDING\x10\x01\x12\x1d\n\x19\x44\x45LIVERY_STATUS_DELIVERED\x10\x02\x12\x1a\n\x16\x44\x45LIVERY_STATUS_FAILED\x10\x03\x32\xd5\t\n\x0eWebhookService\x12g\n\rCreateWebhook\x12\x1e.aitbc.v1.CreateWebhookRequest\x1a\x11.aitbc.v1.Webhook\"#\xea\xe0\x18\x03\x08\xc9\x01\xfa\xe0\x18\x01\x01\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/webhooks:\x01*\x12h\n\x0cListWebhooks\x12\x1d.aitbc.v1.ListWebhooksRequest\x1a\x1e.aitbc.v1.ListWebhooksResponse\"\x19\xfa\xe0\x18\x01\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/webhooks\x12\x64\n\nGetWebhook\x12\x1b.aitbc.v1.GetWebhookRequest\x1a\x11.aitbc.v1.Webhook\"&\xfa\xe0\x18\x01\x01\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/webhooks/{webhook_id}\x12m\n\rUpdateWebhook\x12\x1e.aitbc.v1.UpdateWebhookRequest\x1a\x11.aitbc.v1.Webhook\")\xfa\xe0\x18\x01\x01\x82\xd3\xe4\x93\x02\x1e\x32\x19/v1/webhooks/{webhook_id}:\x01*\x12\x7f\n\rDeleteWebhook\x12\x1e.aitbc.v1.DeleteWebhookRequest\x1a\x1f.aitbc.v1.DeleteWebhookResponse\"-\xea\xe0\x18\x03\x10\xcc\x01\xfa\xe0\x18\x01\x01\x82\xd3\xe4\x93\x02\x1b*\x19/v1/webhooks/{webhook_id}\x12\x80\x01\n\x13RotateWebhookSecret\x12$.aitbc.v1.RotateWebhookSecretRequest\x1a\x11.aitbc.v1.Webhook\"0\xfa\xe0\x18\x01\x01\x82\xd3\xe4\x93\x02%\" /v1/webhooks/{webhook_id}/rotate:\x01*\x12o\n\x0bTestWebhook\x12\x1c.aitbc.v1.TestWebhookRequest\x1a\x12.aitbc.v1.Delivery\".\xfa\xe0\x18\x01\x01\x82\xd3\xe4\x93\x02#\"\x1e/v1/webhooks/{webhook_id}/test:\x01*\x12\x86\x01\n\x0eListDeliveries\x12\x1f.aitbc.v1.ListDeliveriesRequest\x1a .aitbc.v1.ListDeliveriesResponse\"1\xfa\xe0\x18\x01\x01\x82\xd3\xe4\x93\x02&\x12$/v1/webhooks/{webhook_id}/deliveries\x12\x80\x01\n\x0bGetDelivery\x12\x1c.aitbc.v1.GetDeliveryRequest\x1a\x12.aitbc.v1.Delivery\"?\xfa\xe0\x18\x01\x01\x82\xd3\xe4\x93\x02\x34\x12\x32/v1/webhooks/{webhook_id}/deliveries/{delivery_id}\x12\x99\x01\n\x11RedeliverDelivery\x12\".aitbc.v1.RedeliverDeliveryRequest\x1a\x12.aitbc.v1.Delivery\"L\xfa\xe0\x18\x01\x01\x82\xd3\xe4\x93\x02\x41\"</v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61itbc/v1/webhooks.proto\x12\x08\x61itbc.v1\x1a\x1a\x61itbc/v1/annotations.proto\x1a\x13\x61itbc/v1/jobs.proto\x1a\x17\x61itbc/v1/receipts.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfc\x01\n\x07Webhook\x12\x12\n\nwebhook_id\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12\x0e\n\x06\x65vents\x18\x03 \x03(\t\x12\'\n\x06status\x18\x04 \x01(\x0e\x32\x17.aitbc.v1.WebhookStatus\x12\x17\n\x0f\x64isabled_reason\x18\x05 \x01(\t\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06secret\x18\x07 \x01(\t\x12>\n\x1aprevious_secret_expires_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xfa\x01\n\x08\x44\x65livery\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12\r\n\x05\x65vent\x18\x02 \x01(\t\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12(\n\x06status\x18\x04 \x01(\x0e\x32\x18.aitbc.v1.DeliveryStatus\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0fnext_attempt_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08\x61ttempts\x18\x07 \x03(\x0b\x32\x19.aitbc.v1.DeliveryAttempt\"\xa6\x01\n\x0f\x44\x65liveryAttempt\x12\x30\n\x0c\x61ttempted_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x0b\x64uration_ms\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x18\n\x0bstatus_code\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\r\n\x05\x65rror\x18\x04 \x01(\tB\x0e\n\x0c_duration_msB\x0e\n\x0c_status_code\"\x8c\x01\n\x0cWebhookEvent\x12\x0c\n\x04type\x18\x01 \x01(\t\x12-\n\ttimestamp\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x04\x64\x61ta\x18\x03 \x01(\x0b\x32\r.aitbc.v1.Job\x12\"\n\x07receipt\x18\x04 \x01(\x0b\x32\x11.aitbc.v1.Receipt\"o\n\x14\x43reateWebhookRequest\x12\x18\n\x03url\x18\x01 \x01(\tB\x0b\xe2\x41\x01\x02\xf2\xe0\x18\x03 \x80\x10\x12=\n\x06\x65vents\x18\x02 \x03(\tB-\xe2\x41\x01\x02\xf2\xe0\x18%(\x10\x32!job\\.(completed|failed|cancelled)\"\x15\n\x13ListWebhooksRequest\";\n\x14ListWebhooksResponse\x12#\n\x08webhooks\x18\x01 \x03(\x0b\x32\x11.aitbc.v1.Webhook\"-\n\x11GetWebhookRequest\x12\x18\n\nwebhook_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xb0\x01\n\x14UpdateWebhookRequest\x12\x18\n\nwebhook_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x03url\x18\x02 \x01(\tB\x07\xf2\xe0\x18\x03 \x80\x10H\x00\x88\x01\x01\x12\x39\n\x06\x65vents\x18\x03 \x03(\tB)\xf2\xe0\x18%(\x10\x32!job\\.(completed|failed|cancelled)\x12\x14\n\x07\x65nabled\x18\x04 \x01(\x08H\x01\x88\x01\x01\x42\x06\n\x04_urlB\n\n\x08_enabled\"0\n\x14\x44\x65leteWebhookRequest\x12\x18\n\nwebhook_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x17\n\x15\x44\x65leteWebhookResponse\"\x80\x01\n\x1aRotateWebhookSecretRequest\x12\x18\n\nwebhook_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x34\n\x0foverlap_seconds\x18\x02 \x01(\x05\x42\x16\xf2\xe0\x18\x12\t\x00\x00\x00\x00\x00\x00\x00\x00\x11\x00\x00\x00\x00\x00u\"AH\x00\x88\x01\x01\x42\x12\n\x10_overlap_seconds\".\n\x12TestWebhookRequest\x12\x18\n\nwebhook_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xae\x01\n\x15ListDeliveriesRequest\x12\x18\n\nwebhook_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12(\n\x06status\x18\x02 \x01(\x0e\x32\x18.aitbc.v1.DeliveryStatus\x12*\n\x05limit\x18\x03 \x01(\x05\x42\x16\xf2\xe0\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00Y@H\x00\x88\x01\x01\x12\x1b\n\npage_token\x18\x04 \x01(\tB\x07\xf2\xe0\x18\x03 \x80\x02\x42\x08\n\x06_limit\"Y\n\x16ListDeliveriesResponse\x12&\n\ndeliveries\x18\x01 \x03(\x0b\x32\x12.aitbc.v1.Delivery\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"I\n\x12GetDeliveryRequest\x12\x18\n\nwebhook_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x64\x65livery_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"O\n\x18RedeliverDeliveryRequest\x12\x18\n\nwebhook_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0b\x64\x65livery_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02*h\n\rWebhookStatus\x12\x1e\n\x1aWEBHOOK_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16WEBHOOK_STATUS_ENABLED\x10\x01\x12\x1b\n\x17WEBHOOK_STATUS_DISABLED\x10\x02*\x89\x01\n\x0e\x44\x65liveryStatus\x12\x1f\n\x1b\x44\x45LIVERY_STATUS_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x44\x45LIVERY_STATUS_PENDING\x10\x01\x12\x1d\n\x19\x44\x45LIVERY_STATUS_DELIVERED\x10\x02\x12\x1a\n\x16\x44\x45LIVERY_STATUS_FAILED\x10\x03\x32\xd5\t\n\x0eWebhookService\x12g\n\rCreateWebhook\x12\x1e.aitbc.v1.CreateWebhookRequest\x1a\x11.aitbc.v1.Webhook\"#\xea\xe0\x18\x03\x08\xc9\x01\xfa\xe0\x18\x01\x01\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/webhooks:\x01*\x12h\n\x0cListWebhooks\x12\x1d.aitbc.v1.ListWebhooksRequest\x1a\x1e.aitbc.v1.ListWebhooksResponse\"\x19\xfa\xe0\x18\x01\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/webhooks\x12\x64\n\nGetWebhook\x12\x1b.aitbc.v1.GetWebhookRequest\x1a\x11.aitbc.v1.Webhook\"&\xfa\xe0\x18\x01\x01\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/webhooks/{webhook_id}\x12m\n\rUpdateWebhook\x12\x1e.aitbc.v1.UpdateWebhookRequest\x1a\x11.aitbc.v1.Webhook\")\xfa\xe0\x18\x01\x01\x82\xd3\xe4\x93\x02\x1e\x32\x19/v1/webhooks/{webhook_id}:\x01*\x12\x7f\n\rDeleteWebhook\x12\x1e.aitbc.v1.DeleteWebhookRequest\x1a\x1f.aitbc.v1.DeleteWebhookResponse\"-\xea\xe0\x18\x03\x10\xcc\x01\xfa\xe0\x18\x01\x01\x82\xd3\xe4\x93\x02\x1b*\x19/v1/webhooks/{webhook_id}\x12\x80\x01\n\x13RotateWebhookSecret\x12$.aitbc.v1.RotateWebhookSecretRequest\x1a\x11.aitbc.v1.Webhook\"0\xfa\xe0\x18\x01\x01\x82\xd3\xe4\x93\x02%\" /v1/webhooks/{webhook_id}/rotate:\x01*\x12o\n\x0bTestWebhook\x12\x1c.aitbc.v1.TestWebhookRequest\x1a\x12.aitbc.v1.Delivery\".\xfa\xe0\x18\x01\x01\x82\xd3\xe4\x93\x02#\"\x1e/v1/webhooks/{webhook_id}/test:\x01*\x12\x86\x01\n\x0eListDeliveries\x12\x1f.aitbc.v1.ListDeliveriesRequest\x1a .aitbc.v1.ListDeliveriesResponse\"1\xfa\xe0\x18\x01\x01\x82\xd3\xe4\x93\x02&\x12$/v1/webhooks/{webhook_id}/deliveries\x12\x80\x01\n\x0bGetDelivery\x12\x1c.aitbc.v1.GetDeliveryRequest\x1a\x12.aitbc.v1.Delivery\"?\xfa\xe0\x18\x01\x01\x82\xd3\xe4\x93\x02\x34\x12\x32/v1/webhooks/{webhook_id}/deliveries/{delivery_id}\x12\x99\x01\n\x11RedeliverDelivery\x12\".aitbc.v1.RedeliverDeliveryRequest\x1a\x12.aitbc.v1.Delivery\"L\xfa\xe0\x18\x01\x01\x82\xd3\xe4\x93\x02\x41\"</v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -90,44 +91,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WEBHOOKSERVICE'].methods_by_name['GetDelivery']._serialized_options = b'\372\340\030\001\001\202\323\344\223\0024\0222/v1/webhooks/{webhook_id}/deliveries/{delivery_id}'
   _globals['_WEBHOOKSERVICE'].methods_by_name['RedeliverDelivery']._loaded_options = None
   _globals['_WEBHOOKSERVICE'].methods_by_name['RedeliverDelivery']._serialized_options = b'\372\340\030\001\001\202\323\344\223\002A\"</v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver:\001*'
-  _globals['_WEBHOOKSTATUS']._serialized_start=2066
-  _globals['_WEBHOOKSTATUS']._serialized_end=2170
-  _globals['_DELIVERYSTATUS']._serialized_start=2173
-  _globals['_DELIVERYSTATUS']._serialized_end=2310
-  _globals['_WEBHOOK']._serialized_start=183
-  _globals['_WEBHOOK']._serialized_end=435
-  _globals['_DELIVERY']._serialized_start=438
-  _globals['_DELIVERY']._serialized_end=688
-  _globals['_DELIVERYATTEMPT']._serialized_start=691
-  _globals['_DELIVERYATTEMPT']._serialized_end=857
-  _globals['_WEBHOOKEVENT']._serialized_start=859
-  _globals['_WEBHOOKEVENT']._serialized_end=963
-  _globals['_CREATEWEBHOOKREQUEST']._serialized_start=965
-  _globals['_CREATEWEBHOOKREQUEST']._serialized_end=1076
-  _globals['_LISTWEBHOOKSREQUEST']._serialized_start=1078
-  _globals['_LISTWEBHOOKSREQUEST']._serialized_end=1099
-  _globals['_LISTWEBHOOKSRESPONSE']._serialized_start=1101
-  _globals['_LISTWEBHOOKSRESPONSE']._serialized_end=1160
-  _globals['_GETWEBHOOKREQUEST']._serialized_start=1162
-  _globals['_GETWEBHOOKREQUEST']._serialized_end=1207
-  _globals['_UPDATEWEBHOOKREQUEST']._serialized_start=1210
-  _globals['_UPDATEWEBHOOKREQUEST']._serialized_end=1386
-  _globals['_DELETEWEBHOOKREQUEST']._serialized_start=1388
-  _globals['_DELETEWEBHOOKREQUEST']._serialized_end=1436
-  _globals['_DELETEWEBHOOKRESPONSE']._serialized_start=1438
-  _globals['_DELETEWEBHOOKRESPONSE']._serialized_end=1461
-  _globals['_ROTATEWEBHOOKSECRETREQUEST']._serialized_start=1464
-  _globals['_ROTATEWEBHOOKSECRETREQUEST']._serialized_end=1592
-  _globals['_TESTWEBHOOKREQUEST']._serialized_start=1594
-  _globals['_TESTWEBHOOKREQUEST']._serialized_end=1640
-  _globals['_LISTDELIVERIESREQUEST']._serialized_start=1643
-  _globals['_LISTDELIVERIESREQUEST']._serialized_end=1817
-  _globals['_LISTDELIVERIESRESPONSE']._serialized_start=1819
-  _globals['_LISTDELIVERIESRESPONSE']._serialized_end=1908
-  _globals['_GETDELIVERYREQUEST']._serialized_start=1910
-  _globals['_GETDELIVERYREQUEST']._serialized_end=1983
-  _globals['_REDELIVERDELIVERYREQUEST']._serialized_start=1985
-  _globals['_REDELIVERDELIVERYREQUEST']._serialized_end=2064
-  _globals['_WEBHOOKSERVICE']._serialized_start=2313
-  _globals['_WEBHOOKSERVICE']._serialized_end=3550
+  _globals['_WEBHOOKSTATUS']._serialized_start=2128
+  _globals['_WEBHOOKSTATUS']._serialized_end=2232
+  _globals['_DELIVERYSTATUS']._serialized_start=2235
+  _globals['_DELIVERYSTATUS']._serialized_end=2372
+  _globals['_WEBHOOK']._serialized_start=208
+  _globals['_WEBHOOK']._serialized_end=460
+  _globals['_DELIVERY']._serialized_start=463
+  _globals['_DELIVERY']._serialized_end=713
+  _globals['_DELIVERYATTEMPT']._serialized_start=716
+  _globals['_DELIVERYATTEMPT']._serialized_end=882
+  _globals['_WEBHOOKEVENT']._serialized_start=885
+  _globals['_WEBHOOKEVENT']._serialized_end=1025
+  _globals['_CREATEWEBHOOKREQUEST']._serialized_start=1027
+  _globals['_CREATEWEBHOOKREQUEST']._serialized_end=1138
+  _globals['_LISTWEBHOOKSREQUEST']._serialized_start=1140
+  _globals['_LISTWEBHOOKSREQUEST']._serialized_end=1161
+  _globals['_LISTWEBHOOKSRESPONSE']._serialized_start=1163
+  _globals['_LISTWEBHOOKSRESPONSE']._serialized_end=1222
+  _globals['_GETWEBHOOKREQUEST']._serialized_start=1224
+  _globals['_GETWEBHOOKREQUEST']._serialized_end=1269
+  _globals['_UPDATEWEBHOOKREQUEST']._serialized_start=1272
+  _globals['_UPDATEWEBHOOKREQUEST']._serialized_end=1448
+  _globals['_DELETEWEBHOOKREQUEST']._serialized_start=1450
+  _globals['_DELETEWEBHOOKREQUEST']._serialized_end=1498
+  _globals['_DELETEWEBHOOKRESPONSE']._serialized_start=1500
+  _globals['_DELETEWEBHOOKRESPONSE']._serialized_end=1523
+  _globals['_ROTATEWEBHOOKSECRETREQUEST']._serialized_start=1526
+  _globals['_ROTATEWEBHOOKSECRETREQUEST']._serialized_end=1654
+  _globals['_TESTWEBHOOKREQUEST']._serialized_start=1656
+  _globals['_TESTWEBHOOKREQUEST']._serialized_end=1702
+  _globals['_LISTDELIVERIESREQUEST']._serialized_start=1705
+  _globals['_LISTDELIVERIESREQUEST']._serialized_end=1879
+  _globals['_LISTDELIVERIESRESPONSE']._serialized_start=1881
+  _globals['_LISTDELIVERIESRESPONSE']._serialized_end=1970
+  _globals['_GETDELIVERYREQUEST']._serialized_start=1972
+  _globals['_GETDELIVERYREQUEST']._serialized_end=2045
+  _globals['_REDELIVERDELIVERYREQUEST']._serialized_start=2047
+  _globals['_REDELIVERDELIVERYREQUEST']._serialized_end=2126
+  _globals['_WEBHOOKSERVICE']._serialized_start=2375
+  _globals['_WEBHOOKSERVICE']._serialized_end=3612
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from aitbc.v1 import jobs_pb2 as _jobs_pb2
+from aitbc.v1 import receipts_pb2 as _receipts_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -237,6 +238,7 @@ class WebhookEvent(_message.Message):
     TYPE_FIELD_NUMBER: _builtins.int
     TIMESTAMP_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """`job.completed`, `job.failed`, `job.cancelled` or `webhook.test`."""
     @_builtins.property
@@ -249,16 +251,23 @@ class WebhookEvent(_message.Message):
         `result` has one too large for a message: get the job. Empty for a test.
         """
 
+    @_builtins.property
+    def receipt(self) -> _receipts_pb2.Receipt:
+        """The receipt of a completed job, without what is not known yet when it is completed: `status`,
+        `block_height` and `proof`. The result and `disclosure` open its `result_hash`.
+        """
+
     def __init__(
         self,
         *,
         type: _builtins.str = ...,
         timestamp: _timestamp_pb2.Timestamp | None = ...,
         data: _jobs_pb2.Job | None = ...,
+        receipt: _receipts_pb2.Receipt | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "timestamp", b"timestamp"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "receipt", b"receipt", "timestamp", b"timestamp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "timestamp", b"timestamp", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "receipt", b"receipt", "timestamp", b"timestamp", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,6 +7,7 @@ installed, and so does this module.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,11 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     Raises SqliteTooOldError, and sqlite3.Error when the file cannot be opened.
     """
     _check_version(sqlite3.sqlite_version_info)
+    if not read_only and not path.exists():
+        # Prompts, results and secrets of webhooks: SQLite gives its other files the same mode.
+        # A directory that cannot be written is SQLite's to complain about.
+        with contextlib.suppress(OSError):
+            path.touch(mode=0o600)
     uri = f"file:{path}?mode={'ro' if read_only else 'rwc'}"
     connection = sqlite3.connect(
         uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5.0

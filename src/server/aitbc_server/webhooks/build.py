@@ -6,8 +6,13 @@ import random
 
 import httpx
 
+from aitbc.v1.receipts_pb2 import Receipt
+from aitbc_server.api.receipts import read_receipt
 from aitbc_server.config import Settings
 from aitbc_server.domain.clock import Clock
+from aitbc_server.domain.jobs import JobRecord
+from aitbc_server.domain.receipts import receipt_id_of
+from aitbc_server.store.ledger import StoredLedger
 from aitbc_server.webhooks.courier import Courier
 from aitbc_server.webhooks.guard import Guard
 from aitbc_server.webhooks.names import SystemResolver
@@ -28,9 +33,20 @@ def build_guard(settings: Settings) -> Guard:
 
 
 def build_courier(
-    settings: Settings, guard: Guard, outbox: Outbox, jobs: Jobs, clock: Clock
+    settings: Settings,
+    guard: Guard,
+    outbox: Outbox,
+    jobs: Jobs,
+    ledger: StoredLedger,
+    clock: Clock,
 ) -> Courier:
     """Returns a courier that is not started."""
+
+    async def receipt_of(record: JobRecord) -> Receipt | None:
+        if not record.has_receipt:
+            return None
+        return await read_receipt(ledger, receipt_id_of(record.job_id), owner=record.owner)
+
     poster = Poster(
         guard,
         clock,
@@ -42,6 +58,7 @@ def build_courier(
     return Courier(
         outbox,
         jobs,
+        receipt_of,
         poster,
         Schedule(settings.webhook_retry_seconds, random.Random()),
         clock,

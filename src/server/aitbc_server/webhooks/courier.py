@@ -14,8 +14,10 @@ from typing import Any, TypeVar
 
 import structlog
 
+from aitbc.v1.receipts_pb2 import Receipt
 from aitbc_server.domain.clock import Clock
 from aitbc_server.domain.errors import StorageUnavailable
+from aitbc_server.domain.jobs import JobRecord
 from aitbc_server.domain.webhooks import (
     TEST_EVENT,
     Delivery,
@@ -31,6 +33,9 @@ from aitbc_server.webhooks.schedule import Schedule
 from aitbc_server.webhooks.signing import signed_headers
 
 T = TypeVar("T")
+
+# Returns the receipt of a job, for its owner. Raises StorageUnavailable.
+ReceiptOf = Callable[[JobRecord], Awaitable[Receipt | None]]
 
 _log = structlog.get_logger(__name__)
 
@@ -48,6 +53,7 @@ class Courier:
         self,
         outbox: Outbox,
         jobs: Jobs,
+        receipt_of: ReceiptOf,
         poster: Poster,
         schedule: Schedule,
         clock: Clock,
@@ -59,6 +65,7 @@ class Courier:
         """Makes `most` requests at once, and `most_each` of them to one webhook."""
         self._outbox = outbox
         self._jobs = jobs
+        self._receipt_of = receipt_of
         self._poster = poster
         self._schedule = schedule
         self._clock = clock
@@ -206,7 +213,10 @@ class Courier:
         if delivery.job_id is None:
             return test_payload(delivery.created_us)
         record = await _patiently(partial(self._jobs.job, delivery.job_id))
-        return job_payload(delivery.event, record) if record else None
+        if record is None:
+            return None
+        receipt = await _patiently(partial(self._receipt_of, record))
+        return job_payload(delivery.event, record, receipt)
 
     async def _send(self, webhook: Webhook, delivery: Delivery, body: bytes) -> Answer:
         now_us = self._clock.wall_us()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import orjson
 
 from aitbc.v1 import webhooks_pb2
+from aitbc.v1.receipts_pb2 import Receipt
 from aitbc_server.api.convert import job_message, timestamp
 from aitbc_server.domain.jobs import JobRecord
 from aitbc_server.domain.webhooks import TEST_EVENT
@@ -15,6 +16,8 @@ MAX_BYTES = 20_000
 
 # What was asked for: its owner knows it.
 _LEFT_OUT = ("prompt", "messages", "params")
+# What a receipt gets when its block is sealed.
+_LATER = ("status", "block_height", "proof")
 # What is kept when even a job without its result is too large: what tells which it was and how it
 # ended.
 _CORE = (
@@ -25,11 +28,15 @@ _CORE = (
 _encode = encoder(webhooks_pb2.WebhookEvent.DESCRIPTOR)
 
 
-def job_payload(event: str, record: JobRecord) -> bytes:
+def job_payload(event: str, record: JobRecord, receipt: Receipt | None = None) -> bytes:
     """Returns the message about a job that is final: the same bytes at every attempt."""
     message = webhooks_pb2.WebhookEvent(
         type=event, timestamp=timestamp(record.finished_us or 0), data=job_message(record)
     )
+    if receipt is not None:
+        message.receipt.CopyFrom(receipt)
+        for name in _LATER:
+            message.receipt.ClearField(name)  # type: ignore[arg-type]  # fields of Receipt
     job = message.data
     for name in _LEFT_OUT:
         job.ClearField(name)  # type: ignore[arg-type]  # fields of Job
