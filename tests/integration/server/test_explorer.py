@@ -125,6 +125,9 @@ async def test_other_files_are_not_served(web: httpx.AsyncClient, name: str) -> 
         ("/explorer/nothing", 404, "ROUTE_NOT_FOUND"),
         ("/explorer/miners/nobody", 404, "MINER_NOT_FOUND"),
         ("/explorer/miners/%zz", 400, "INVALID_ARGUMENT"),
+        ("/explorer/blocks/" + "9" * 5000, 400, "INVALID_ARGUMENT"),
+        ("/explorer/blocks/-1", 400, "INVALID_ARGUMENT"),
+        ("/explorer/search", 400, "INVALID_ARGUMENT"),
         ("/explorer/miners?page_token=%FF", 400, "INVALID_ARGUMENT"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aitbc.v1 import explorer_pb2
 from aitbc_server.domain.addresses import is_address
 from aitbc_server.domain.errors import InvalidArgument
-from aitbc_server.web.page import Page, Read, Visit
+from aitbc_server.web.page import Page, Read, Visit, listing
 
 _PAGE = 25
 
@@ -20,12 +20,6 @@ async def detail(read: Read, visit: Visit) -> Page:
             address=address, limit=_PAGE, page_token=visit.page_token
         )
     )
-    return Page(
-        template="address.html",
-        values={
-            "address": address,
-            "transactions": listed.transactions,
-            "next": listed.next_page_token,
-            "token": visit.page_token,
-        },
+    return listing(
+        "address.html", visit, listed.transactions, listed.next_page_token, address=address
     )

@@ -92,7 +92,7 @@ class Explorer:
     def mounts(self) -> list[Mount]:
         """Where the explorer stands among what is served over HTTP."""
         pages = [Mount(path, self, self._takes) for path in ("/", "/explorer", "/explorer/")]
-        return [Mount(_STATIC, self._serve_static), *pages]
+        return [Mount(_STATIC, self._serve_static, _only_reads), *pages]
 
     def start(self) -> None:
         """Begins to watch the network."""
@@ -147,7 +147,7 @@ class Explorer:
         return self._html(page, path)
 
     def _error(self, error: Exception, path: str) -> Response:
-        told = error_response(error, path)
+        told = error_response(error, f"GET {path}")
         page = Page(
             template="error.html",
             values={"status": told.status, **orjson.loads(told.body)},
@@ -168,6 +168,10 @@ def _has(router: Router[Any], path: str) -> bool:
     except (HttpError, InvalidArgument):
         return False
     return True
+
+
+def _only_reads(scope: Scope) -> bool:
+    return scope["method"] in {"GET", "HEAD"}
 
 
 def _headers(scope: Scope) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aitbc.v1 import explorer_pb2, miners_pb2
-from aitbc_server.web.page import Page, Read, Visit
+from aitbc_server.web.page import Page, Read, Visit, listing
 
 _PAGE = 50
 _RECEIPTS = 25
@@ -12,10 +12,7 @@ _RECEIPTS = 25
 async def index(read: Read, visit: Visit) -> Page:
     """Lists miners by id."""
     listed = await read(miners_pb2.ListMinersRequest(limit=_PAGE, page_token=visit.page_token))
-    return Page(
-        template="miners.html",
-        values={"miners": listed.miners, "next": listed.next_page_token, "token": visit.page_token},
-    )
+    return listing("miners.html", visit, listed.miners, listed.next_page_token)
 
 
 async def detail(read: Read, visit: Visit) -> Page:
@@ -26,12 +23,4 @@ async def detail(read: Read, visit: Visit) -> Page:
             miner_id=visit.name, limit=_RECEIPTS, page_token=visit.page_token
         )
     )
-    return Page(
-        template="miner.html",
-        values={
-            "miner": miner,
-            "receipts": listed.receipts,
-            "next": listed.next_page_token,
-            "token": visit.page_token,
-        },
-    )
+    return listing("miner.html", visit, listed.receipts, listed.next_page_token, miner=miner)

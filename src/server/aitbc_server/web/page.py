@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ class Visit:
 
     # What the path names, such as the height of a block.
     name: str
-    # First value of each query parameter.
+    # Value of each query parameter; the last one of those that repeat.
     query: Mapping[str, str]
 
     @property
@@ -34,6 +34,14 @@ class Page:
     template: str
     values: Mapping[str, Any] = field(default_factory=dict)
     status: int = 200
+
+
+def listing(template: str, visit: Visit, items: Sequence[Any], after: str, **values: Any) -> Page:
+    """Returns a page with a part of a list; `after` is the token of what comes after it."""
+    return Page(
+        template=template,
+        values={**values, "items": items, "next": after, "token": visit.page_token},
+    )
 
 
 @dataclass(frozen=True, slots=True)

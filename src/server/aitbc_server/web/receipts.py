@@ -7,7 +7,7 @@ import orjson
 from aitbc.v1 import explorer_pb2, receipts_pb2
 from aitbc_server.rest.codec import encoder
 from aitbc_server.web.formats import seconds_of
-from aitbc_server.web.page import Page, Read, Visit
+from aitbc_server.web.page import Page, Read, Visit, listing
 
 _PAGE = 25
 # As the REST API shows it: what is pasted elsewhere verifies there.
@@ -19,14 +19,7 @@ async def index(read: Read, visit: Visit) -> Page:
     listed = await read(
         explorer_pb2.ListPublicReceiptsRequest(limit=_PAGE, page_token=visit.page_token)
     )
-    return Page(
-        template="receipts.html",
-        values={
-            "receipts": listed.receipts,
-            "next": listed.next_page_token,
-            "token": visit.page_token,
-        },
-    )
+    return listing("receipts.html", visit, listed.receipts, listed.next_page_token)
 
 
 async def detail(read: Read, visit: Visit) -> Page:

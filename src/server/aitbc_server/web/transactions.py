@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aitbc.v1 import explorer_pb2
-from aitbc_server.web.page import Page, Read, Visit
+from aitbc_server.web.page import Page, Read, Visit, listing
 
 _PAGE = 25
 
@@ -13,14 +13,7 @@ async def index(read: Read, visit: Visit) -> Page:
     listed = await read(
         explorer_pb2.ListTransactionsRequest(limit=_PAGE, page_token=visit.page_token)
     )
-    return Page(
-        template="transactions.html",
-        values={
-            "transactions": listed.transactions,
-            "next": listed.next_page_token,
-            "token": visit.page_token,
-        },
-    )
+    return listing("transactions.html", visit, listed.transactions, listed.next_page_token)
 
 
 async def detail(read: Read, visit: Visit) -> Page:

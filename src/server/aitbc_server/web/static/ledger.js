@@ -1,5 +1,4 @@
-// Checks receipts with the browser's own cryptography. The formats are described byte by byte in
-// the documentation (docs/reference/formats.md); nothing here asks the server for anything.
+// Checks receipts with the browser's own cryptography. Nothing here asks the server for anything.
 
 const utf8 = new TextEncoder();
 const HASH = /^[0-9a-f]{64}$/;
