@@ -74,7 +74,9 @@ def _single(field: FieldDescriptor, depth: int) -> st.SearchStrategy[Any]:
             return st.just({})
         return _fields(field.message_type, depth - 1)
     if field.enum_type is not None:
-        return st.sampled_from([value.number for value in field.enum_type.values])
+        # In a list, an unspecified value is none: JSON has no word for it.
+        values = [value.number for value in field.enum_type.values]
+        return st.sampled_from([number for number in values if number or not field.is_repeated])
     if field.type == FieldDescriptor.TYPE_BYTES:
         return st.binary(max_size=40)
     if field.type == FieldDescriptor.TYPE_STRING:

@@ -17,6 +17,7 @@ from aitbc_server.api.jobs import JobService
 from aitbc_server.api.miners import MinerService
 from aitbc_server.api.network import NetworkService
 from aitbc_server.api.receipts import ReceiptService
+from aitbc_server.api.usage import UsageService
 from aitbc_server.api.webhooks import WebhookService
 from aitbc_server.api.work import WorkStreams
 from aitbc_server.auth.allowance import Allowance
@@ -125,9 +126,15 @@ class Coordinator:
                     clock,
                     ids,
                     self._lifecycle,
-                    Allowance(self._dispatcher.jobs_of),
+                    Allowance(
+                        self._dispatcher.jobs_of,
+                        self._store.usage,
+                        clock,
+                        soft_percent=settings.limit_soft_budget_percent,
+                    ),
                 ),
                 MinerService(self._dispatcher, self._lifecycle),
+                UsageService(self._store.usage, self._keyring, clock, prices.currency),
                 NetworkService(self._store, self._dispatcher, self._lifecycle),
                 ReceiptService(ledger, seal_s=settings.ledger_block_seconds),
                 ExplorerService(ledger, self._sealer, self._store, self._dispatcher),

@@ -88,6 +88,7 @@ MATRIX = {
     "WebhookService.ListDeliveries": client(_WEBHOOK),
     "WebhookService.GetDelivery": client(_WEBHOOK),
     "WebhookService.RedeliverDelivery": client(_WEBHOOK),
+    "UsageService.GetUsage": every_key(),
     "ReceiptService.GetReceipt": every_key("RECEIPT_NOT_FOUND"),
     "ReceiptService.ListReceipts": every_key(),
     "ReceiptService.GetReceiptProof": every_key("RECEIPT_NOT_FOUND"),

@@ -16,6 +16,7 @@ from aitbc.v1 import (
     miners_pb2,
     network_pb2,
     receipts_pb2,
+    usage_pb2,
     webhooks_pb2,
     work_pb2,
 )
@@ -146,6 +147,7 @@ REQUESTS: dict[str, Build] = {
     "WebhookService.ListDeliveries": _of_webhook(webhooks_pb2.ListDeliveriesRequest),
     "WebhookService.GetDelivery": _of_delivery(webhooks_pb2.GetDeliveryRequest),
     "WebhookService.RedeliverDelivery": _of_delivery(webhooks_pb2.RedeliverDeliveryRequest),
+    "UsageService.GetUsage": _plain(usage_pb2.GetUsageRequest()),
     "ReceiptService.GetReceipt": _plain(receipts_pb2.GetReceiptRequest(receipt_id=_NO_RECEIPT)),
     "ReceiptService.ListReceipts": _plain(receipts_pb2.ListReceiptsRequest()),
     "ReceiptService.GetReceiptProof": _plain(

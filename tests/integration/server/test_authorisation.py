@@ -21,6 +21,7 @@ from aitbc.v1 import (
     miners_pb2,
     network_pb2,
     receipts_pb2,
+    usage_pb2,
     webhooks_pb2,
 )
 from aitbc_server.api.errors import from_rpc_error
@@ -34,7 +35,7 @@ from tests.integration.server.http_calls import http_call
 from tests.integration.server.matrix import INVALID, MATRIX, OK, UNAUTHENTICATED, Row
 from tests.integration.server.requests import REQUESTS, World
 
-_FILES = (explorer_pb2, jobs_pb2, miners_pb2, network_pb2, receipts_pb2, webhooks_pb2)
+_FILES = (explorer_pb2, jobs_pb2, miners_pb2, network_pb2, receipts_pb2, usage_pb2, webhooks_pb2)
 METHODS = {
     f"{service.name}.{method.name}": method
     for file in _FILES

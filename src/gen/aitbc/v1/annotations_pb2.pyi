@@ -21,6 +21,30 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _TableFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TableFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TableFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TABLE_FORMAT_UNSPECIFIED: _TableFormat.ValueType  # 0
+    """JSON, unless the `Accept` header asks for another."""
+    TABLE_FORMAT_JSON: _TableFormat.ValueType  # 1
+    """JSON."""
+    TABLE_FORMAT_CSV: _TableFormat.ValueType  # 2
+    """CSV (RFC 4180), with a line of names."""
+
+class TableFormat(_TableFormat, metaclass=_TableFormatEnumTypeWrapper):
+    """How a list is written over HTTP."""
+
+TABLE_FORMAT_UNSPECIFIED: TableFormat.ValueType  # 0
+"""JSON, unless the `Accept` header asks for another."""
+TABLE_FORMAT_JSON: TableFormat.ValueType  # 1
+"""JSON."""
+TABLE_FORMAT_CSV: TableFormat.ValueType  # 2
+"""CSV (RFC 4180), with a line of names."""
+Global___TableFormat: _TypeAlias = TableFormat  # noqa: Y015
+
 class _Role:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -112,6 +136,32 @@ class HttpEvents(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HttpEvents: _TypeAlias = HttpEvents  # noqa: Y015
+
+@_typing.final
+class HttpTable(_message.Message):
+    """Says that a method's response is a table, which is also written as CSV over HTTP."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_FIELD_NUMBER: _builtins.int
+    rows_field: _builtins.str
+    """Name of the repeated response field that holds the rows. Its fields are the columns."""
+    format_field: _builtins.str
+    """Name of the request field, a TableFormat, that asks for a format."""
+    def __init__(
+        self,
+        *,
+        rows_field: _builtins.str = ...,
+        format_field: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format_field", b"format_field", "rows_field", b"rows_field"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HttpTable: _TypeAlias = HttpTable  # noqa: Y015
 
 @_typing.final
 class Rules(_message.Message):
@@ -216,6 +266,7 @@ HTTP_SUCCESS_FIELD_NUMBER: _builtins.int
 IS_PUBLIC_FIELD_NUMBER: _builtins.int
 ROLES_FIELD_NUMBER: _builtins.int
 IS_UNLIMITED_FIELD_NUMBER: _builtins.int
+HTTP_TABLE_FIELD_NUMBER: _builtins.int
 HTTP_EVENTS_FIELD_NUMBER: _builtins.int
 EXAMPLE_FIELD_NUMBER: _builtins.int
 EXACTLY_ONE_FIELD_NUMBER: _builtins.int
@@ -229,6 +280,8 @@ roles: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, 
 """Roles whose keys may call the method, beside admins. None: every key."""
 is_unlimited: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.bool]
 """Whether calls are not counted against the caller's limits, as those of probes."""
+http_table: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___HttpTable]
+"""That the response is a table."""
 http_events: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___HttpEvents]
 """How a server stream is told over HTTP."""
 example: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MessageOptions, _builtins.str]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
+from dataclasses import replace
 
 from aitbc.v1 import jobs_pb2
 from aitbc_server.api.convert import (
@@ -42,7 +43,9 @@ from aitbc_server.domain.jobs import (
     JobStatus,
     NewJob,
     Submission,
+    Submitted,
 )
+from aitbc_server.domain.limits import BEHIND_ALL
 from aitbc_server.domain.positions import START
 from aitbc_server.ledger.receipts import salted_hash
 from aitbc_server.lifecycle import Lifecycle
@@ -90,7 +93,7 @@ class JobService:
             request_id=request.request_id or None,
             fingerprint=_fingerprint(request) if request.request_id else b"",
         )
-        submitted = await self._dispatcher.submit(submission)
+        submitted = await self._submit(submission, caller)
         return _submitted(submitted.jobs[0])
 
     async def batch_submit_jobs(
@@ -106,7 +109,7 @@ class JobService:
             request_id=f"batch {request.request_id}" if request.request_id else None,
             fingerprint=_fingerprint(request) if request.request_id else b"",
         )
-        submitted = await self._dispatcher.submit(submission)
+        submitted = await self._submit(submission, caller)
         return jobs_pb2.BatchSubmitJobsResponse(jobs=[_submitted(job) for job in submitted.jobs])
 
     async def get_job(self, request: jobs_pb2.GetJobRequest, caller: Caller) -> jobs_pb2.Job:
@@ -251,6 +254,23 @@ class JobService:
         return await self._leased(lease)
 
     # Inside
+
+    async def _submit(self, submission: Submission, caller: Caller) -> Submitted:
+        if not caller.limits.has_budget:
+            return await self._dispatcher.submit(submission)
+        count = len(submission.jobs)
+        if await self._allowance.spend(caller, count):
+            jobs = (replace(job, priority=job.priority + BEHIND_ALL) for job in submission.jobs)
+            submission = replace(submission, jobs=tuple(jobs))
+        try:
+            submitted = await self._dispatcher.submit(submission)
+        except Exception:
+            # Not after a cancellation: the jobs are stored whether or not the caller waits.
+            self._allowance.give_back(caller, count)
+            raise
+        if not submitted.is_new:
+            self._allowance.give_back(caller, count)
+        return submitted
 
     def _new_job(self, request: jobs_pb2.SubmitJobRequest, caller: Caller) -> NewJob:
         now_us = self._clock.wall_us()

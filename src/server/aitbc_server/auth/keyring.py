@@ -60,6 +60,7 @@ class Keyring:
         self._limits = limits
         self._clock = clock
         self._keys: dict[str, Key] = {}
+        self._key_ids: dict[str, str] = {}
         # When keys were used that nobody has stored yet, by key id.
         self._used_us: dict[str, int] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -79,6 +80,10 @@ class Keyring:
             raise InvalidApiKey(problem)
         self._used_us[key.record.key_id] = now_us
         return key
+
+    def key_id_of(self, owner: str) -> str | None:
+        """Returns the id of the key whose address this is."""
+        return self._key_ids.get(owner)
 
     def check_live(self, key_id: str) -> None:
         """Raises InvalidApiKey when a key that was valid no longer is: for calls that last."""
@@ -111,6 +116,7 @@ class Keyring:
                 limits=self._limits.but(record.limits),
             )
             self._keys[record.key_id] = Key(record, caller)
+            self._key_ids[owner] = record.key_id
 
     def _tend(self) -> None:
         try:

@@ -53,7 +53,7 @@ class KeyRecord:
     @property
     def owner(self) -> str:
         """Address of the key: owner of what is made with it."""
-        return address_of(f"key:{self.key_id}")
+        return key_address(self.key_id)
 
     def problem(self, now_us: int) -> str | None:
         """Returns why the key is no longer valid; None while it is."""
@@ -62,6 +62,11 @@ class KeyRecord:
         if self.expires_us is not None and self.expires_us <= now_us:
             return "the API key has expired"
         return None
+
+
+def key_address(key_id: str) -> str:
+    """Returns the address of a key."""
+    return address_of(f"key:{key_id}")
 
 
 def new_key(randbelow: Callable[[int], int]) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
+# Lower than any priority that may be asked for: behind the jobs of all others.
+BEHIND_ALL = -1000
 # Seconds' worth of requests that may come at once, unless the burst is set.
 _BURST_S = 5.0
 

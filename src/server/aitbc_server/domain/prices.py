@@ -42,8 +42,11 @@ class PriceTable:
 
     def price(self, model: str, units: int, unit_type: UnitType) -> str:
         """Returns what so many units cost, as a decimal number."""
-        rate = self.models.get(model, self.default).get(unit_type, 0)
-        return _decimal(units * rate)
+        return decimal(self.amount(model, units, unit_type))
+
+    def amount(self, model: str, units: int, unit_type: UnitType) -> int:
+        """Returns the same as an amount."""
+        return units * self.models.get(model, self.default).get(unit_type, 0)
 
 
 def load_prices(file: Path) -> PriceTable:
@@ -84,7 +87,8 @@ def _rates(value: Any, where: str) -> Rates:
     return rates
 
 
-def _decimal(amount: int) -> str:
+def decimal(amount: int) -> str:
+    """Returns an amount as a decimal number."""
     text = f"{amount:0{_AMOUNT_DIGITS + 1}}"
     whole, fraction = text[:-_AMOUNT_DIGITS], text[-_AMOUNT_DIGITS:].rstrip("0")
     return f"{whole}.{fraction}" if fraction else whole

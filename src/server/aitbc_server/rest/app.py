@@ -124,7 +124,8 @@ class RestApp:
         if route.method.server_streaming:
             messages = await self._backend.open(route.method, request, headers, caller)
             return route.stream(messages, dialect_for(headers.get("accept", "")))
-        return route.response(await self._call(route.method, request, headers, caller, receive))
+        message = await self._call(route.method, request, headers, caller, receive)
+        return route.response(message, request, headers)
 
     async def _current_router(self) -> Router[Route]:
         methods = await self._backend.methods()

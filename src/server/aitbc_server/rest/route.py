@@ -34,6 +34,7 @@ from aitbc_server.rest.fields import (
 )
 from aitbc_server.rest.router import Router
 from aitbc_server.rest.stream import Dialect, Event, EventResponse
+from aitbc_server.rest.table import Table, table_of
 from aitbc_server.rest.template import Template, TemplateError, parse
 
 # Body of a rule whose whole message comes from the request body.
@@ -66,6 +67,8 @@ class Route:
     status: int
     empty_status: int
     existing_field: str
+    # The table that the response is, which is also written as CSV.
+    table: Table | None
     _request_class: type[Message]
     _decode: Callable[[Any], Values]
     _encode: Callable[[Message], dict[str, Any]]
@@ -108,9 +111,11 @@ class Route:
             # Only a message that contains itself goes as deep as JSON itself may.
             raise InvalidJson("the body is nested too deeply") from None
 
-    def response(self, message: Message) -> Response:
+    def response(self, message: Message, request: Message, headers: Mapping[str, str]) -> Response:
         """Returns the HTTP response of a success."""
         data = self._encode(message)
+        if self.table is not None and self.table.is_asked(request, headers):
+            return self.table.response(data)
         if self.empty_status and not data:
             return Response(self.empty_status, API_HEADERS)
         existing = self.existing_field
@@ -220,6 +225,7 @@ def _route(method: MethodDescriptor, rule: Any, options: MethodOptions) -> Route
         status=success.status or 200,
         empty_status=success.empty_status,
         existing_field=success.existing_field,
+        table=table_of(method, options),
         _request_class=message_factory.GetMessageClass(descriptor),
         _decode=decoder(descriptor),
         _encode=encoder(method.output_type),

@@ -24,6 +24,7 @@ from aitbc_server.store.operations import (
 )
 from aitbc_server.store.rows import json_rows, packed
 from aitbc_server.store.statements import statements
+from aitbc_server.store.usage import UsageCounts
 from aitbc_server.store.writer import Writes
 
 _SQL = statements("job_writes.sql") | statements("job_reads.sql")
@@ -32,10 +33,13 @@ _SQL = statements("job_writes.sql") | statements("job_reads.sql")
 class JobWrites:
     """The part of the writer that jobs and miners are."""
 
-    def __init__(self, connection: sqlite3.Connection, ledger: LedgerWrites) -> None:
-        """The ledger takes the receipt of each completed job, in the same commit."""
+    def __init__(
+        self, connection: sqlite3.Connection, ledger: LedgerWrites, usage: UsageCounts
+    ) -> None:
+        """In the same commit the ledger takes receipts, and usage is counted."""
         self._connection = connection
         self._ledger = ledger
+        self._usage = usage
         self.writes: Writes = {
             Submit: self._submit,
             BeginLeases: self._begin,
@@ -122,6 +126,7 @@ class JobWrites:
         )
         self._connection.execute(_SQL["insert_jobs"], (text,))
         self._connection.execute(_SQL["insert_specs"], (text, heap))
+        self._usage.submitted(jobs)
 
     def _begin(self, operations: Sequence[BeginLeases]) -> Sequence[frozenset[str]]:
         rows = [
@@ -160,6 +165,7 @@ class JobWrites:
         execute(_SQL["complete_jobs"], (text,))
         works = [self._work(completions[at], salts[at], *of_job) for at, *of_job in facts]
         self._ledger.append(works)
+        self._usage.completed(works)
         done = frozenset(work.job_id for work in works)
         return [_done(done, operation.completions) for operation in operations]
 
@@ -209,6 +215,7 @@ class JobWrites:
         ]
         text = json_rows(rows)
         done = self._job_ids("endable_jobs", text)
+        self._usage.ended(text)
         self._connection.execute(_SQL["insert_ended_attempts"], (text,))
         self._connection.execute(_SQL["end_jobs"], (text,))
         return [_done(done, operation.endings) for operation in operations]

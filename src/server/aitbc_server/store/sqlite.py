@@ -36,6 +36,7 @@ from aitbc_server.store.ledger_writes import LedgerOptions, LedgerWrites
 from aitbc_server.store.probe import Probe, ProbeWrites
 from aitbc_server.store.reader import run_reads
 from aitbc_server.store.schema import migrate
+from aitbc_server.store.usage import UsageCounts, UsageTable
 from aitbc_server.store.webhook_reads import WebhookReads
 from aitbc_server.store.webhook_writes import WebhookWrites
 from aitbc_server.store.webhooks import WebhookTables
@@ -67,7 +68,11 @@ class SqliteStore:
             os.close(self._lock)
             raise
         parts: list[Part] = [
-            JobWrites(self._write_connection, ledger_writes),
+            JobWrites(
+                self._write_connection,
+                ledger_writes,
+                UsageCounts(self._write_connection, ledger.prices),
+            ),
             WebhookWrites(self._write_connection),
             KeyWrites(self._write_connection),
             ProbeWrites(self._write_connection),
@@ -83,6 +88,7 @@ class SqliteStore:
         self.ledger = StoredLedger(
             ledger_writes.origin, LedgerReads(self._read_connection), self._reads, self._writes
         )
+        self.usage = UsageTable(self._reads, self._read_connection)
         # Called on the loop after a commit in which jobs may have become final.
         self.on_jobs_ended: Callable[[], None] = lambda: None
 

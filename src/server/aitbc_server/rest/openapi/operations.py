@@ -17,6 +17,7 @@ from aitbc_server.rest.fields import TextField
 from aitbc_server.rest.openapi.comments import Comments
 from aitbc_server.rest.openapi.schemas import Schema, Schemas, example_of
 from aitbc_server.rest.route import Route
+from aitbc_server.rest.table import CSV
 
 API_KEY = "ApiKey"
 _JSON = "application/json"
@@ -124,9 +125,16 @@ class Operations:
         content: Schema = {"schema": schema}
         if example := example_of(response):
             content["example"] = example
-        full = {"description": self._said_of(response.full_name), "content": {_JSON: content}}
+        full: Schema = {
+            "description": self._said_of(response.full_name),
+            "content": {_JSON: content},
+        }
         if route.streamed is not None:
             full["content"] = full["content"] | self._stream(route.streamed)["content"]
+        if route.table is not None:
+            columns = ", ".join(route.table.columns)
+            text = {"type": "string", "description": f"Columns: {columns}."}
+            full["content"] = full["content"] | {CSV: {"schema": text}}
         answers = {str(route.status): full}
         if route.existing_field:
             answers["200"] = {**full, "description": "The same, for what was there before."}
