@@ -11,12 +11,9 @@ import httpx
 import pytest
 from scripts.processes import ROOT, Coordinator, Program
 
-from aitbc_server.domain.jobs import TRANSITIONS
 from tests.conftest import CLEAN_ENV, Launcher
 from tests.docs.snippets import pages, pointed_at, snippets
 from tests.e2e.jobs import final, submit
-
-LIFECYCLE = ROOT / "docs" / "explanation" / "job-lifecycle.md"
 
 
 @pytest.mark.parametrize("kind", ["REST", "stream"])
@@ -49,15 +46,6 @@ def test_program_of_a_guide_prints_the_answer(guide: str, coordinator: Coordinat
     command = [sys.executable, "-c", pointed_at(code, coordinator)]
     output = subprocess.check_output(command, text=True, timeout=90, env=CLEAN_ENV)
     assert output.strip() == "One two three"
-
-
-def test_lifecycle_page_shows_the_transitions_of_the_code() -> None:
-    text = LIFECYCLE.read_text()
-    arrows = {(str(start), str(end)): cause for (start, end), cause in TRANSITIONS.items()}
-    rows = re.findall(r"^\| (\w+) \| (\w+) \| (.+) \|$", text, re.MULTILINE)
-    assert {(start, end): cause for start, end, cause in rows[1:]} == arrows
-    drawn = re.findall(r"^    (\w+) --> (\w+)$", text, re.MULTILINE)
-    assert set(drawn) == set(arrows)
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
