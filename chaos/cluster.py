@@ -48,7 +48,7 @@ class Cluster:
         self.clock = ClockFile(directory / "clock")
         self.disk = _disk(directory / "disk")
         self._data = (self.disk.path if self.disk else directory) / "data"
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("AITBC_")}
+        clean = clean_environment()
         self._miner_env: Mapping[str, str] = clean
         self._env = clean | _SETTINGS | {CLOCK_VARIABLE: str(directory / "clock")}
         if bug is not None:
@@ -134,7 +134,10 @@ class Cluster:
             models=[MODEL],
             # Few, so that most work goes to those that record it.
             slots=8,
-            options=["--engine-opt", "latency=0.02"],
+            options=[
+                *("--engine-opt", "latency=0.02"),
+                *("--key-file", str(self.directory / f"{name}.pem")),
+            ],
             env=self._miner_env,
         )
 
@@ -181,6 +184,11 @@ class Cluster:
                 await proxy.close()
         if self.disk is not None:
             self.disk.unmount()
+
+
+def clean_environment() -> dict[str, str]:
+    """Returns the environment without settings of a developer's own."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("AITBC_")}
 
 
 def _disk(path: Path) -> Disk | None:

@@ -29,6 +29,7 @@ from aitbc_server.domain.jobs import (
     JobStatus,
     LiveRecord,
     claim_duration_s,
+    retry_delay_s,
 )
 
 # How long a job that is tried again waits for another miner than those that failed it, while others
@@ -264,7 +265,9 @@ class Core:
 
     def _queue(self, job: LiveJob, not_before_us: int | None, patience_s: float, now: Now) -> None:
         job.not_before_us = not_before_us
+        # The clock that set the time may have been ahead of this one: no longer than was meant.
         wait_s = max(0, (not_before_us or 0) - now.wall_us) / 1e6
+        wait_s = min(wait_s, retry_delay_s(job.attempt))
         if job.failed_miners:
             job.prefers_until = now.mono + wait_s + patience_s
             self._timers.at(job.prefers_until, self._reconsider, job)
