@@ -64,6 +64,18 @@ def test_genuine_receipt_passes_every_check(visitor: Visitor, ledger: Ledger) ->
     assert violations(visitor.tab) == []
 
 
+def test_receipt_is_verified_below_the_path_of_a_proxy(visitor: Visitor, ledger: Ledger) -> None:
+    path = "/below/a/path"
+    visitor.tab.route(
+        f"**{path}/**", lambda route: route.continue_(url=route.request.url.replace(path, ""))
+    )
+    visitor.open(f"{path}/explorer/receipts/{ledger.receipt}")
+    assert verify(visitor) == "This receipt is genuine and in the ledger."
+    visitor.tab.get_by_role("link", name="Blocks", exact=True).click()
+    visitor.tab.wait_for_url(f"{visitor.url}{path}/explorer/blocks")
+    assert all(url.startswith(visitor.url + path) for url in visitor.requested)
+
+
 def change(receipt: dict[str, Any], path: str, value: Any) -> None:
     *above, last = path.split(".")
     for name in above:

@@ -147,6 +147,12 @@ async def test_data_without_a_page_is_shown_as_data(web: httpx.AsyncClient, path
     assert kind.startswith("text/html" if path.endswith("stats") else "application/json")
 
 
+async def test_search_leads_on_from_wherever_it_is_served(web: httpx.AsyncClient) -> None:
+    found = await web.get("/explorer/search", params={"q": "0"}, headers=BROWSER)
+    assert found.status_code == 303
+    assert found.headers["location"] == "../explorer/blocks/0"
+
+
 async def test_documented_paths_stay_json_for_programs(web: httpx.AsyncClient) -> None:
     for name in ("blocks", "transactions", "receipts"):
         for path in (f"/explorer/{name}", f"/api/explorer/{name}"):

@@ -38,6 +38,7 @@ def test_time_is_told_by_how_long_ago_it_was(later_s: float, text: str) -> None:
 
 def test_time_is_told_in_full_in_utc() -> None:
     assert formats.absolute(MOMENT) == "2026-01-24 15:00:05 UTC"
+    assert formats.clock(MOMENT) == "15:00 UTC"
     assert formats.machine_readable(MOMENT) == "2026-01-24T15:00:05Z"
 
 

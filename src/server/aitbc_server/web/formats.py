@@ -51,6 +51,11 @@ def absolute(time: Timestamp) -> str:
     return _datetime(time).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def clock(time: Timestamp) -> str:
+    """Returns the hour and minute of a time, in UTC."""
+    return _datetime(time).strftime("%H:%M UTC")
+
+
 def machine_readable(time: Timestamp) -> str:
     """Returns a time as RFC 3339."""
     return _datetime(time).strftime("%Y-%m-%dT%H:%M:%SZ")

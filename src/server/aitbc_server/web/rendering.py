@@ -38,6 +38,7 @@ class Templates:
             compact=formats.compact,
             duration=formats.duration,
             absolute=formats.absolute,
+            clock=formats.clock,
             machine_readable=formats.machine_readable,
             short=formats.short,
             value_name=formats.value_name,
