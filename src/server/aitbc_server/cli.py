@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from aitbc_server import __version__, logs
 from aitbc_server.app import Coordinator
-from aitbc_server.commands import backup, keys
+from aitbc_server.commands import backup, keys, ledger
 from aitbc_server.commands.openapi import print_openapi
 from aitbc_server.config import Address, AuthMode, Settings
 from aitbc_server.domain.errors import StorageUnavailable
@@ -133,6 +133,7 @@ def serve(
 
 
 cli.add_typer(keys.cli)
+cli.add_typer(ledger.cli)
 
 
 @cli.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -178,3 +178,14 @@ def signature_fields(signature: BatchSignature) -> dict[str, Any]:
     if signature.path:
         fields["path"] = [hash_.hex() for hash_ in signature.path]
     return fields
+
+
+def signed_in(fields: dict[str, Any]) -> BatchSignature:
+    """Returns a signature that a receipt holds. Raises ValueError, KeyError and TypeError."""
+    return BatchSignature(
+        public_key=b64decode(fields["public_key"], validate=True),
+        signature=b64decode(fields["signature"], validate=True),
+        index=fields["index"],
+        size=fields["size"],
+        path=[bytes.fromhex(hash_) for hash_ in fields.get("path", ())],
+    )

@@ -93,6 +93,7 @@ class _Files:
                 {
                     "first_index": batch.first_index,
                     "size": batch.size,
+                    "time": rfc3339(batch.stored_us),
                     "public_key": b64encode(batch.public_key).decode(),
                     "signature": b64encode(batch.signature).decode(),
                 }

@@ -1,0 +1,112 @@
+"""Makes ledgers on real SQLite without a coordinator around them."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from aitbc_server.domain.addresses import address_of
+from aitbc_server.domain.ids import IdSource, lease_id_of
+from aitbc_server.domain.prices import PriceTable, UnitType
+from aitbc_server.domain.receipts import BatchSignature, Work
+from aitbc_server.ledger.keys import Signer, create_key
+from aitbc_server.ledger.merkle import leaf_hash, root_of
+from aitbc_server.ledger.receipts import statement
+from aitbc_server.ledger.signing import STATEMENTS, for_each, sign_root
+from aitbc_server.store.connection import connect
+from aitbc_server.store.directory import FILE_NAME
+from aitbc_server.store.ledger_writes import LedgerOptions, LedgerWrites, SealBlock
+from aitbc_server.store.schema import migrate
+
+START_US = 1_790_000_000_000_000
+PRICES = PriceTable("AITBC", {UnitType.TOKENS: 3 * 10**11, UnitType.CHARACTERS: 10**11})
+
+
+class Book:
+    """A ledger that is written step by step."""
+
+    def __init__(self, directory: Path, *, seed: int = 1, block_receipts: int = 10**6) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        self.connection = connect(directory / FILE_NAME)
+        migrate(self.connection)
+        options = LedgerOptions(prices=PRICES, block_receipts=block_receipts)
+        self.writes = LedgerWrites(self.connection, directory, options)
+        self.random = random.Random(seed)
+        self.miner = Signer(Ed25519PrivateKey.generate())
+        self._ids = IdSource(self.random.getrandbits)
+        self._now_us = START_US
+
+    @contextmanager
+    def commit(self) -> Iterator[None]:
+        """One transaction."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        yield
+        self.connection.execute("COMMIT")
+
+    def add(self, count: int, *, signed: bool = True) -> None:
+        """Stores receipts in one commit; the miner signs each two together."""
+        works = [self._work() for _ in range(count)]
+        if signed:
+            works = [one for at in range(0, count, 2) for one in self._stated(works[at : at + 2])]
+        with self.commit():
+            self.writes.append(works)
+
+    def seal(self) -> None:
+        """Seals what no block holds."""
+        with self.commit():
+            self.writes.writes[SealBlock]([SealBlock()])
+
+    def rotate(self) -> None:
+        """Makes a new key; the next block takes it up."""
+        create_key(self.directory)
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def _work(self) -> Work:
+        self._now_us += self.random.randrange(1, 3_000_000)
+        has_usage = self.random.random() < 0.8
+        return Work(
+            job_id=self._ids.job_id(self._now_us),
+            client=address_of(f"client {self.random.randrange(5)}"),
+            model="llama3.2",
+            miner_id=f"miner-{self.random.randrange(3)}",
+            attempt=1,
+            started_us=self._now_us - 500_000,
+            completed_us=self._now_us,
+            prompt_tokens=self.random.randrange(100) if has_usage else None,
+            completion_tokens=self.random.randrange(100) if has_usage else None,
+            characters=self.random.randrange(1000),
+            prompt_hash=hashlib.sha256(self.random.randbytes(8)).digest(),
+            result_hash=hashlib.sha256(self.random.randbytes(8)).digest(),
+            miner_signature=None,
+        )
+
+    def _stated(self, works: list[Work]) -> list[Work]:
+        leaves = [
+            leaf_hash(
+                statement(
+                    miner_id=work.miner_id,
+                    job_id=work.job_id,
+                    lease_id=lease_id_of(work.job_id, work.attempt),
+                    result_hash=work.result_hash.hex(),
+                    prompt_tokens=work.prompt_tokens,
+                    completion_tokens=work.completion_tokens,
+                )
+            )
+            for work in works
+        ]
+        signature = sign_root(STATEMENTS, root_of(leaves), self.miner)
+        signatures = for_each(leaves, self.miner.public_key, signature)
+        return [_signed(work, one) for work, one in zip(works, signatures, strict=True)]
+
+
+def _signed(work: Work, signature: BatchSignature) -> Work:
+    fields = {name: getattr(work, name) for name in Work.__slots__}
+    return Work(**{**fields, "miner_signature": signature})
