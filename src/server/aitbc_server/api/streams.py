@@ -15,6 +15,9 @@ from aitbc_server.domain.jobs import JobRecord
 from aitbc_server.domain.positions import START, Position
 from aitbc_server.store.seam import Store
 
+# What a status event tells apart: the number of the attempt, and whether it runs.
+_State = tuple[int, bool]
+
 # Text of one event: a large answer that is there already becomes several.
 _MOST_BYTES = 1024 * 1024
 
@@ -46,14 +49,15 @@ class JobStreams:
         live = self._dispatcher.core.jobs.get(job_id)
         if live is not None:
             follower = self._dispatcher.transcripts.follow(live, position)
-            told: jobs_pb2.Job | None = None
+            told: _State | None = None
             try:
                 # Looked at again after each event: whatever comes meanwhile is not waited for.
                 while job_id in self._dispatcher.core.jobs:
-                    state = _state(live)
+                    state = (live.attempt, _is_running(live))
                     if state != told:
                         told = state
-                        yield _event(jobs_pb2.JOB_EVENT_TYPE_STATUS, follower.position, job=state)
+                        job = _live_message(live)
+                        yield _event(jobs_pb2.JOB_EVENT_TYPE_STATUS, follower.position, job=job)
                     elif (news := follower.news()) is not None:
                         for event in _text_events(news):
                             yield event
@@ -121,21 +125,24 @@ def _pieces(text: bytes) -> Iterator[bytes]:
         begin = end
 
 
-def _state(job: LiveJob) -> jobs_pb2.Job:
+def _is_running(job: LiveJob) -> bool:
+    return job.lease is not None and job.lease.phase is not Phase.BEGINNING
+
+
+def _live_message(job: LiveJob) -> jobs_pb2.Job:
     """Returns what a status event tells of a job that is not final."""
-    state = jobs_pb2.Job(
+    message = jobs_pb2.Job(
         job_id=job.job_id,
         status=jobs_pb2.JOB_STATUS_PENDING,
         model=job.model,
         created_at=timestamp(job.created_us),
         attempt=job.attempt,
     )
-    lease = job.lease
-    if lease is not None and lease.phase is not Phase.BEGINNING:
-        state.status = jobs_pb2.JOB_STATUS_RUNNING
-        state.miner_id = lease.miner_id
-        state.started_at.CopyFrom(timestamp(lease.started_us))
-    return state
+    if job.lease is not None and _is_running(job):
+        message.status = jobs_pb2.JOB_STATUS_RUNNING
+        message.miner_id = job.lease.miner_id
+        message.started_at.CopyFrom(timestamp(job.lease.started_us))
+    return message
 
 
 def _event(
