@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -351,3 +352,33 @@ async def test_the_gateway_passes_streams_on_as_they_come(tmp_path: Path) -> Non
 async def _stop(client: Client) -> None:
     await client.coordinator.drain()
     await client.coordinator.stop()
+
+
+async def test_a_slow_reader_gets_larger_deltas_and_no_gap(tmp_path: Path) -> None:
+    parts = [f"{number:05d} " + "ü" * 10_000 for number in range(300)]
+    async with coordinator(tmp_path) as client, client.miner() as miner:
+        job_id = await client.submit()
+        [assignment] = await miner.assignments()
+        with socket.socket() as raw:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            raw.connect(("127.0.0.1", client.coordinator.http_port))
+            raw.setblocking(False)
+            reader, writer = await asyncio.open_connection(sock=raw, limit=2**24)
+            path = f"/v1/jobs/{job_id}/stream"
+            writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+            await reader.readuntil(b"\r\n\r\n")
+            transport: Any = writer.transport
+            transport.pause_reading()
+            for sequence, part in enumerate(parts):
+                await miner.say(assignment.lease_id, part, sequence)
+            await miner.complete(assignment.lease_id, "".join(parts), len(parts))
+            await miner.expect("acks")
+            transport.resume_reading()
+            deltas = []
+            async with asyncio.timeout(PATIENCE_S):
+                while b"event: final" not in (event := await reader.readuntil(b"\n\n")):
+                    if b"event: delta" in event:
+                        deltas.append(json.loads(event.split(b"data: ")[1].split(b"\n")[0]))
+            writer.close()
+    assert "".join(delta["text"] for delta in deltas) == "".join(parts)
+    assert len(deltas) < len(parts)

@@ -10,6 +10,8 @@ from typing import Any
 
 import orjson
 
+from aitbc_server.domain.call import Call as TracedCall
+from aitbc_server.domain.call import current_call
 from aitbc_server.domain.errors import Draining
 from aitbc_server.openai.call import Call
 from aitbc_server.openai.chat import Chat
@@ -73,6 +75,8 @@ class OpenAIApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = Call(scope, receive, send, self._max_body_bytes)
+        headers = call.client.headers
+        current_call.set(TracedCall(headers["x-request-id"], headers.get("traceparent")))
         try:
             await self._answer(call, scope["path"])
         except ClientGone:

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from aitbc_server.domain.call import request_id
 from aitbc_server.domain.errors import Draining
 from aitbc_server.domain.keys import PREFIX as KEY_PREFIX
 from aitbc_server.openai.errors import in_stream, openai_response
@@ -117,10 +118,10 @@ class Call:
         await body.start(200, (content_type, *STREAM_HEADERS, *self._named()))
 
     def _named(self) -> Headers:
+        named = (b"x-request-id", self.client.headers["x-request-id"].encode())
         if not self.job_ids:
-            return ()
-        first, names = self.job_ids[0].encode(), ",".join(self.job_ids).encode()
-        return ((b"x-job-id", names), (b"x-request-id", first))
+            return (named,)
+        return (named, (b"x-job-id", ",".join(self.job_ids).encode()))
 
 
 def _client(scope: Scope) -> Client:
@@ -131,6 +132,7 @@ def _client(scope: Scope) -> Client:
     # cannot be a key of ours is taken for none.
     if is_bearer and not authorization[len(_BEARER) :].strip().startswith(KEY_PREFIX):
         del headers["authorization"]
+    headers["x-request-id"] = request_id(headers.get("x-request-id"))
     address = scope.get("client")
     return Client(headers, address[0] if address else "")
 
