@@ -57,10 +57,10 @@ class Reader:
 
 async def measure(coordinator: Coordinator, arguments: argparse.Namespace) -> dict[str, float]:
     """Returns what the readers saw, and what the coordinator took."""
-    job_ids = await asyncio.to_thread(_submit, coordinator.url, arguments.readers)
-    readers = [Reader() for _ in job_ids]
+    job_ids = await asyncio.to_thread(_submit, coordinator.url, arguments.jobs)
+    readers = [Reader() for _ in job_ids[: arguments.readers]]
     process = psutil.Process(coordinator.program.pid)
-    pairs = zip(readers, job_ids, strict=True)
+    pairs = zip(readers, job_ids, strict=False)
     reading = [asyncio.create_task(one.read(coordinator.http, job_id)) for one, job_id in pairs]
     # All streams run by then.
     await asyncio.sleep(arguments.seconds / 4)
@@ -73,16 +73,20 @@ async def measure(coordinator: Coordinator, arguments: argparse.Namespace) -> di
     grown = process.memory_info().rss - memory
     tokens = sum(len(reader.delays_ms) for reader in readers) - tokens
     await asyncio.gather(*reading)
-    delays = sorted(delay for reader in readers for delay in reader.delays_ms)
-    return {
-        "tokens_per_second": tokens / seconds,
-        "median_ms": statistics.median(delays),
-        "p99_ms": delays[int(len(delays) * 0.99)],
+    told = {
         "cpu_share": (after.user + after.system - before.user - before.system) / seconds,
         "memory_mib": memory / 2**20,
         "memory_growth_mib": grown / 2**20,
-        "tokens_per_message": len(delays) / sum(reader.messages for reader in readers),
     }
+    if readers:
+        delays = sorted(delay for reader in readers for delay in reader.delays_ms)
+        told |= {
+            "tokens_per_second": tokens / seconds,
+            "median_ms": statistics.median(delays),
+            "p99_ms": delays[int(len(delays) * 0.99)],
+            "tokens_per_message": len(delays) / sum(reader.messages for reader in readers),
+        }
+    return told
 
 
 def _submit(url: str, count: int) -> list[str]:
@@ -116,7 +120,7 @@ def main() -> None:
                     coordinator.grpc,
                     miner_id=f"miner-{number}",
                     models=[MODEL],
-                    slots=-(-arguments.readers // arguments.miners),
+                    slots=-(-arguments.jobs // arguments.miners),
                     options=[
                         word
                         for key, value in options.items()
@@ -139,7 +143,8 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench-streams", description=__doc__)
-    parser.add_argument("--readers", type=int, default=500, help="jobs with a reader [%(default)s]")
+    parser.add_argument("--jobs", type=int, default=500, help="jobs at once [%(default)s]")
+    parser.add_argument("--readers", type=int, default=500, help="of them read [%(default)s]")
     parser.add_argument("--rate", type=float, default=50, help="tokens/s of a job [%(default)s]")
     parser.add_argument("--seconds", type=float, default=20, help="of each job [%(default)s]")
     parser.add_argument("--miners", type=int, default=2, help="miner processes [%(default)s]")
