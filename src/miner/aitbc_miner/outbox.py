@@ -43,7 +43,11 @@ class Outbox:
     def take(self) -> list[Update]:
         """Returns the updates of the next message; none when it is not due yet."""
         now = self._clock()
-        if self._due_at is None or now < self._due_at:
+        if self._due_at is None:
+            return []
+        if now < self._due_at:
+            # An alarm may ring a little early, by another clock than this one: set it again.
+            self._alarm.ring_in(self._due_at - now)
             return []
         updates: list[Update] = []
         size = 0

@@ -56,6 +56,22 @@ async def test_the_alarm_rings_when_the_interval_is_over() -> None:
     assert len(outbox.take()) == 1
 
 
+async def test_an_alarm_that_rang_too_early_rings_again() -> None:
+    alarm, clock = Alarm(), FakeClock()
+    outbox, lease = Outbox(alarm, clock), talking("1", "a")
+    outbox.put(lease, urgent=True)
+    await asyncio.wait_for(alarm.wait(), 5)
+    outbox.take()
+    lease.add(Chunk(text="b"))
+    outbox.put(lease, urgent=False)
+    await asyncio.wait_for(alarm.wait(), 5)
+    # By the outbox's clock it is not time yet.
+    assert outbox.take() == []
+    await asyncio.wait_for(alarm.wait(), 5)
+    clock.now += FLUSH_INTERVAL_S
+    assert len(outbox.take()) == 1
+
+
 async def test_news_that_fills_a_message_leaves_the_rest_to_the_next_one() -> None:
     outbox = Outbox(Alarm(), FakeClock())
     for number in range(3):
