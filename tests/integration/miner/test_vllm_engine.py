@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import json
 import os
 import signal
 from pathlib import Path
 
-import numpy
 import pytest
-from safetensors.numpy import save_file
 
 from aitbc.v1.work_pb2 import CANCEL_REASON_REQUESTED, Assignment, Resume, Update
 from tests.integration.miner.fake_coordinator import FakeSession, assignment, fake_coordinator
@@ -25,13 +22,9 @@ JOBS = 8
     not COMMAND.exists() and "CI" not in os.environ,
     reason="vLLM is not installed: `make vllm` makes .venv-vllm. With CI set this is a failure",
 )
-async def test_vllm_answers_together_stops_what_is_cancelled_and_survives_ctrl_c(
-    tmp_path: Path,
-) -> None:
+async def test_vllm_answers_together_stops_what_is_cancelled_and_survives_ctrl_c() -> None:
     async with fake_coordinator() as coordinator:
-        adapters = json.dumps({"tuned": str(adapter(tmp_path / "adapter"))})
-        options = ["--coordinator", coordinator.address, "--model", "llama3.2=smollm2"]
-        options += ["--engine-opt", f"lora_modules={adapters}"]
+        options = ("--coordinator", coordinator.address, "--model", "llama3.2=smollm2")
         async with miner_process("run", *options, command=COMMAND, timeout_s=60) as miner:
             session = await coordinator.session(START_S)
             assert JOBS <= session.hello.capacity.max_outstanding_jobs <= 256
@@ -42,7 +35,6 @@ async def test_vllm_answers_together_stops_what_is_cancelled_and_survives_ctrl_c
             await check_cancellation(session)
             await check_too_long_a_prompt(session)
             await check_resumption(session)
-            await check_adapter(session)
             await session.assign(job("last", "Count to fifty.", max_tokens=48))
             await session.next_updates()
             # As Ctrl-C in a terminal does it: to vLLM's processes too.
@@ -118,40 +110,3 @@ async def check_resumption(session: FakeSession) -> None:
     assert rest.completion.result == whole.result
     assert rest.completion.usage.prompt_tokens == whole.usage.prompt_tokens
     assert rest.sequence >= 1
-
-
-def adapter(directory: Path) -> Path:
-    """Writes a LoRA adapter that changes the model's answers to nonsense."""
-    directory.mkdir()
-    random = numpy.random.default_rng(seed=1)
-    layer = "base_model.model.model.layers.0.self_attn.q_proj"
-    shapes = {f"{layer}.lora_A.weight": (8, 576), f"{layer}.lora_B.weight": (576, 8)}
-    tensors = {
-        name: random.standard_normal(shape, dtype=numpy.float32) for name, shape in shapes.items()
-    }
-    save_file(tensors, directory / "adapter_model.safetensors")
-    config = {
-        "peft_type": "LORA",
-        "base_model_name_or_path": "smollm2",
-        "r": 8,
-        "lora_alpha": 64,
-        "target_modules": ["q_proj"],
-        "bias": "none",
-    }
-    (directory / "adapter_config.json").write_text(json.dumps(config))
-    return directory
-
-
-async def check_adapter(session: FakeSession) -> None:
-    """Asks the same of the model and of its adapter."""
-    assert list(session.hello.models) == ["llama3.2", "tuned"]
-    question = "What is the capital of France?"
-    asked: dict[str, float] = {"temperature": 0.0, "max_tokens": 16}
-    await session.assign(
-        assignment("plain", question, model="llama3.2", **asked),
-        assignment("tuned", question, model="tuned", **asked),
-    )
-    ended = await endings(session, "plain", "tuned")
-    assert "Paris" in ended["plain"].completion.result
-    assert ended["tuned"].completion.result
-    assert ended["tuned"].completion.result != ended["plain"].completion.result

@@ -4,7 +4,6 @@ import pytest
 
 from aitbc_miner.engines import ENGINES, create_engines
 from aitbc_miner.engines.vllm import VllmEngine, _value
-from aitbc_miner.errors import Misconfigured
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -30,17 +29,3 @@ def test_vllms_options_are_read_as_json_where_they_are(text: str, value: object)
 
 def test_vllms_options_may_be_objects() -> None:
     assert _value('{"max_new_tokens": 512}') == {"max_new_tokens": 512}
-
-
-def test_adapters_are_models_of_vllm() -> None:
-    adapters = {"lora_modules": '{"tuned": "path"}'}
-    [engine] = create_engines("vllm", {"a": "x"}, None, adapters)
-    assert engine.models == ("a", "tuned")
-    with pytest.raises(Misconfigured, match="one model"):
-        create_engines("vllm", {"a": "x", "b": "y"}, None, adapters)
-
-
-@pytest.mark.parametrize("text", ["tuned", "[]", '{"tuned": 1}'])
-def test_adapters_are_given_by_name(text: str) -> None:
-    with pytest.raises(Misconfigured, match="JSON object"):
-        create_engines("vllm", {"a": "x"}, None, {"lora_modules": text})

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from aitbc_miner import weights
 from aitbc_miner.engines.base import Engine
 from aitbc_miner.engines.options import EngineOptions
-from aitbc_miner.errors import Misconfigured
 
 ENGINES = ("vllm", "openai", "echo")
 
@@ -29,10 +28,6 @@ def create_engines(
         return [OpenAIEngine(models, slots, OpenAIOptions.parse(EngineOptions(engine, options)))]
     from aitbc_miner.engines.vllm import VllmEngine
 
-    if "lora_modules" in options and len(models) > 1:
-        raise Misconfigured(
-            "--engine-opt lora_modules: adapters belong to one model; run a miner for each"
-        )
     # Told to all: vLLM learns it from the environment, which they share.
     is_offline = all(weights.is_local(source) for source in models.values())
     return [

@@ -38,9 +38,8 @@ _CPU_MAX_CONTEXT = 4096
 _CPU_KV_CACHE_BYTES = 512 * 2**20
 # vLLM's own 5 s is about what a small CPU engine takes, and then kills it.
 _SHUTDOWN_S = 20.0
-# The miner's own options: the name of the tool parser, and the LoRA adapters by name.
-_PARSER, _ADAPTERS = "tool_parser", "lora_modules"
-_OWN_OPTIONS = (_PARSER, _ADAPTERS)
+# Name of the tool parser, which is the miner's own option.
+_PARSER = "tool_parser"
 # Set by the miner itself.
 _RESERVED_OPTIONS = ("model", "served_model_name")
 # Ends the prompt where the assistant begins to speak.
@@ -59,15 +58,10 @@ class VllmEngine:
         *,
         is_offline: bool = False,
     ) -> None:
-        # Models of their own to clients: small changes of the one that is loaded.
-        self._adapters = _adapters(options.get(_ADAPTERS))
-        self.models = (name, *self._adapters)
+        self.models = (name,)
         self._source = source
         self._slots = slots
-        self._options = {key: value for key, value in options.items() if key not in _OWN_OPTIONS}
-        if self._adapters:
-            most = {"enable_lora": "true", "max_loras": str(len(self._adapters))}
-            self._options = {**most, **self._options}
+        self._options = {key: value for key, value in options.items() if key != _PARSER}
         self._tool_parser = options.get(_PARSER)
         # Whether nothing need ever be asked of Hugging Face.
         self._is_offline = is_offline
@@ -144,9 +138,7 @@ class VllmEngine:
                         prompt_tokens=len(prompt["prompt_token_ids"]) - resumed_tokens,
                     )
                     return
-            outputs = self._llm.generate(
-                prompt, sampling, job.request_id, lora_request=self._adapter(job.model)
-            )
+            outputs = self._llm.generate(prompt, sampling, job.request_id)
             async with contextlib.aclosing(outputs):
                 async for chunk in reader.read(job, outputs, resumed_tokens):
                     has_begun = True
@@ -163,14 +155,6 @@ class VllmEngine:
             if issubclass(cause, ValueError) and not has_begun:
                 raise BadRequest("vLLM refuses what the job asks for") from error
             raise EngineFailed(f"vLLM failed: {cause.__name__}") from error
-
-    def _adapter(self, model: str) -> Any:
-        """Returns what vLLM adds to its model for one of the adapters; None for the model."""
-        if model not in self._adapters:
-            return None
-        from vllm.lora.request import LoRARequest
-
-        return LoRARequest(model, list(self._adapters).index(model) + 1, self._adapters[model])
 
     async def _render(self, job: Job) -> Any:
         """Returns the tokens, through the chat template where the model has one."""
@@ -256,19 +240,6 @@ class _Gauge:
 
     def record_sleep_state(self, *_: Any) -> None:
         pass
-
-
-def _adapters(text: str | None) -> dict[str, str]:
-    """Reads the adapters: their sources by name."""
-    if text is None:
-        return {}
-    adapters = _value(text)
-    if not isinstance(adapters, dict) or not all(isinstance(v, str) for v in adapters.values()):
-        raise Misconfigured(
-            f"--engine-opt {_ADAPTERS}: give a JSON object of names and sources, such as"
-            ' {"name": "path/to/adapter"}'
-        )
-    return adapters
 
 
 def _prepare_environment(*, is_offline: bool) -> None:
