@@ -17,6 +17,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from aitbc_server.config import Settings
 from aitbc_server.rest.catalogue import error_rows
+from aitbc_server.telemetry.families import FAMILIES
 
 REFERENCE = ROOT / "docs" / "reference"
 NOTICE = "<!-- Written by `make docs`. Edit {source} instead. -->"
@@ -43,6 +44,7 @@ def pages() -> dict[str, str]:
         "cli.md": _cli_page,
         "configuration.md": _configuration_page,
         "errors.md": _errors_page,
+        "metrics.md": _metrics_page,
     }
     return {name: "\n".join(write()).rstrip() + "\n" for name, write in writers.items()}
 
@@ -357,6 +359,22 @@ people and may change; `error_code` is for programs and does not. 429 and 503 co
     for row in error_rows():
         told = f"{_cell(row.cause)} | {_cell(row.remedy)}"
         yield f"| {row.status} | {row.code} | `{row.reason}` | {told} |"
+
+
+def _metrics_page() -> Iterator[str]:
+    yield NOTICE.format(source="src/server/aitbc_server/telemetry/families.py")
+    yield """
+# Metrics
+
+`/metrics` gives these in the text format of Prometheus, beside `process_...`, which tells of the
+process. A counter's name ends with `_total` there; a histogram has `_bucket`, `_sum` and `_count`.
+Where it is served, and what to watch: see [Monitor the coordinator](../how-to/monitor.md).
+
+| metric | kind | labels | |
+| --- | --- | --- | --- |"""
+    for family in FAMILIES:
+        labels = ", ".join(f"`{label}`" for label in family.labels)
+        yield f"| `{family.name}` | {family.kind} | {labels} | {_cell(family.words)} |"
 
 
 # --- Text -----------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from aitbc.v1 import jobs_pb2
 from aitbc_server.clock import SystemClock
+from aitbc_server.telemetry.families import FAMILIES
 from aitbc_server.telemetry.metrics import OTHER_MODELS
 from aitbc_server.telemetry.traces import JobTraces
 from tests.e2e.keys import create_key
@@ -72,6 +73,14 @@ async def test_metrics_follow_jobs_miners_commits_and_calls(tmp_path: Path) -> N
     assert value(samples, "aitbc_grpc_calls_total", method="SubmitJob", code="OK") == 2
     assert value(samples, "aitbc_grpc_calls_total", method="GetJob", code="NOT_FOUND") == 1
     assert value(samples, "aitbc_http_requests_total", method="GetJob", status="404") == 1
+
+
+async def test_every_family_is_served_and_nothing_else(tmp_path: Path) -> None:
+    async with coordinator(tmp_path) as client, httpx.AsyncClient(base_url=client.url) as http:
+        text = (await http.get("/metrics")).text
+    served = {family.name for family in text_string_to_metric_families(text)}
+    ours = {name for name in served if not name.startswith("process_")}
+    assert ours == {family.name for family in FAMILIES}
 
 
 async def test_callers_cannot_make_up_labels_without_bound(tmp_path: Path) -> None:

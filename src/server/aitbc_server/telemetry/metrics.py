@@ -11,8 +11,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import (
+    CollectorRegistry,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from aitbc_server import __version__
@@ -23,13 +28,14 @@ from aitbc_server.domain.clock import Clock
 from aitbc_server.domain.errors import StorageUnavailable
 from aitbc_server.domain.jobs import Begin, Completion, Ending, JobStatus, NewJob, Totals
 from aitbc_server.store.seam import Store
+from aitbc_server.telemetry import families
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+# Models with a label of their own, and the label of the others.
 _MOST_MODELS = 50
 OTHER_MODELS = "(other)"
-_LATENCIES_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
-_COMMITS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
-_BATCHES = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
+_MOST_MODELS = 50
+OTHER_MODELS = "(other)"
 
 
 class Counted(Protocol):
@@ -51,25 +57,12 @@ class Metrics:
         self._grpc = grpc
         self._retries = 0
         self._failed_commits = 0
+        # The text format has no place for when a series began but one more series.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the package has no types here
         self.registry = CollectorRegistry()
-        self._dispatch_latency = Histogram(
-            "aitbc_dispatch_latency_seconds",
-            "Time from a job's submission until its first lease is stored.",
-            buckets=_LATENCIES_S,
-            registry=self.registry,
-        )
-        self._commit_seconds = Histogram(
-            "aitbc_commit_seconds",
-            "Time that a group commit takes.",
-            buckets=_COMMITS_S,
-            registry=self.registry,
-        )
-        self._commit_operations = Histogram(
-            "aitbc_commit_operations",
-            "Operations that share a group commit.",
-            buckets=_BATCHES,
-            registry=self.registry,
-        )
+        self._dispatch_latency = families.DISPATCH.histogram(self.registry)
+        self._commit_seconds = families.COMMIT_S.histogram(self.registry)
+        self._commit_operations = families.COMMIT_SIZE.histogram(self.registry)
         ProcessCollector(registry=self.registry)
 
     async def text(self) -> bytes:
@@ -115,31 +108,15 @@ class Metrics:
     # What is gathered
 
     def _state(self, totals: Totals | None) -> Iterator[Metric]:
-        yield _gauge("aitbc_build_info", "Version that runs.", ("version",), [((__version__,), 1)])
+        yield families.BUILD.of([((__version__,), 1)])
         yield from self._jobs()
         if totals is not None:
             yield from _ended(totals)
         yield from self._miners()
-        yield _counter(
-            "aitbc_attempts_retried",
-            "Attempts that ended without an end of their job.",
-            (),
-            [((), self._retries)],
-        )
-        yield _counter(
-            "aitbc_commits_failed",
-            "Group commits that the storage refused.",
-            (),
-            [((), self._failed_commits)],
-        )
-        for name, words, calls in (
-            ("aitbc_http_requests", "HTTP requests to the API", self._http.calls),
-            ("aitbc_grpc_calls", "gRPC calls, and Work streams that ended,", self._grpc.calls),
-        ):
-            label = "status" if calls is self._http.calls else "code"
-            yield _counter(
-                name, f"{words} by method and {label}.", ("method", label), calls.items()
-            )
+        yield families.RETRIES.single(self._retries)
+        yield families.COMMITS_FAILED.single(self._failed_commits)
+        yield families.HTTP.of(self._http.calls.items())
+        yield families.GRPC.of(self._grpc.calls.items())
 
     def _jobs(self) -> Iterator[Metric]:
         core = self._dispatcher.core
@@ -151,28 +128,19 @@ class Metrics:
             label = model if model in shown else OTHER_MODELS
             counts[label, "running"] += running[model]
             counts[label, "pending"] += live - running[model]
-        yield _gauge("aitbc_jobs", "Jobs that are not final.", ("model", "status"), counts.items())
+        yield families.JOBS.of(counts.items())
         # Jobs stand in the order in which they came, so that the first without a lease is oldest.
         oldest = next((job for job in core.jobs.values() if job.lease is None), None)
         age_s = 0.0 if oldest is None else (self._clock.wall_us() - oldest.created_us) / 1e6
-        yield _gauge(
-            "aitbc_queue_age_seconds", "Age of the oldest pending job.", (), [((), max(0.0, age_s))]
-        )
+        yield families.QUEUE_AGE.single(max(0.0, age_s))
 
     def _miners(self) -> Iterator[Metric]:
         counts = self._dispatcher.registry.counts(self._dispatcher.now())
-        rows = [((status.value,), count) for status, count in counts.items()]
-        yield _gauge("aitbc_miners", "Registered miners.", ("status",), rows)
+        yield families.MINERS.of(((status.value,), count) for status, count in counts.items())
         sessions = self._dispatcher.core.sessions
-        yield _gauge(
-            "aitbc_work_streams", "Work streams that are open.", (), [((), len(sessions.by_miner))]
-        )
-        yield _counter(
-            "aitbc_work_streams_ended",
-            "Work streams that ended, by the reason.",
-            ("reason",),
-            [((reason.value,), count) for reason, count in sessions.closed.items()],
-        )
+        yield families.STREAMS.single(len(sessions.by_miner))
+        closed = sessions.closed.items()
+        yield families.STREAMS_ENDED.of(((reason.value,), count) for reason, count in closed)
 
 
 class _Snapshot(Collector):
@@ -186,36 +154,13 @@ class _Snapshot(Collector):
 
 
 def _ended(totals: Totals) -> Iterator[Metric]:
-    yield _counter(
-        "aitbc_jobs_ended",
-        "Jobs that became final, since the database was made.",
-        ("status",),
+    yield families.JOBS_ENDED.of(
         [
             (("completed",), totals.completed),
             (("failed",), totals.failed),
             (("cancelled",), totals.cancelled),
-        ],
+        ]
     )
-    yield _counter(
-        "aitbc_tokens",
-        "Tokens of completed jobs, since the database was made.",
-        ("kind",),
-        [(("prompt",), totals.prompt_tokens), (("completion",), totals.completion_tokens)],
+    yield families.TOKENS.of(
+        [(("prompt",), totals.prompt_tokens), (("completion",), totals.completion_tokens)]
     )
-
-
-_Rows = Iterable[tuple[Sequence[str], float]]
-
-
-def _gauge(name: str, words: str, labels: Sequence[str], rows: _Rows) -> Metric:
-    metric = GaugeMetricFamily(name, words, labels=labels)
-    for values, value in rows:
-        metric.add_metric(list(values), value)
-    return metric
-
-
-def _counter(name: str, words: str, labels: Sequence[str], rows: _Rows) -> Metric:
-    metric = CounterMetricFamily(name, words, labels=labels)
-    for values, value in rows:
-        metric.add_metric(list(values), value)
-    return metric

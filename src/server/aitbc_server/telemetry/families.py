@@ -1,0 +1,122 @@
+"""What is measured, as a table: the names are a contract with whoever watches them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+# Rows of a family: the values of its labels, and the number.
+Rows = Iterable[tuple[Sequence[str], float]]
+
+
+class Family(NamedTuple):
+    """One metric with all values of its labels."""
+
+    name: str
+    # `gauge`, `counter` or `histogram`.
+    kind: str
+    words: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+    def of(self, rows: Rows) -> Metric:
+        """Returns the metric with these numbers."""
+        kind = CounterMetricFamily if self.kind == "counter" else GaugeMetricFamily
+        metric = kind(self.name, self.words, labels=self.labels)
+        for values, number in rows:
+            metric.add_metric(list(values), number)
+        return metric
+
+    def single(self, number: float) -> Metric:
+        """Returns the metric with one number, which has no labels."""
+        return self.of([((), number)])
+
+    def histogram(self, registry: CollectorRegistry) -> Histogram:
+        """Returns the histogram, to observe what it counts."""
+        return Histogram(self.name, self.words, buckets=self.buckets, registry=registry)
+
+
+_LATENCIES_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_COMMITS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+_BATCHES = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
+
+BUILD = Family("aitbc_build_info", "gauge", "1, for the version that runs.", ("version",))
+JOBS = Family(
+    "aitbc_jobs",
+    "gauge",
+    "Jobs that are not final. The 50 models with most of them have their own label; the others "
+    "share `(other)`.",
+    ("model", "status"),
+)
+QUEUE_AGE = Family("aitbc_queue_age_seconds", "gauge", "Age of the oldest pending job.")
+JOBS_ENDED = Family(
+    "aitbc_jobs_ended",
+    "counter",
+    "Jobs that became final, since the database was made.",
+    ("status",),
+)
+TOKENS = Family(
+    "aitbc_tokens", "counter", "Tokens of completed jobs, since the database was made.", ("kind",)
+)
+RETRIES = Family(
+    "aitbc_attempts_retried", "counter", "Attempts after which their job went back to its queue."
+)
+DISPATCH = Family(
+    "aitbc_dispatch_latency_seconds",
+    "histogram",
+    "Time from a job's submission until its first lease is stored.",
+    buckets=_LATENCIES_S,
+)
+MINERS = Family("aitbc_miners", "gauge", "Registered miners.", ("status",))
+STREAMS = Family("aitbc_work_streams", "gauge", "Work streams that are open.")
+STREAMS_ENDED = Family(
+    "aitbc_work_streams_ended",
+    "counter",
+    "Work streams that ended: `gone` (broken), `left`, `superseded`, `silent`, `draining`.",
+    ("reason",),
+)
+COMMIT_S = Family(
+    "aitbc_commit_seconds", "histogram", "Time that a group commit takes.", buckets=_COMMITS_S
+)
+COMMIT_SIZE = Family(
+    "aitbc_commit_operations",
+    "histogram",
+    "Operations that share a group commit.",
+    buckets=_BATCHES,
+)
+COMMITS_FAILED = Family(
+    "aitbc_commits_failed", "counter", "Group commits that the storage refused."
+)
+HTTP = Family(
+    "aitbc_http_requests",
+    "counter",
+    "HTTP requests to the API, by the method they call; empty where there is none.",
+    ("method", "status"),
+)
+GRPC = Family(
+    "aitbc_grpc_calls",
+    "counter",
+    "gRPC calls that ended, by method and code. `Work` is the stream of a miner.",
+    ("method", "code"),
+)
+
+FAMILIES = (
+    JOBS,
+    QUEUE_AGE,
+    DISPATCH,
+    JOBS_ENDED,
+    TOKENS,
+    RETRIES,
+    MINERS,
+    STREAMS,
+    STREAMS_ENDED,
+    COMMIT_S,
+    COMMIT_SIZE,
+    COMMITS_FAILED,
+    HTTP,
+    GRPC,
+    BUILD,
+)
