@@ -16,6 +16,7 @@ from scripts.protodoc import Api, Field, Message, Method, load
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from aitbc_server.config import Settings
+from aitbc_server.domain.job_errors import JOB_ERRORS
 from aitbc_server.rest.catalogue import error_rows
 from aitbc_server.telemetry.families import FAMILIES
 
@@ -359,6 +360,21 @@ people and may change; `error_code` is for programs and does not. 429 and 503 co
     for row in error_rows():
         told = f"{_cell(row.cause)} | {_cell(row.remedy)}"
         yield f"| {row.status} | {row.code} | `{row.reason}` | {told} |"
+    yield """
+A caller who has used up a limit of its own is told which: over REST by the headers `RateLimit` and
+`RateLimit-Policy` of the IETF's draft (draft-ietf-httpapi-ratelimit-headers), over gRPC by `quota`,
+`quota_size` and `quota_window_seconds` in the metadata of the `ErrorInfo`.
+
+## Errors of jobs
+
+A job that failed or was cancelled says why in `error`, and so does each of its attempts. Miners may
+have codes of their own.
+
+| code | cause | what to do |
+| --- | --- | --- |"""
+    for job_error in JOB_ERRORS:
+        told = f"{_cell(job_error.cause)} | {_cell(job_error.remedy)}"
+        yield f"| `{job_error.code}` | {told} |"
 
 
 def _metrics_page() -> Iterator[str]:

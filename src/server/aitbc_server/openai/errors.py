@@ -14,7 +14,14 @@ from aitbc_server.rest.errors import error_response
 
 _INVALID = "invalid_request_error"
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-_KEPT_HEADERS = (b"retry-after", b"allow", b"connection", b"www-authenticate")
+_KEPT_HEADERS = (
+    b"retry-after",
+    b"ratelimit",
+    b"ratelimit-policy",
+    b"allow",
+    b"connection",
+    b"www-authenticate",
+)
 # Where fields of a job have other names in OpenAI's API: the longest prefix that fits is cut.
 _PREFIXES = ("params.", "jobs[0].params.", "jobs[0].")
 
