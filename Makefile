@@ -11,7 +11,7 @@ export PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 
-.PHONY: help install vllm gen gen-check lint types test bench bench-streams bench-vllm chaos docs run clean
+.PHONY: help install vllm gen gen-check lint types test bench bench-auth bench-streams bench-vllm chaos docs run clean
 
 help:  ## Say what the targets do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ chaos: install  ## Kill, cut and fill at random, and check that no job is lost; 
 
 docs: install  ## Regenerate the reference pages in docs/reference
 	@$(BIN)/python -m scripts.docs
+
+bench-auth: install  ## Measure what keys and limits cost; ARGS=--help lists options
+	@scripts/need.sh wrk=wrk
+	$(BIN)/python -m benchmarks.auth $(ARGS)
 
 bench-streams: install  ## Measure 500 readers of 500 streams; ARGS=--help lists options
 	@$(BIN)/python -m benchmarks.streams $(ARGS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import statistics
 import sys
 import time
@@ -28,12 +29,15 @@ async def submit(channel: grpc.aio.Channel, seconds: float) -> dict[str, float]:
     """Returns calls of SubmitJob a second, from callers that each wait for their answer."""
     stub = jobs_pb2_grpc.JobServiceStub(channel)
     request = jobs_pb2.SubmitJobRequest(prompt=PROMPT, model=MODEL)
+    # Where keys are required: see auth.py.
+    key = os.environ.get("KEY")
+    metadata = (("x-api-key", key),) if key else None
     began = time.perf_counter()
 
     async def call_until_over() -> int:
         calls = 0
         while time.perf_counter() - began < seconds:
-            await stub.SubmitJob(request)
+            await stub.SubmitJob(request, metadata=metadata)
             calls += 1
         return calls
 

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import httpx
-from scripts.processes import Coordinator
+from scripts.processes import Coordinator, Program
 
 from tests.conftest import CLEAN_ENV, Launcher
 
@@ -62,3 +62,18 @@ def test_a_key_is_required_when_that_is_said(launcher: Launcher) -> None:
         refused = api.get("/v1/jobs")
     assert refused.status_code == 401
     assert refused.json()["error_code"] == "UNAUTHENTICATED"
+
+
+def test_a_key_is_required_off_loopback_unless_open_is_said_which_is_warned_of(
+    tmp_path: Path, launcher: Launcher
+) -> None:
+    outside = ("--http", "0.0.0.0:0", "--grpc", "127.0.0.1:0")
+    for options, mode in (((), "required"), (("--auth", "open"), "open")):
+        argv = [COMMAND, "serve", *outside, "--data", tmp_path / mode, *options]
+        program = launcher.own(Program(argv, log=tmp_path / f"{mode}.log", env=CLEAN_ENV))
+        ready = program.wait_for_line(r"ready http=0\.0\.0\.0:(\d+).* auth=(\w+)", timeout_s=60)
+        assert ready[2] == mode
+        answer = httpx.get(f"http://127.0.0.1:{ready[1]}/v1/jobs")
+        assert answer.status_code == (401 if mode == "required" else 200)
+        is_warned = "anybody who reaches these addresses" in program.tail()
+        assert is_warned == (mode == "open")
