@@ -137,8 +137,6 @@ function signedFields(receipt) {
     if (receipt[name] !== undefined) fields[name] = receipt[name];
     else if (isRequired) throw new Problem(`it has no ${name}`);
   }
-  // The API leaves out lists that are empty; what is signed has them.
-  if (fields.miner_signature) fields.miner_signature = { path: [], ...fields.miner_signature };
   return fields;
 }
 
