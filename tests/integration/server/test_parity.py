@@ -21,6 +21,7 @@ from aitbc_server.rest.openapi.comments import packaged_comments
 from aitbc_server.rest.openapi.document import packaged_methods
 from aitbc_server.rest.openapi.operations import Operations
 from aitbc_server.rest.openapi.schemas import Schemas, example_of
+from aitbc_server.rest.values import short_names
 from tests.e2e.keys import create_key
 from tests.integration.server.harness import PATIENCE_S, coordinator
 from tests.integration.server.transports import Fields, Outcome, by_grpc, by_rest, route_of
@@ -213,6 +214,7 @@ VALID: dict[str, Make] = {
     "GetPublicReceipt": _sealed,
     "GetConsistencyProof": _blocks,
     "GetExplorerStats": fixed(),
+    "GetUsage": fixed(limit=1, group_by=["day", "model"]),
     "ListLedgerKeys": fixed(),
 }
 
@@ -252,8 +254,13 @@ def _bad_values(field: FieldDescriptor) -> Iterator[tuple[str, Any]]:
     if rules.pattern and field.type == FieldDescriptor.TYPE_STRING:
         yield "mismatched", of_field(" \n")
     if rules.max_items:
-        item = "x" if field.type == FieldDescriptor.TYPE_STRING else {}
-        yield "too many", [item] * (rules.max_items + 1)
+        yield "too many", [_item(field)] * (rules.max_items + 1)
+
+
+def _item(field: FieldDescriptor) -> Any:
+    if field.enum_type is not None:
+        return next(iter(short_names(field.enum_type).values()))
+    return "x" if field.type == FieldDescriptor.TYPE_STRING else {}
 
 
 def _ids(method: MethodDescriptor) -> Fields:

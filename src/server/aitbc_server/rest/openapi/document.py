@@ -21,7 +21,8 @@ Every path is served below `/` and, the same, below `/api`. Bodies are JSON obje
 are in snake_case, and requests may use lowerCamelCase; an unknown name is an error. A field that is
 not set is absent from responses, and null in a request stands for an absent one. Times are RFC 3339
 in UTC. Every error is `{"detail", "error_code"}`: `detail` is for people and may change,
-`error_code` is for programs and does not.
+`error_code` is for programs and does not. Every answer has an `X-Request-Id`: the caller's own, if
+it sent one.
 
 The same methods are served over gRPC, package `aitbc.v1`, which also has the stream that miners
 hold."""

@@ -32,6 +32,17 @@ _RETRY_AFTER = {
 }
 # Chooses the streaming one of two methods that share a path: see `Route.chosen_by`.
 _STREAM: Schema = {"name": "stream", "in": "query", "schema": {"type": "boolean"}}
+# Of draft-ietf-httpapi-ratelimit-headers, where a limit was reached rather than a queue full.
+_LIMITS = {
+    "RateLimit-Policy": {
+        "description": "The limit: its name, how many (`q`), and for how many seconds (`w`).",
+        "schema": {"type": "string"},
+    },
+    "RateLimit": {
+        "description": "What is left of it (`r`), and the seconds until there is more (`t`).",
+        "schema": {"type": "string"},
+    },
+}
 _CHALLENGE = {
     "description": "How to authenticate.",
     "schema": {"type": "string"},
@@ -237,6 +248,8 @@ def failure(rows: Sequence[ErrorRow]) -> Schema:
     }
     if status in {429, 503}:
         answer["headers"] = {"Retry-After": _RETRY_AFTER}
+        if status == 429:
+            answer["headers"] |= _LIMITS
     elif status == 401:
         answer["headers"] = {"WWW-Authenticate": _CHALLENGE}
     return answer

@@ -184,15 +184,21 @@ def _string(field: FieldDescriptor) -> Schema:
         schema |= {"minLength": 1, "pattern": _NO_NUL}
     if rules is None:
         return schema
+    # Without presence an empty text is an absent one, which is valid where none is required.
+    may_be_empty = not (is_required(field) or field.has_presence or field.is_repeated)
     if WORDS.fullmatch(rules.pattern):
-        return {"type": "string", "enum": rules.pattern.split("|")}
+        words = rules.pattern.split("|")
+        return {"type": "string", "enum": [*words, ""] if may_be_empty else words}
     # Where bytes count this is exact for ASCII only, and the description tells the rest. Of what
     # may be megabytes long it tells all: programs that make up texts by the schema choke on it.
     longest = rules.max_length or rules.max_bytes
     if 0 < longest <= _MOST_LENGTH:
         schema["maxLength"] = longest
-    pattern = f"^(?:{_ecma(rules.pattern)})$" if rules.pattern else _NO_NUL
-    schema["pattern"] = _NOT_BLANK if rules.not_blank else pattern
+    schema["pattern"] = _NO_NUL
+    if rules.pattern:
+        schema["pattern"] = f"^(?:{_ecma(rules.pattern)}){'?' if may_be_empty else ''}$"
+    elif rules.not_blank:
+        schema["pattern"] = _NOT_BLANK
     return schema
 
 
