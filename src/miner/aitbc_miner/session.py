@@ -160,7 +160,9 @@ def _meaning(code: grpc.StatusCode, details: str, metadata: aio.Metadata | None)
         return Superseded(
             "another process opened a session under this miner id: give each its own --miner-id"
         )
-    if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+    if code is grpc.StatusCode.PERMISSION_DENIED:
+        return SessionLost(f"the coordinator does not take this key for this miner: {details}")
+    if code is grpc.StatusCode.UNAUTHENTICATED:
         return SessionLost(
             f"the coordinator wants a miner's key ({details}): give one with --api-key or"
             " AITBC_API_KEY; `aitbc-coordinator keys create --role miner` makes it"

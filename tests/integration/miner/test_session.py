@@ -339,11 +339,12 @@ async def test_a_refused_hello_ends_the_miner(coordinator: FakeCoordinator) -> N
     "ending",
     [
         Ending(code=grpc.StatusCode.UNAUTHENTICATED, details="no key"),
+        Ending(code=grpc.StatusCode.PERMISSION_DENIED, details="another's miner_id"),
         Ending(code=grpc.StatusCode.ABORTED, reason="OTHER"),
         Ending(code=grpc.StatusCode.INTERNAL, details="a bug"),
         Ending(),
     ],
-    ids=["unauthenticated", "aborted", "internal", "closed"],
+    ids=["unauthenticated", "denied", "aborted", "internal", "closed"],
 )
 async def test_any_other_ending_is_followed_by_a_new_session(
     coordinator: FakeCoordinator, ending: Ending
