@@ -21,6 +21,7 @@ from chaos.history import (
     Counted,
     Event,
     Kept,
+    Receipted,
     Refused,
     Seen,
     Sent,
@@ -48,6 +49,8 @@ class Breach(StrEnum):
     TWO_LEASES = "two live leases"
     #: A result is not what the holder of the accepted lease sent.
     FOREIGN_RESULT = "foreign result"
+    #: A completed job has not exactly one receipt, or the ledger counts with gaps.
+    RECEIPTS = "receipts do not match results"
     #: A miner was told that its result is stored, and the job has another end.
     BROKEN_ACK = "acknowledged result gone"
     #: A job failed or was cancelled without a cause.
@@ -101,6 +104,7 @@ class _Facts:
     acked: set[str] = field(default_factory=set)
     seen: list[Seen] = field(default_factory=list)
     last: dict[str, list[Seen]] = field(default_factory=lambda: defaultdict(list))
+    receipts: list[Receipted] = field(default_factory=list)
     counted: list[Counted] = field(default_factory=list)
 
     def add(self, event: Event) -> None:
@@ -127,6 +131,8 @@ class _Facts:
                 self.last[event.job_id].append(event)
             case Seen():
                 self.seen.append(event)
+            case Receipted():
+                self.receipts.append(event)
             case Counted():
                 self.counted.append(event)
 
@@ -146,6 +152,7 @@ def check(history: Iterable[Event], *, max_attempts: int, echoes: Iterable[str] 
         *_ends(facts, max_attempts),
         *_leases(facts),
         *_results(facts, frozenset(echoes)),
+        *_receipts(facts),
     ]
     return Verdict(
         findings=tuple(findings),
@@ -279,6 +286,22 @@ def _result(
             return
     detail = f"{job.miner_id} did not send it in attempt {job.attempt}"
     yield Finding(breach=Breach.FOREIGN_RESULT, subject=job.job_id, detail=detail)
+
+
+def _receipts(facts: _Facts) -> Iterator[Finding]:
+    receipts = Counter(receipt.job_id for receipt in facts.receipts)
+    for job_id, (job, *_) in facts.last.items():
+        wanted = int(job.status == "completed")
+        if receipts[job_id] != wanted:
+            detail = f"{job.status}, with {receipts[job_id]} receipts"
+            yield Finding(breach=Breach.RECEIPTS, subject=job_id, detail=detail)
+    for job_id in receipts.keys() - facts.last.keys():
+        detail = "a receipt, and no such job"
+        yield Finding(breach=Breach.RECEIPTS, subject=job_id, detail=detail)
+    places = sorted(receipt.leaf_index for receipt in facts.receipts)
+    if places != list(range(len(places))):
+        detail = f"{len(places)} leaves, the last at {places[-1]}"
+        yield Finding(breach=Breach.RECEIPTS, subject="the ledger", detail=detail)
 
 
 def _sent_by_holder(facts: _Facts, lease: Assigned) -> list[Sent]:

@@ -7,14 +7,18 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.processes import Coordinator, Program, ProgramFailed, start_coordinator, start_miner
 
+from aitbc_server.store.connection import connect
+from aitbc_server.store.directory import FILE_NAME
 from chaos.coordinator import BUG_VARIABLE, CLOCK_VARIABLE, ClockFile
 from chaos.disk import Disk, NoDiskError
+from chaos.history import Receipted, now
 from chaos.miner import MODEL
 from chaos.proxy import Proxy
 
@@ -173,6 +177,12 @@ class Cluster:
     async def stop_coordinator(self) -> int:
         """Ends the coordinator as an operator would; returns its exit status."""
         return await asyncio.to_thread(self.coordinator.program.terminate)
+
+    def receipts(self) -> Iterator[Receipted]:
+        """Yields the receipts in the ledger of a coordinator that has stopped."""
+        with closing(connect(self._data / FILE_NAME, read_only=True)) as database:
+            for leaf_index, job_id in database.execute("SELECT leaf_index, job_id FROM receipts"):
+                yield Receipted(at=now(), job_id=job_id, leaf_index=leaf_index)
 
     async def close(self) -> None:
         """Kills whatever runs."""

@@ -120,6 +120,16 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Receipted:
+    """A receipt was in the ledger, when all was over."""
+
+    kind: ClassVar[str] = "receipted"
+    at: float
+    job_id: str
+    leaf_index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
     """The coordinator's own count of final jobs, when all was over."""
 
@@ -140,6 +150,7 @@ Event = (
     | Sent
     | Acked
     | Seen
+    | Receipted
     | Counted
 )
 _KINDS: dict[str, type[Event]] = {
@@ -154,6 +165,7 @@ _KINDS: dict[str, type[Event]] = {
         Sent,
         Acked,
         Seen,
+        Receipted,
         Counted,
     )
 }

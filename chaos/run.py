@@ -29,6 +29,8 @@ _JOBS_A_SUBMIT = 26
 _BACKLOG = 3_000
 _LOOK_S = 1.0
 _PAGE = 100
+# Between two lines of progress, where they cannot overwrite each other.
+_SHOW_S = 10.0
 _SHOWN = 20
 
 
@@ -95,6 +97,7 @@ class _Run:
         self._control = httpx.AsyncClient(base_url=cluster.coordinator.url, timeout=30)
         self._stop = asyncio.Event()
         self._pace = asyncio.Semaphore(0)
+        self._shown_at = float("-inf")
 
     async def load(self) -> None:
         """Submits and breaks things for as long as planned."""
@@ -133,6 +136,7 @@ class _Run:
         """Lists every job, stops the coordinator and checks the history."""
         await self._list()
         exit_status = await self._cluster.stop_coordinator()
+        self._recorder.record(*self._cluster.receipts())
         history = read(self._cluster.histories())
         echoes = [f"echo-{number}" for number in range(_ECHOES)]
         return Outcome(
@@ -176,6 +180,9 @@ class _Run:
         self._recorder.record(Counted(at=now(), **ends))
 
     def _show(self, what: str, stats: dict[str, Any] | None, left_s: float) -> None:
+        if not self._console.is_terminal and time.monotonic() < self._shown_at + _SHOW_S:
+            return
+        self._shown_at = time.monotonic()
         live = "coordinator away" if stats is None else f"{_live(stats)} live"
         self._console.print(
             f"{what}: {left_s:.0f} s left, {self._submitted} jobs acknowledged, {live}, "

@@ -16,6 +16,7 @@ from chaos.history import (
     Counted,
     Event,
     Kept,
+    Receipted,
     Refused,
     Seen,
     Sent,
@@ -102,6 +103,9 @@ class History:
         if self._chance(0.3):
             self._add(replace(last, at=self._now(), is_last=False))
         self._add(replace(last, at=self._now()))
+        if last.status == "completed":
+            leaf_index = len(self.of(Receipted))
+            self._add(Receipted(at=self._now(), job_id=job_id, leaf_index=leaf_index))
 
     def _attempt(self, job_id: str, miner_id: str, attempt: int, outcome: str) -> bool:
         """Adds an attempt; says whether it ended the job."""

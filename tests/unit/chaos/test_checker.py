@@ -16,6 +16,7 @@ from chaos.history import (
     CancelAsked,
     Counted,
     Kept,
+    Receipted,
     Refused,
     Seen,
     Sent,
@@ -149,6 +150,24 @@ def complete_without_a_lease(history: History) -> None:
     ]
 
 
+def _receipt(history: History) -> Receipted:
+    found = history.of(Receipted)
+    assume(found)
+    return found[0]
+
+
+def drop_a_receipt(history: History) -> None:
+    history.events.remove(_receipt(history))
+
+
+def double_a_receipt(history: History) -> None:
+    history.events.append(replace(_receipt(history), leaf_index=len(history.of(Receipted))))
+
+
+def leave_a_gap_in_the_ledger(history: History) -> None:
+    history.swap(_receipt(history), leaf_index=len(history.of(Receipted)))
+
+
 def break_an_acknowledgement(history: History) -> None:
     acked = {event.lease_id for event in history.of(Acked)}
     good = [s for s in history.of(Sent) if s.result is not None and s.lease_id in acked]
@@ -187,6 +206,9 @@ WRONGS: list[tuple[Callable[[History], None], Breach]] = [
     (take_the_result_of_another_lease, Breach.FOREIGN_RESULT),
     (garble_an_echo, Breach.FOREIGN_RESULT),
     (complete_without_a_lease, Breach.FOREIGN_RESULT),
+    (drop_a_receipt, Breach.RECEIPTS),
+    (double_a_receipt, Breach.RECEIPTS),
+    (leave_a_gap_in_the_ledger, Breach.RECEIPTS),
     (break_an_acknowledgement, Breach.BROKEN_ACK),
     (fail_without_a_cause, Breach.UNEXPLAINED),
     (cancel_without_a_wish, Breach.UNEXPLAINED),
