@@ -72,6 +72,18 @@ def test_nothing_available_is_204(gateway: httpx.Client, model: str) -> None:
     assert response.status_code == 204
 
 
+def test_health_of_the_gateway_is_its_own(launcher: Launcher, tmp_path: Path) -> None:
+    lost = launcher.coordinator()
+    url = f"http://{start_gateway(lost, launcher, tmp_path / 'gateway.log')}"
+    with httpx.Client(base_url=url, timeout=70) as client:
+        assert client.get("/health/ready").json()["checks"] == {"coordinator": "ok"}
+        lost.program.kill()
+        ready = client.get("/health/ready")
+        assert ready.status_code == 503
+        assert ready.json()["checks"] == {"coordinator": "the coordinator cannot be reached"}
+        assert client.get("/health/live").status_code == 200
+
+
 def test_missing_coordinator_is_503(launcher: Launcher, tmp_path: Path) -> None:
     lost = launcher.coordinator()
     url = f"http://{start_gateway(lost, launcher, tmp_path / 'gateway.log')}"

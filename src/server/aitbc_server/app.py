@@ -163,7 +163,14 @@ class Coordinator:
             call_timeout_s=settings.http_call_seconds,
         )
         self._explorer = Explorer(table, gate)
-        metrics = Metrics(self._dispatcher, self._store, clock, http=rest, grpc=self._grpc)
+        metrics = Metrics(
+            self._dispatcher,
+            self._store,
+            clock,
+            http=rest,
+            grpc=self._grpc,
+            webhooks=self._courier,
+        )
         self._store.watch_commits(metrics.committed)
         health = Health(self._lifecycle, self._store, self._grpc)
         self._telemetry = Telemetry(settings, self._dispatcher, clock, gate, metrics, health)

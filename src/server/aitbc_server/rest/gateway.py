@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from aitbc_server.openai.app import openai_mounts
 from aitbc_server.rest.app import MAX_BODY_BYTES, RestApp
+from aitbc_server.rest.errors import HttpError
 from aitbc_server.rest.openapi.site import openapi_mounts
 from aitbc_server.rest.reflection import ReflectedBackend
 from aitbc_server.rest.server import RestServer
 from aitbc_server.rest.site import Site
+from aitbc_server.telemetry.health import OK
+from aitbc_server.telemetry.site import health_mounts
 from aitbc_server.tls import TargetTls, TlsFiles
 
 _STOP_GRACE_S = 5.0
@@ -36,6 +40,7 @@ async def run_gateway(
     rest = RestApp(backend, max_body_bytes=max_body_bytes)
     # Only the coordinator knows whether it asks for a key.
     mounts = [
+        *health_mounts(partial(_checks, backend)),
         *openapi_mounts(backend, is_key_required=False),
         *openai_mounts(backend, max_body_bytes=max_body_bytes),
     ]
@@ -47,3 +52,12 @@ async def run_gateway(
         await server.stop(_STOP_GRACE_S)
     finally:
         await backend.close()
+
+
+async def _checks(backend: ReflectedBackend) -> dict[str, str]:
+    """Returns whether the coordinator can be reached."""
+    try:
+        await backend.methods()
+    except HttpError as error:
+        return {"coordinator": str(error)}
+    return {"coordinator": OK}

@@ -37,10 +37,10 @@ class Telemetry:
         self._address = settings.metrics
         self._server: RestServer | None = None
         self._flush: Callable[[], object] = lambda: None
-        self.mounts: list[Mount] = health_mounts(health)
+        self.mounts: list[Mount] = health_mounts(health.checks)
         if settings.metrics is not None:
             mount = metrics_mount(metrics, None)
-            self._server = RestServer(Site([mount, *health_mounts(health)], nothing_else))
+            self._server = RestServer(Site([mount, *health_mounts(health.checks)], nothing_else))
         else:
             # What only this machine reaches is not hidden from it while nothing else is.
             is_open = settings.is_local and settings.auth_mode is AuthMode.OPEN

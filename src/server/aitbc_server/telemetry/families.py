@@ -103,6 +103,14 @@ GRPC = Family(
     ("method", "code"),
 )
 
+WEBHOOKS = Family(
+    "aitbc_webhook_attempts",
+    "counter",
+    "Attempts to deliver a webhook, by what became of the delivery: `delivered`, `pending` (to be "
+    "tried again) or `failed`.",
+    ("outcome",),
+)
+
 FAMILIES = (
     JOBS,
     QUEUE_AGE,
@@ -118,5 +126,6 @@ FAMILIES = (
     COMMITS_FAILED,
     HTTP,
     GRPC,
+    WEBHOOKS,
     BUILD,
 )

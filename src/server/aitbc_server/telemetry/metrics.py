@@ -29,6 +29,7 @@ from aitbc_server.domain.errors import StorageUnavailable
 from aitbc_server.domain.jobs import Begin, Completion, Ending, JobStatus, NewJob, Totals
 from aitbc_server.store.seam import Store
 from aitbc_server.telemetry import families
+from aitbc_server.webhooks.courier import Courier
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 # Models with a label of their own, and the label of the others.
@@ -48,13 +49,21 @@ class Metrics:
     """Everything that is measured. It watches the dispatcher and the store."""
 
     def __init__(
-        self, dispatcher: Dispatcher, store: Store, clock: Clock, *, http: Counted, grpc: Counted
+        self,
+        dispatcher: Dispatcher,
+        store: Store,
+        clock: Clock,
+        *,
+        http: Counted,
+        grpc: Counted,
+        webhooks: Courier,
     ) -> None:
         self._dispatcher = dispatcher
         self._store = store
         self._clock = clock
         self._http = http
         self._grpc = grpc
+        self._webhooks = webhooks
         self._retries = 0
         self._failed_commits = 0
         # The text format has no place for when a series began but one more series.
@@ -117,6 +126,8 @@ class Metrics:
         yield families.COMMITS_FAILED.single(self._failed_commits)
         yield families.HTTP.of(self._http.calls.items())
         yield families.GRPC.of(self._grpc.calls.items())
+        outcomes = self._webhooks.outcomes.items()
+        yield families.WEBHOOKS.of(((outcome,), count) for outcome, count in outcomes)
 
     def _jobs(self) -> Iterator[Metric]:
         core = self._dispatcher.core

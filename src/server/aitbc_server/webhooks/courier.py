@@ -7,6 +7,7 @@ is still pending when the next one starts, and is sent again under the same id.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from functools import partial
@@ -81,6 +82,8 @@ class Courier:
         # What ends at once, and what may finish, when the courier stops.
         self._loops: set[asyncio.Task[None]] = set()
         self._attempts: set[asyncio.Task[None]] = set()
+        # Attempts so far, by what became of their delivery.
+        self.outcomes: Counter[str] = Counter()
 
     async def start(self) -> None:
         """Takes up what waits. Raises StorageUnavailable."""
@@ -129,6 +132,7 @@ class Courier:
             began_us = self._clock.wall_us()
             answer = await self._attempt(webhook, delivery)
         outcome = outcome_of(delivery, answer, began_us, self._schedule)
+        self.outcomes[outcome.status.value] += 1
         if answer.error:
             _log.info(
                 "webhook.attempt_failed",
