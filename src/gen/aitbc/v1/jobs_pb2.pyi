@@ -1101,7 +1101,7 @@ class JobEvent(_message.Message):
     """Bytes of UTF-8 of the answer up to here, the text included."""
     @_builtins.property
     def job(self) -> Global___Job:
-        """The job, of a status and of the final event: without prompt, messages, params and result."""
+        """The job, of a status and of the final event: without the texts and what was asked for."""
 
     def __init__(
         self,

@@ -9,8 +9,13 @@ from aitbc_server.api.convert import job_message, timestamp
 from aitbc_server.api.endpoint import Messages
 from aitbc_server.dispatch.live import LiveJob, Phase
 from aitbc_server.dispatch.shell import Dispatcher
-from aitbc_server.dispatch.transcripts import News
-from aitbc_server.domain.errors import Draining, InvalidArgument, JobNotFound
+from aitbc_server.dispatch.transcripts import Follower, News
+from aitbc_server.domain.errors import (
+    Draining,
+    InvalidArgument,
+    JobNotFound,
+    StorageUnavailable,
+)
 from aitbc_server.domain.jobs import JobRecord
 from aitbc_server.domain.positions import START, Position
 from aitbc_server.store.seam import Store
@@ -18,6 +23,8 @@ from aitbc_server.store.seam import Store
 # What a status event tells apart: the number of the attempt, and whether it runs.
 _State = tuple[int, bool]
 
+# What the final event leaves out of the job: texts, and what its client asked for.
+_LEFT_OUT = ("prompt", "messages", "params", "tools", "response_format", "result")
 # Text of one event: a large answer that is there already becomes several.
 _MOST_BYTES = 1024 * 1024
 
@@ -58,15 +65,13 @@ class JobStreams:
                         told = state
                         job = _live_message(live)
                         yield _event(jobs_pb2.JOB_EVENT_TYPE_STATUS, follower.position, job=job)
-                    elif (news := follower.news()) is not None:
+                    elif (news := _news_of(follower)) is not None:
                         for event in _text_events(news):
                             yield event
                     else:
                         await follower.wait()
                         if self._dispatcher.transcripts.is_closed:
                             raise Draining(retry_after_s=1)
-            except ValueError as error:
-                raise InvalidArgument("from_offset", str(error)) from None
             finally:
                 follower.close()
             position = follower.position
@@ -88,7 +93,7 @@ class JobStreams:
             yield from _text_events(News(rest, begin, is_restarted=found is None))
             position = begin.advanced(rest)
         job = job_message(record)
-        for field in ("prompt", "messages", "params", "result"):
+        for field in _LEFT_OUT:
             job.ClearField(field)
         yield _event(jobs_pb2.JOB_EVENT_TYPE_FINAL, position._replace(is_final=True), job=job)
 
@@ -96,6 +101,9 @@ class JobStreams:
         record = await self._store.job(job_id)
         if record is None:
             raise JobNotFound
+        if not record.status.is_final:
+            # Somebody else changed the database, so the dispatcher let go of the job.
+            raise StorageUnavailable
         return record
 
 
@@ -103,6 +111,13 @@ async def each(events: Iterable[jobs_pb2.JobEvent]) -> Messages:
     """Yields events that are there already."""
     for event in events:
         yield event
+
+
+def _news_of(follower: Follower) -> News | None:
+    try:
+        return follower.news()
+    except ValueError as error:
+        raise InvalidArgument("from_offset", str(error)) from None
 
 
 def _text_events(news: News) -> Iterator[jobs_pb2.JobEvent]:
