@@ -23,8 +23,6 @@ from aitbc_server.store.seam import Store
 # What a status event tells apart: the number of the attempt, and whether it runs.
 _State = tuple[int, bool]
 
-# What the final event leaves out of the job: texts, and what its client asked for.
-_LEFT_OUT = ("prompt", "messages", "params", "tools", "response_format", "result")
 # Text of one event: a large answer that is there already becomes several.
 _MOST_BYTES = 1024 * 1024
 
@@ -93,7 +91,8 @@ class JobStreams:
             yield from _text_events(News(rest, begin, is_restarted=found is None))
             position = begin.advanced(rest)
         job = job_message(record)
-        for field in _LEFT_OUT:
+        # The texts, and what its client asked for.
+        for field in ("prompt", "messages", "params", "tools", "response_format", "result"):
             job.ClearField(field)
         yield _event(jobs_pb2.JOB_EVENT_TYPE_FINAL, position._replace(is_final=True), job=job)
 
