@@ -11,6 +11,7 @@ from importlib import import_module
 
 import typer
 from pydantic_core import PydanticUndefined
+from scripts import formats
 from scripts.processes import ROOT
 from scripts.protodoc import Api, Field, Message, Method, load
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
@@ -46,6 +47,7 @@ def pages() -> dict[str, str]:
         "configuration.md": _configuration_page,
         "errors.md": _errors_page,
         "metrics.md": _metrics_page,
+        "formats.md": _formats_page,
     }
     return {name: "\n".join(write()).rstrip() + "\n" for name, write in writers.items()}
 
@@ -407,6 +409,14 @@ def _first_sentence(comment: str) -> str:
 
 def _snake(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+# --- Formats --------------------------------------------------------------------------------------
+
+
+def _formats_page() -> Iterator[str]:
+    yield NOTICE.format(source="scripts/formats.py")
+    yield from formats.page()
 
 
 if __name__ == "__main__":

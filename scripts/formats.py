@@ -1,0 +1,222 @@
+"""Writes the description of what is signed and hashed, with an example worked out by the code."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator
+
+from scripts.vectors import SALT, vectors
+
+from aitbc_server.ledger.merkle import leaf_hash
+from aitbc_server.ledger.receipts import SIGNED_FIELDS
+
+_FIELDS = {
+    "receipt_id": "string: `rcpt-` and what follows `job-` in the job's id",
+    "job_id": "string",
+    "client": "string: address that pays",
+    "miner_id": "string",
+    "miner": "string: address that is paid, that of `miner:` and the miner's id",
+    "model": "string",
+    "units": "integer: tokens of prompt and result, or characters (code points) of the result",
+    "unit_type": "string: `tokens`, or `characters` where the miner reported no tokens",
+    "prompt_tokens": "integer, when the miner reported it",
+    "completion_tokens": "integer, when the miner reported it",
+    "price": "string: decimal number without exponent or trailing zeros",
+    "currency": "string",
+    "prompt_hash": "string: 64 hex digits, see *Salted hashes*",
+    "result_hash": "string: 64 hex digits",
+    "started_at": "string: a time, see below",
+    "completed_at": "string: a time",
+    "attempt": "integer from 1: which lease of the job it was",
+    "coordinator": "string: name of the ledger, the first line of its checkpoints",
+    "nonce": "string: 16 random bytes, 32 hex digits",
+    "miner_signature": "object, when the miner has a key: see *Batch signatures*",
+}
+
+
+def page() -> Iterator[str]:
+    """Yields the lines of the page."""
+    v = vectors()
+    yield _INTRODUCTION
+    yield "| field | is |"
+    yield "| --- | --- |"
+    for name in SIGNED_FIELDS:
+        yield f"| `{name}` | {_FIELDS[name]} |"
+    yield _RULES
+    yield from _code("text", v.verifier_key)
+    yield _EXAMPLE.format(
+        coordinator=_b64(v.coordinator.public_key), miner=_b64(v.miner.public_key), salt=SALT.hex()
+    )
+    yield "**The miner's statements**, in the order of its message, each with the hash of its leaf:"
+    for statement in v.statements:
+        yield ""
+        yield from _code("text", statement.decode(), leaf_hash(statement).hex())
+    yield (
+        "\nTheir Merkle root, and the miner's signature over `aitbc-statements/v1\\n` and the "
+        "root:\n"
+    )
+    yield from _code("text", v.statement_root.hex(), _b64(v.statement_signature))
+    yield "\n**The receipts** that were stored in one commit, each with the hash of its leaf:"
+    for entry in v.entries:
+        yield ""
+        yield from _code("text", entry.body.decode(), entry.leaf_hash.hex())
+    yield (
+        "\nTheir Merkle root, and the coordinator's signature over `aitbc-receipts/v1\\n` and the "
+        "root:\n"
+    )
+    yield from _code("text", v.receipts_root.hex(), _b64(v.receipts_signature))
+    yield "\n**The block** that seals them, and its hash:\n"
+    yield from _code("text", v.checkpoint.rstrip("\n"))
+    yield ""
+    yield from _code("text", v.block.hash.hex())
+
+
+def _code(language: str, *lines: str) -> Iterator[str]:
+    yield f"```{language}"
+    yield from lines
+    yield "```"
+
+
+def _b64(data: bytes) -> str:
+    return b64encode(data).decode()
+
+
+_INTRODUCTION = """
+# Formats of the ledger
+
+What is signed and hashed, byte by byte, so that it can be checked in any language:
+[examples/verify-receipt](../../examples/verify-receipt/verify.mjs) does it in 130 lines of
+JavaScript. Why it is built this way is told in [Receipts and the
+ledger](../explanation/receipts-and-ledger.md).
+
+`||` joins bytes, `SHA256` is SHA-256, signatures are Ed25519 (RFC 8032). In JSON, hashes, salts
+and nonces are lower-case hex digits; keys and signatures are Base64 with padding. Texts are
+UTF-8.
+
+## Canonical JSON
+
+[RFC 8785](https://www.rfc-editor.org/rfc/rfc8785). Here it only meets objects with ASCII names,
+lists, strings, and integers below 2^53: names sorted, no spaces, strings as `JSON.stringify`
+writes them. A field that is absent, or a list that is empty, is left out.
+
+## Receipts
+
+A receipt's **body** is the canonical JSON of these fields. The REST API shows them at the top
+level of a receipt, as they are signed; what it shows beside them (`signature`, `status`,
+`leaf_index`, `leaf_hash`, `block_height`, `proof`, `disclosure`) is not part of the body.
+"""
+
+_RULES = """
+A **time** is RFC 3339 in UTC with `Z`, and six digits of a fraction, or none when they would be
+zeros: `2026-01-24T15:00:05Z`, `2026-01-24T15:00:01.000500Z`.
+
+An **address** is Bech32 (BIP 173) with the prefix `ait` over the first 20 bytes of
+`SHA256("aitbc-address/v1\\n" || subject)`; the subject of a miner is `miner:` and its id.
+
+### Salted hashes
+
+```text
+prompt_hash = SHA256(salt || prompt)        result_hash = SHA256(salt || result)
+```
+
+Each salt is 16 random bytes, kept with the job. Its owner gets them as `disclosure`. Of a job
+that was submitted as `messages`, the prompt is the canonical JSON of the list of messages, each
+with the fields that were given.
+
+## Leaves and trees
+
+[RFC 9162](https://www.rfc-editor.org/rfc/rfc9162), section 2.1:
+
+```text
+leaf = SHA256(0x00 || body)                 node = SHA256(0x01 || left || right)
+```
+
+The leaf hash of a receipt is also the hash of its transaction. Receipts are numbered from 0, in
+the order in which they were stored: `leaf_index`. Inclusion proofs are those of section 2.1.3,
+consistency proofs those of section 2.1.4.
+
+## Batch signatures
+
+Things that are signed at the same time get one signature, over the Merkle root of their leaves:
+
+```text
+signature = Ed25519(key, purpose || root)   root: 32 bytes
+```
+
+| who signs | purpose | leaves |
+| --- | --- | --- |
+| the coordinator | `aitbc-receipts/v1\\n` | the bodies of the receipts of one commit |
+| a miner | `aitbc-statements/v1\\n` | its statements of the results in one message |
+
+For one of them the signature is given as an object: `public_key`, `signature`, `index` (its
+place, from 0), `size` (how many there were) and `path`, the inclusion proof of its leaf in that
+small tree. For a thing that was signed alone `path` is empty, so absent, and the root is the
+leaf.
+
+### A miner's statement
+
+The canonical JSON of `miner_id`, `job_id`, `lease_id`, `result_hash`, and, where the miner
+reports them, `prompt_tokens` and `completion_tokens`. The salt of `result_hash` is the miner's
+choice and travels with the result. On the Work stream, `Updates.signature` covers the
+completions of the message in their order. A miner that polls sends `receipt {result_salt,
+signature}` with `POST /v1/jobs/{job_id}/complete`; it signs each statement alone. From a
+receipt, the statement is put together again with `lease_id` = `lease-`, what follows `job-` in
+the job's id, `-` and `attempt`.
+
+## Blocks
+
+A block is a [checkpoint](https://c2sp.org/tlog-checkpoint) in a [signed
+note](https://c2sp.org/signed-note), with three extension lines:
+
+```text
+<name of the ledger>
+<leaves of the ledger, those of this block included>
+<Merkle root of all these leaves, Base64>
+height <number of the block, from 0>
+previous <hash of the block before, hex; 64 zeros for block 0>
+time <the latest completed_at of all receipts so far>
+
+— <name of the ledger> <Base64 of the key's hash (4 bytes) || signature (64 bytes)>
+```
+
+Every line ends with a newline. What is signed is everything up to the empty line, which is not
+part of it. The hash of the block is the SHA-256 of the same text, so it does not depend on the
+signature. The key's hash is the beginning of `SHA256(name || "\\n" || 0x01 || public key)`. A
+block ends where a commit did: never inside a batch.
+
+## Keys
+
+`GET /.well-known/aitbc-keys.json` lists every key that signs or signed, the oldest first. Each
+but the first has an `endorsement`: the signature of the key before over
+`"aitbc-ledger-key/v1\\n" || public key`. `verifier_key` is the form that tools for signed notes
+take. That of the example below:
+"""
+
+_EXAMPLE = """
+## Over HTTP
+
+| path | is |
+| --- | --- |
+| `/checkpoint` | the newest block |
+| `/tile/<L>/<N>[.p/<W>]` | hashes of the tree, by [tlog-tiles](https://c2sp.org/tlog-tiles) |
+| `/tile/entries/<N>[.p/<W>]` | bodies of receipts, each after its length in two bytes, big-endian |
+| `/ledger/signatures/<N>` | JSON: the coordinator's signatures of batches that begin in that tile |
+| `/explorer/blocks` | JSON: the blocks |
+| `/explorer/consistency` | JSON: the proof between two blocks |
+| `/.well-known/aitbc-keys.json` | JSON: the keys |
+
+A tile is there as soon as a block holds all of it, and never changes.
+
+## Example
+
+Worked out by the coordinator's own code; a test checks it with other code. The coordinator's
+private key is 32 bytes 0x01, the miner's 32 bytes 0x02; their public keys:
+
+```text
+{coordinator}
+{miner}
+```
+
+Two jobs with the prompt `What is the capital of France?` gave the results `Paris.` and
+`R\u00f6ntgen`. All salts are `{salt}`.
+"""
