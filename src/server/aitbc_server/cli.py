@@ -19,6 +19,7 @@ from aitbc_server.commands import backup, keys, ledger
 from aitbc_server.commands.openapi import print_openapi
 from aitbc_server.config import Address, AuthMode, Settings
 from aitbc_server.domain.errors import StorageUnavailable
+from aitbc_server.domain.prices import PriceTableError
 from aitbc_server.rest.gateway import run_gateway
 from aitbc_server.store.connection import SqliteTooOldError
 from aitbc_server.store.failures import UnusableDatabaseError
@@ -227,7 +228,13 @@ def _run(main: Any) -> None:
     _raise_file_limit()
     try:
         uvloop.run(main)
-    except (OSError, SqliteTooOldError, StorageUnavailable, UnusableDatabaseError) as error:
+    except (
+        OSError,
+        PriceTableError,
+        SqliteTooOldError,
+        StorageUnavailable,
+        UnusableDatabaseError,
+    ) as error:
         typer.echo(f"aitbc-coordinator: {error}", err=True)
         raise typer.Exit(1) from error
 

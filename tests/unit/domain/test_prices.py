@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aitbc_server.domain.prices import PriceTable, UnitType, load_prices
+from aitbc_server.domain.prices import PriceTable, PriceTableError, UnitType, load_prices
 
 TABLE = """{
   "currency": "USD",
@@ -65,5 +65,5 @@ def test_without_a_table_everything_is_free() -> None:
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, named: str) -> None:
-    with pytest.raises(ValueError, match=named):
+    with pytest.raises(PriceTableError, match=named):
         table(tmp_path, text)

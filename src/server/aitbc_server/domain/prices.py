@@ -31,6 +31,10 @@ class UnitType(StrEnum):
 Rates = Mapping[UnitType, int]
 
 
+class PriceTableError(ValueError):
+    """The file of prices is wrong. The text names the file and what is wrong in it."""
+
+
 @dataclass(frozen=True, slots=True)
 class PriceTable:
     """Prices by model. Without any, everything is free."""
@@ -50,7 +54,7 @@ class PriceTable:
 
 
 def load_prices(file: Path) -> PriceTable:
-    """Returns the table in a JSON file. Raises OSError, and ValueError that names what is wrong.
+    """Returns the table in a JSON file. Raises OSError and PriceTableError.
 
     Prices are for a million units, as texts:
     `{"currency": "USD", "default": {"tokens": "0.2"}, "models": {"llama3.2": {"tokens": "0.15"}}}`
@@ -58,15 +62,15 @@ def load_prices(file: Path) -> PriceTable:
     try:
         table = json.loads(file.read_text())
     except ValueError as error:
-        raise ValueError(f"{file}: is not JSON: {error}") from error
+        raise PriceTableError(f"{file}: is not JSON: {error}") from error
     if not isinstance(table, dict) or not table.keys() <= _TABLE_FIELDS:
-        raise ValueError(f"{file}: must be an object of currency, default and models")
+        raise PriceTableError(f"{file}: must be an object of currency, default and models")
     currency = table.get("currency", "AITBC")
     if not isinstance(currency, str) or not _CURRENCY.fullmatch(currency):
-        raise ValueError(f"{file}: currency: must be up to 16 letters and digits")
+        raise PriceTableError(f"{file}: currency: must be up to 16 letters and digits")
     models = table.get("models", {})
     if not isinstance(models, dict):
-        raise ValueError(f"{file}: models: must be an object")
+        raise PriceTableError(f"{file}: models: must be an object")
     return PriceTable(
         currency=currency,
         default=_rates(table.get("default", {}), f"{file}: default"),
@@ -76,12 +80,14 @@ def load_prices(file: Path) -> PriceTable:
 
 def _rates(value: Any, where: str) -> Rates:
     if not isinstance(value, dict):
-        raise ValueError(f"{where}: must be an object of tokens and characters")
+        raise PriceTableError(f"{where}: must be an object of tokens and characters")
     rates = {}
     for name, price in value.items():
         match = _PRICE.fullmatch(price) if isinstance(price, str) else None
         if name not in list(UnitType) or match is None:
-            raise ValueError(f'{where}.{name}: must be a decimal text for tokens, such as "0.20"')
+            raise PriceTableError(
+                f'{where}.{name}: must be a decimal text for tokens, such as "0.20"'
+            )
         whole, fraction = match.groups()
         rates[UnitType(name)] = int(whole + (fraction or "").ljust(_PRICE_DIGITS, "0"))
     return rates
