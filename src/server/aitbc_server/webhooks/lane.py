@@ -8,14 +8,20 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Protocol
 
+import structlog
+
 from aitbc_server.domain.clock import Clock
 from aitbc_server.domain.webhooks import Delivery, Webhook
 from aitbc_server.webhooks.attempts import pause_s
 from aitbc_server.webhooks.outbox import Outbox
 from aitbc_server.webhooks.poster import Answer
 
+_log = structlog.get_logger(__name__)
+
 # Deliveries read from the outbox at once.
 _READ = 32
+# Seconds until a webhook is tried again whose delivery failed here, and not there.
+_BROKEN_S = 5.0
 
 
 class Carrier(Protocol):
@@ -107,7 +113,20 @@ class Lane:
             else:
                 self._window = min(2 * self._window, self._most)
             if seconds := pause_s(answer):
-                self._paused_until_us = self._clock.wall_us() + int(seconds * 1e6)
+                self._pause(seconds)
+        except Exception as error:
+            # It stays in the outbox, and is not tried again at once: what nobody foresaw may last.
+            _log.error(
+                "webhook.delivery_broke",
+                webhook_id=self._webhook_id,
+                delivery_id=delivery.delivery_id,
+                error=type(error).__name__,
+            )
+            self._pause(_BROKEN_S)
+            self._queue.clear()
         finally:
             self._running.discard(delivery.number)
             self._changed.set()
+
+    def _pause(self, seconds: float) -> None:
+        self._paused_until_us = self._clock.wall_us() + int(seconds * 1e6)
