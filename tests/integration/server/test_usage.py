@@ -17,10 +17,11 @@ from aitbc.v1 import jobs_pb2, miners_pb2
 from aitbc_server.domain.caller import Role
 from aitbc_server.domain.prices import PriceTable, UnitType
 from aitbc_server.domain.receipts import Work
+from aitbc_server.domain.usage import UsageQuery
 from aitbc_server.store.connection import connect, sqlite3
 from aitbc_server.store.schema import migrate
 from aitbc_server.store.statements import statements
-from aitbc_server.store.usage import UsageCounts
+from aitbc_server.store.usage import UsageCounts, usage_statement
 from tests.factories import START_US
 from tests.integration.server.harness import Client, coordinator
 from tests.integration.server.test_limits import assert_limited, make_key, rest
@@ -245,9 +246,8 @@ def _work(tokens: int) -> Work:
 
 
 def _price(connection: sqlite3.Connection) -> int:
-    query = (0, 10**6, None, None, None, None, 1, 1, 1, 1, -1, "", "", "", 10)
-    [row] = connection.execute(statements("usage.sql")["usage"], query).fetchall()
-    return int(row[10]) * 10**18 + int(row[11]) * 10**9 + int(row[12])
+    row = connection.execute("SELECT price_whole, price_rest FROM usage").fetchone()
+    return int(row[0]) * 10**18 + int(row[1])
 
 
 @pytest.mark.parametrize("name", list(statements("usage.sql")))
@@ -258,3 +258,24 @@ def test_no_statement_of_usage_scans_the_jobs(tmp_path: Path, name: str) -> None
     values = ["[]", *[0] * 14][: max(n for n in range(1, 16) if f"?{n}" in sql)]
     plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
     assert not [step for step in plan if step.startswith("SCAN jobs")], plan
+
+
+@pytest.mark.parametrize(
+    ("asked", "found_by"),
+    [
+        ({"owner": "ait1x"}, "PRIMARY KEY (owner=? AND day>? AND day<?)"),
+        ({"owner": "ait1x", "model": "m"}, "PRIMARY KEY (owner=? AND day>? AND day<?)"),
+        ({"miner_id": "m"}, "INDEX usage_by_miner (miner_id=? AND day>? AND day<?)"),
+        ({"miner_owner": "ait1x"}, "INDEX usage_by_miner (miner_id=? AND day>? AND day<?)"),
+        ({}, "INDEX usage_by_day (day>? AND day<?)"),
+    ],
+)
+def test_usage_is_found_by_an_index_however_many_have_some(
+    tmp_path: Path, asked: dict[str, str], found_by: str
+) -> None:
+    connection = connect(tmp_path / "coordinator.db")
+    migrate(connection)
+    query = UsageQuery(first_day=0, last_day=1, limit=1, **asked)  # type: ignore[arg-type]
+    plan = connection.execute(f"EXPLAIN QUERY PLAN {usage_statement(query)}", [0] * 15)
+    steps = [row[3] for row in plan if "usage" in row[3] or "PRIMARY" in row[3]]
+    assert any(found_by in step for step in steps), steps

@@ -18,6 +18,12 @@ from aitbc_server.store.rows import json_rows
 from aitbc_server.store.statements import statements
 
 _SQL = statements("usage.sql")
+_CONDITIONS = {
+    "owner": "usage.owner = ?3",
+    "model": "usage.model = ?4",
+    "miner_id": "usage.miner_id = ?5",
+    "miner_owner": "usage.miner_id IN (SELECT miner_id FROM miners WHERE miners.owner = ?6)",
+}
 # The price is stored as a whole number of this and a rest.
 _WHOLE = 10**18
 _HALF = 10**9
@@ -93,7 +99,7 @@ class UsageTable:
             *query.after,
             query.limit,
         )
-        rows = self._connection.execute(_SQL["usage"], values).fetchall()
+        rows = self._connection.execute(usage_statement(query), values).fetchall()
         names = Usage.__slots__
         return [
             Usage(
@@ -102,3 +108,9 @@ class UsageTable:
             )
             for row in rows
         ]
+
+
+def usage_statement(query: UsageQuery) -> str:
+    """Returns the statement that finds this usage by its index."""
+    asked = [sql for name, sql in _CONDITIONS.items() if getattr(query, name) is not None]
+    return _SQL["usage"].replace("AND true", " ".join(f"AND {sql}" for sql in asked), 1)

@@ -44,8 +44,9 @@ SELECT
 FROM usage WHERE owner = ?1 AND day = ?2;
 
 -- name: usage
--- ?1, ?2: days; ?3 owner, ?4 model, ?5 miner, ?6 owner of miners, each or NULL; ?7 to ?10: what is
--- told apart (day, owner, model, miner); ?11 to ?14: the row before the page; ?15 rows.
+-- ?1, ?2: days; ?3 owner, ?4 model, ?5 miner, ?6 owner of miners, whose conditions are put in place
+-- of `true` where they are asked for, so that each finds its index; ?7 to ?10: what is told apart
+-- (day, owner, model, miner); ?11 to ?14: the row before the page; ?15 rows.
 SELECT * FROM (
     SELECT
         iif(?7, day, 0) AS day, iif(?8, owner, '') AS owner, iif(?9, model, '') AS model,
@@ -54,12 +55,7 @@ SELECT * FROM (
         -- In two parts: a sum of many rests would overflow.
         sum(price_rest / 1000000000), sum(price_rest % 1000000000)
     FROM usage
-    WHERE
-        day BETWEEN ?1 AND ?2
-        AND (?3 IS NULL OR owner = ?3)
-        AND (?4 IS NULL OR model = ?4)
-        AND (?5 IS NULL OR miner_id = ?5)
-        AND (?6 IS NULL OR miner_id IN (SELECT miner_id FROM miners WHERE miners.owner = ?6))
+    WHERE day BETWEEN ?1 AND ?2 AND true
     GROUP BY 1, 2, 3, 4
 ) AS grouped
 WHERE (grouped.day, grouped.owner, grouped.model, grouped.miner_id) > (?11, ?12, ?13, ?14)
