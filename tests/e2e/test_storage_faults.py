@@ -54,11 +54,15 @@ def test_a_full_disk_refuses_the_new_keeps_the_old_and_recovers(
         refused = api.post("/v1/jobs", json={"prompt": LARGE, "model": "llama3.2"})
         assert_error(refused, 503, "STORAGE_UNAVAILABLE")
         assert int(refused.headers["Retry-After"]) >= 1
+        assert api.get("/health/ready").json()["checks"]["store"] != "ok"
+        assert api.get("/health/live").status_code == 200
         # What is stored can be read, and work goes on as soon as it can be stored.
         assert get(api, waiting[0])["status"] == "pending"
         launcher.miner(coordinator)
         disk.free()
         assert_all_complete(api, [*waiting, submit(api)])
+        while api.get("/health/ready").status_code != 200:
+            assert coordinator.program.exit_status is None
         jobs = api.get("/v1/jobs", params={"limit": 100}).json()["jobs"]
     assert {job["job_id"] for job in jobs} >= set(waiting)
     assert len(jobs) == len(waiting) + 1

@@ -173,6 +173,7 @@ class Coordinator:
         )
         self._store.watch_commits(metrics.committed)
         health = Health(self._lifecycle, self._store, self._grpc)
+        self._store.watch_commits(health.committed)
         self._telemetry = Telemetry(settings, self._dispatcher, clock, gate, metrics, health)
         mounts = [
             *self._telemetry.mounts,

@@ -68,6 +68,17 @@ async def test_a_store_that_hangs_is_named(
     assert checks["store"].startswith("a write took longer")
 
 
+async def test_a_write_that_was_refused_a_moment_ago_is_named(
+    lifecycle: Lifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    health = Health(lifecycle, Store(), Streams())
+    health.committed(3, 0.1, False)
+    assert (await health.checks())["store"].startswith("a write was refused")
+    monkeypatch.setattr(module, "_REFUSAL_S", 0.0)
+    monkeypatch.setattr(module, "_FRESH_S", 0.0)
+    assert (await health.checks())["store"] == "ok"
+
+
 async def test_a_dead_stream_layer_is_named(lifecycle: Lifecycle) -> None:
     streams = Streams()
     streams.lives = False

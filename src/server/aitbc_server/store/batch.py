@@ -50,7 +50,7 @@ class BatchThread:
         self._is_running = False
         self._is_scheduled = False
         # Told of each batch: its size, its seconds, and whether it could be run.
-        self.on_batch: Callable[[int, float, bool], None] | None = None
+        self.watchers: list[Callable[[int, float, bool], None]] = []
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -103,9 +103,9 @@ class BatchThread:
             self._idle.set()
         error = done.exception()
         results = [error] * len(batch) if error else done.result()
-        if self.on_batch is not None:
-            was_run = not isinstance(results[0], StorageUnavailable)
-            self.on_batch(len(batch), self._loop.time() - began, was_run)
+        was_run = not isinstance(results[0], StorageUnavailable)
+        for watch in self.watchers:
+            watch(len(batch), self._loop.time() - began, was_run)
         for (_, future, then, _), result in zip(batch, results, strict=True):
             if then is not None:
                 then(result)

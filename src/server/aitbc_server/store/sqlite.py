@@ -94,7 +94,7 @@ class SqliteStore:
 
     def watch_commits(self, watch: Callable[[int, float, bool], None]) -> None:
         """Has `watch` told of each commit: operations, seconds, and whether it succeeded."""
-        self._writes.on_batch = watch
+        self._writes.watchers.append(watch)
 
     def probe(self) -> Future[None]:
         """Writes something that changes nothing."""

@@ -17,6 +17,8 @@ from aitbc_server.lifecycle import Lifecycle
 _FRESH_S = 1.0
 # A disk that takes longer is as good as none.
 _PROBE_TIMEOUT_S = 5.0
+# A probe is small, and may find room where a job finds none: a refusal is remembered for so long.
+_REFUSAL_S = 10.0
 OK = "ok"
 
 
@@ -46,6 +48,13 @@ class Health:
         self._checked: dict[str, str] = {}
         self._checked_at = float("-inf")
         self._checking: asyncio.Task[dict[str, str]] | None = None
+        self._refused_at = float("-inf")
+
+    def committed(self, operations: int, seconds: float, is_stored: bool) -> None:
+        """Notes that the storage refused a commit."""
+        del operations, seconds
+        if not is_stored:
+            self._refused_at = asyncio.get_running_loop().time()
 
     async def checks(self) -> dict[str, str]:
         """Returns `ok` or a problem for each part."""
@@ -82,6 +91,8 @@ class Health:
             return f"a write took longer than {_PROBE_TIMEOUT_S:.0f} s"
         except CoordinatorError as error:
             return str(error)
+        if asyncio.get_running_loop().time() - self._refused_at < _REFUSAL_S:
+            return f"a write was refused within the last {_REFUSAL_S:.0f} s"
         return OK
 
     async def _check_streams(self) -> str:
