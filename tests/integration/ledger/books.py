@@ -43,23 +43,23 @@ class Book:
         self._now_us = START_US
 
     @contextmanager
-    def commit(self) -> Iterator[None]:
-        """One transaction."""
+    def transaction(self, *, undone: bool) -> Iterator[None]:
+        """One transaction, which the disk may refuse at its end."""
         self.connection.execute("BEGIN IMMEDIATE")
         yield
-        self.connection.execute("COMMIT")
+        self.connection.execute("ROLLBACK" if undone else "COMMIT")
 
-    def add(self, count: int, *, signed: bool = True) -> None:
+    def add(self, count: int, *, signed: bool = True, undone: bool = False) -> None:
         """Stores receipts in one commit; the miner signs each two together."""
         works = [self._work() for _ in range(count)]
         if signed:
             works = [one for at in range(0, count, 2) for one in self._stated(works[at : at + 2])]
-        with self.commit():
+        with self.transaction(undone=undone):
             self.writes.append(works)
 
-    def seal(self) -> None:
+    def seal(self, *, undone: bool = False) -> None:
         """Seals what no block holds."""
-        with self.commit():
+        with self.transaction(undone=undone):
             self.writes.writes[SealBlock]([SealBlock()])
 
     def rotate(self) -> None:

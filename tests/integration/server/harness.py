@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 
 from aitbc.v1 import (
+    explorer_pb2_grpc,
     jobs_pb2,
     jobs_pb2_grpc,
     miners_pb2_grpc,
@@ -35,6 +36,7 @@ class Client:
         self.channel = channel
         self.jobs = jobs_pb2_grpc.JobServiceStub(channel)
         self.miners = miners_pb2_grpc.MinerServiceStub(channel)
+        self.explorer = explorer_pb2_grpc.ExplorerServiceStub(channel)
         self.receipts = receipts_pb2_grpc.ReceiptServiceStub(channel)
         self.network = network_pb2_grpc.NetworkServiceStub(channel)
         self.webhooks = webhooks_pb2_grpc.WebhookServiceStub(channel)

@@ -76,9 +76,9 @@ class Sealer:
     async def _seal(self) -> None:
         try:
             block = await self._ledger.seal()
-        except CoordinatorError as error:
-            # The receipts are safe: they go into the next block.
-            _log.warning("ledger.not_sealed", problem=str(error))
+        except Exception as error:
+            # Whatever it is, the receipts are safe, and the next block takes them.
+            _log.error("ledger.not_sealed", error=type(error).__name__, problem=str(error))
             return
         if block is not None:
             _log.info("ledger.sealed", height=block.height, tree_size=block.tree_size)
