@@ -49,5 +49,6 @@ WHERE EXISTS (
 SELECT coalesce(max(number), 0) FROM deliveries;
 
 -- name: newer
--- Webhooks to which something was added after a number.
-SELECT DISTINCT webhook_id FROM deliveries WHERE number > ?1;
+-- Webhooks to which something was added after a number. By the primary key: an index of the webhooks
+-- would give them without a sort, and all of the log with them.
+SELECT DISTINCT webhook_id FROM deliveries NOT INDEXED WHERE number > ?1;
