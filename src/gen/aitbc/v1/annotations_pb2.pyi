@@ -188,7 +188,9 @@ class Rules(_message.Message):
     above: _builtins.float
     """Number that the value must be greater than."""
     max_bytes: _builtins.int
-    """Greatest length of a string or of each string of a list, in bytes of UTF-8."""
+    """Greatest length of a string or of each string of a list, in bytes of UTF-8: for what may be so
+    large that memory counts. What is shorter is better measured in characters, as OpenAPI does.
+    """
     max_items: _builtins.int
     """Greatest number of items of a list."""
     pattern: _builtins.str

@@ -34,7 +34,6 @@ _BASE64 = r"^([A-Za-z0-9+/_-]{4})*([A-Za-z0-9+/_-]{2}(==)?|[A-Za-z0-9+/_-]{3}=?)
 _DURATION = r"^-?[0-9]{1,12}(\.[0-9]{1,9})?s$"
 # 64-bit integers that cannot go wrong as text; the longest ones are better sent as numbers.
 _BIG_INTEGER = r"^-?[0-9]{1,18}$"
-_MOST_LENGTH = 65_536
 # Messages with a JSON form of their own.
 _WELL_KNOWN: dict[str, Schema] = {
     "google.protobuf.Timestamp": {"type": "string", "format": "date-time"},
@@ -97,9 +96,12 @@ class Schemas:
         schema = self._field(field)
         if is_nullable:
             schema = _nullable(schema)
-        if comment := self._comments.description(field.full_name):
-            schema = {**schema, "description": comment}
-        return schema
+        comment = self._comments.description(field.full_name)
+        rules = rules_of(field)
+        if rules is not None and rules.max_bytes:
+            # JSON Schema has no keyword for it: `maxLength` counts characters.
+            comment = f"{comment} At most {rules.max_bytes:,} bytes of UTF-8.".strip()
+        return {**schema, "description": comment} if comment else schema
 
     def _field(self, field: FieldDescriptor) -> Schema:
         if entry := map_entry(field):
@@ -189,11 +191,8 @@ def _string(field: FieldDescriptor) -> Schema:
     if WORDS.fullmatch(rules.pattern):
         words = rules.pattern.split("|")
         return {"type": "string", "enum": [*words, ""] if may_be_empty else words}
-    # Where bytes count this is exact for ASCII only, and the description tells the rest. Of what
-    # may be megabytes long it tells all: programs that make up texts by the schema choke on it.
-    longest = rules.max_length or rules.max_bytes
-    if 0 < longest <= _MOST_LENGTH:
-        schema["maxLength"] = longest
+    if rules.max_length:
+        schema["maxLength"] = rules.max_length
     schema["pattern"] = _NO_NUL
     if rules.pattern:
         schema["pattern"] = f"^(?:{_ecma(rules.pattern)}){'?' if may_be_empty else ''}$"
