@@ -11,6 +11,8 @@ class Alarm:
     def __init__(self) -> None:
         self._event = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        # When the timer rings. uvloop's handle of a very short one does not say.
+        self._rings_at = 0.0
 
     def ring(self) -> None:
         """Wakes the waiter, or the next one when nobody waits now."""
@@ -21,9 +23,10 @@ class Alarm:
         loop = asyncio.get_running_loop()
         when = loop.time() + delay_s
         if self._timer is not None:
-            if self._timer.when() <= when:
+            if self._rings_at <= when:
                 return
             self._timer.cancel()
+        self._rings_at = when
         self._timer = loop.call_at(when, self._time_is_up)
 
     def _time_is_up(self) -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 
+import uvloop
+
 from aitbc_miner._aio import Alarm
 from aitbc_miner.engines.base import Chunk
 from aitbc_miner.lease import Lease
@@ -94,3 +96,14 @@ async def test_an_earlier_alarm_replaces_a_later_one_and_not_the_reverse() -> No
     alarm.ring_in(0.001)
     alarm.ring_in(3600)
     await asyncio.wait_for(alarm.wait(), 5)
+
+
+def test_an_alarm_takes_delays_that_are_shorter_than_a_tick_of_uvloop() -> None:
+    async def ring() -> None:
+        alarm = Alarm()
+        alarm.ring_in(0.0001)
+        alarm.ring_in(0.00005)
+        alarm.ring_in(3600)
+        await asyncio.wait_for(alarm.wait(), 5)
+
+    uvloop.run(ring())

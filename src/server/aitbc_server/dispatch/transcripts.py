@@ -17,8 +17,8 @@ from aitbc_server.domain.positions import START, Position
 
 # Longest time that news waits for company, and how much longer than the work of passing it on it
 # waits: one reader gets its news at once, and a thousand do not take the whole event loop.
-_LONGEST_WAIT_S = 0.05
-_WAIT_FOR_WORK = 2.0
+_LONGEST_WAIT_S = 0.04
+_WAIT_FOR_WORK = 1.0
 
 
 class Transcript:
