@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -31,6 +32,20 @@ def test_miner_of_the_guide_works(
     job_id = submit(api, model, prompt="shout")
     launcher.own(Program([sys.executable, program], log=tmp_path / "miner.log", env=CLEAN_ENV))
     assert final(api, job_id)["result"] == "SHOUT"
+
+
+def test_signature_of_the_guide_is_taken(api: httpx.Client, model: str) -> None:
+    guide: dict[str, Any] = {}
+    exec(snippets("docs/how-to/write-a-miner.md", "python")[2], guide)  # noqa: S102 - our own text
+    miner_id = f"signer-{model}"
+    miner = {"miner_id": miner_id, "capabilities": [model], "public_key": guide["public_key"]}
+    api.post("/v1/miners/register", json=miner).raise_for_status()
+    job_id = submit(api, model)
+    lease_id = api.post(f"/v1/jobs/{job_id}/claim", json={"miner_id": miner_id}).json()["lease_id"]
+    path, body = f"/v1/jobs/{job_id}/complete", {"miner_id": miner_id, "result": "done"}
+    assert api.post(path, json=body).json()["error_code"] == "MINER_SIGNATURE_REFUSED"
+    body["receipt"] = guide["receipt"](miner_id, job_id, lease_id, "done")
+    assert api.post(path, json=body).json()["status"] == "completed"
 
 
 def test_program_of_the_client_guide_prints_the_answers(coordinator: Coordinator) -> None:
