@@ -80,10 +80,6 @@ class Launcher:
         _running.append(program)
         return program
 
-    def running(self) -> list[Program]:
-        """Returns what still runs."""
-        return [program for program in self._programs if program.exit_status is None]
-
     def close(self) -> None:
         """Kills what still runs."""
         for program in self._programs:

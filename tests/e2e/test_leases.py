@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sqlite3
@@ -134,51 +135,55 @@ def test_model_that_nobody_serves_blocks_no_other(launcher: Launcher) -> None:
         assert queue["unable_miners"] == [{"miner_id": "echo", "state": "model_not_served"}]
 
 
-async def seconds_to_dispatch(launcher: Launcher, before: Coordinator) -> float:
-    """Returns how long a killed coordinator takes from its start to the first assignment."""
-    began = time.monotonic()
+async def test_ten_thousand_pending_jobs_are_dispatched_soon_after_a_restart(
+    launcher: Launcher,
+) -> None:
+    before = launcher.coordinator()
+    with client(before) as api:
+        for _ in range(10):
+            submit_many(api, 1000)
+    before.program.kill()
     after = await asyncio.to_thread(launcher.again, before)
     async with stream_miner(after.grpc, "llama3.2", window=1) as miner:
         await miner.assignment()
-        took_s = time.monotonic() - began
-    after.program.kill()
-    return took_s
+        # On a machine that does nothing else, that many seconds pass; here others may be at work.
+        assert cpu_seconds(after.program.pid) < 3
 
 
-async def test_ten_thousand_pending_jobs_do_not_hold_up_a_restart(launcher: Launcher) -> None:
-    coordinator = launcher.coordinator()
-    with client(coordinator) as api:
-        submit_many(api, 1)
-        coordinator.program.kill()
-    with_one = await seconds_to_dispatch(launcher, coordinator)
-    with client(launcher.again(coordinator)) as api:
-        for _ in range(10):
-            submit_many(api, 1000)
-    for program in launcher.running():
-        program.kill()
-    with_many = await seconds_to_dispatch(launcher, coordinator)
-    # How long a process takes to start is the machine's affair; what the jobs add is ours.
-    assert with_many < with_one + 1
+def cpu_seconds(pid: int) -> float:
+    """Returns the time that a process has had on the processors."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    user, system = fields[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
+ONE = '{"prompt": "once", "model": "llama3.2"}'
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "count"),
+    [("/v1/jobs", ONE, 1), ("/v1/jobs:batch", f'{{"jobs": [{ONE}, {ONE}, {ONE}]}}', 3)],
+)
 def test_submit_that_crashed_between_commit_and_answer_is_not_repeated(
-    launcher: Launcher,
+    launcher: Launcher, path: str, text: str, count: int
 ) -> None:
     coordinator = launcher.coordinator()
-    body = b'{"prompt": "once", "model": "llama3.2"}'
+    body = text.encode()
     headers = {"Idempotency-Key": "the-key", "Content-Type": "application/json"}
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    request = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\n{head}Content-Length: {len(body)}\r\n\r\n"
+    request = f"POST {path} HTTP/1.1\r\nHost: x\r\n{head}Content-Length: {len(body)}\r\n\r\n"
     host, port = coordinator.http.split(":")
     with socket.create_connection((host, int(port))) as raw:
         raw.sendall(request.encode() + body)
         # No answer is read: it is lost with the process.
-        stored = stored_jobs(coordinator.data, 1)
+        stored = stored_jobs(coordinator.data, count)
         coordinator.program.kill()
     with client(launcher.again(coordinator)) as api:
-        again = api.post("/v1/jobs", content=body, headers=headers)
-        assert (again.status_code, again.json()["job_id"]) == (201, stored[0])
-        assert len(api.get("/v1/jobs").json()["jobs"]) == 1
+        again = api.post(path, content=body, headers=headers)
+        assert again.status_code == 201
+        made = again.json().get("jobs", [again.json()])
+        assert [job["job_id"] for job in made] == stored
+        assert len(api.get("/v1/jobs").json()["jobs"]) == count
 
 
 def stored_jobs(data: Path, count: int) -> list[str]:
@@ -186,10 +191,10 @@ def stored_jobs(data: Path, count: int) -> list[str]:
     path = data / "coordinator.db"
     for _ in looks():
         with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
-            jobs = [job_id for (job_id,) in database.execute("SELECT job_id FROM jobs")]
+            rows = database.execute("SELECT job_id FROM jobs ORDER BY job_id").fetchall()
         database.close()
-        if len(jobs) >= count:
-            return jobs
+        if len(rows) >= count:
+            return [job_id for (job_id,) in rows]
     raise AssertionError
 
 
