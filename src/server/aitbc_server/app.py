@@ -182,7 +182,7 @@ class Coordinator:
             *ledger_mounts(ledger),
             *self._explorer.mounts,
         ]
-        site: AsgiApp = Site(mounts, rest)
+        site: AsgiApp = Site(mounts, rest, rest.calls)
         if settings.cors_origins:
             site = Cors(site, settings.cors_origins)
         self._rest = RestServer(site, tls=settings.tls, limits=settings.http_limits)

@@ -64,6 +64,7 @@ async def test_metrics_follow_jobs_miners_commits_and_calls(tmp_path: Path) -> N
             await client.job("nothing")
         async with httpx.AsyncClient(base_url=client.url) as http:
             await http.get("/v1/jobs/nothing")
+            await http.get("/api/v1/models")
         samples = await scrape(client.url)
     assert value(samples, "aitbc_jobs_ended_total", status="completed") == 1
     assert value(samples, "aitbc_dispatch_latency_seconds_count") >= 1
@@ -73,6 +74,7 @@ async def test_metrics_follow_jobs_miners_commits_and_calls(tmp_path: Path) -> N
     assert value(samples, "aitbc_grpc_calls_total", method="SubmitJob", code="OK") == 2
     assert value(samples, "aitbc_grpc_calls_total", method="GetJob", code="NOT_FOUND") == 1
     assert value(samples, "aitbc_http_requests_total", method="GetJob", status="404") == 1
+    assert value(samples, "aitbc_http_requests_total", method="/v1/models", status="200") == 1
 
 
 async def test_every_family_is_served_and_nothing_else(tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ came, and are asked in order.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from aitbc_server.rest.asgi import AsgiApp, Receive, Scope, Send
+from aitbc_server.rest.asgi import AsgiApp, Event, Receive, Scope, Send
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,12 @@ class Mount:
 class Site:
     """An ASGI application that asks its mounts, and then the REST layer."""
 
-    def __init__(self, mounts: Sequence[Mount], rest: AsgiApp) -> None:
+    def __init__(
+        self, mounts: Sequence[Mount], rest: AsgiApp, calls: Counter[tuple[str, str]] | None = None
+    ) -> None:
+        """`calls` counts the requests that mounts take, by their path and the status."""
         self._rest = rest
+        self._calls = Counter() if calls is None else calls
         self._exact: dict[str, list[Mount]] = {}
         self._below: list[Mount] = []
         for mount in mounts:
@@ -41,8 +46,16 @@ class Site:
             path: str = scope["path"]
             for mount in self._exact.get(path, ()):
                 if mount.takes is None or mount.takes(scope):
-                    return await mount.app(scope, receive, send)
+                    return await mount.app(scope, receive, self._counting(mount, send))
             for mount in self._below:
                 if path.startswith(mount.path) and (mount.takes is None or mount.takes(scope)):
-                    return await mount.app(scope, receive, send)
+                    return await mount.app(scope, receive, self._counting(mount, send))
         return await self._rest(scope, receive, send)
+
+    def _counting(self, mount: Mount, send: Send) -> Send:
+        async def count_and_send(event: Event) -> None:
+            if event["type"] == "http.response.start":
+                self._calls[mount.path.removeprefix("/api"), str(event["status"])] += 1
+            await send(event)
+
+        return count_and_send

@@ -93,7 +93,8 @@ COMMITS_FAILED = Family(
 HTTP = Family(
     "aitbc_http_requests",
     "counter",
-    "HTTP requests to the API, by the method they call; empty where there is none.",
+    "HTTP requests, by the method they call; by the path where it is no method's, such as "
+    "`/v1/chat/completions`; empty where there is neither.",
     ("method", "status"),
 )
 GRPC = Family(
