@@ -12,7 +12,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.processes import Coordinator, Program, ProgramFailed, start_coordinator, start_miner
+from scripts.processes import (
+    BIN,
+    Coordinator,
+    Program,
+    ProgramFailed,
+    start_coordinator,
+    start_miner,
+)
 
 from aitbc_server.store.connection import connect
 from aitbc_server.store.directory import FILE_NAME
@@ -177,6 +184,17 @@ class Cluster:
     async def stop_coordinator(self) -> int:
         """Ends the coordinator as an operator would; returns its exit status."""
         return await asyncio.to_thread(self.coordinator.program.terminate)
+
+    async def verify_ledger(self) -> tuple[int, str]:
+        """Runs `ledger verify` on what a stopped coordinator left; returns status and output."""
+        process = await asyncio.create_subprocess_exec(
+            *(BIN / "aitbc-coordinator", "ledger", "verify", "--data", self._data),
+            env=self._env,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        return process.returncode or 0, output.decode().strip()
 
     def receipts(self) -> Iterator[Receipted]:
         """Yields the receipts in the ledger of a coordinator that has stopped."""

@@ -62,11 +62,14 @@ class Outcome:
     surprises: Counter[str]
     # How the coordinator ended when it was asked to.
     exit_status: int
+    # Exit status and output of `ledger verify`.
+    ledger: tuple[int, str]
 
     @property
     def is_clean(self) -> bool:
         """Whether everything was as it should be."""
-        return self.verdict.is_clean and not self.surprises and self.exit_status == 0
+        statuses = self.exit_status, self.ledger[0]
+        return self.verdict.is_clean and not self.surprises and statuses == (0, 0)
 
 
 async def run(plan: Plan, directory: Path, console: Console) -> Outcome:
@@ -145,6 +148,7 @@ class _Run:
             kills=self._nemesis.kills,
             surprises=sum((client.surprises for client in self._clients), Counter()),
             exit_status=exit_status,
+            ledger=await self._cluster.verify_ledger(),
         )
 
     @property
@@ -221,6 +225,7 @@ def _print(outcome: Outcome, cluster: Cluster, console: Console) -> None:
         console.print(f"[red]unexpected answer[/] {reason}: {count} times")
     if outcome.exit_status:
         console.print(f"[red]the coordinator exited with {outcome.exit_status}[/]")
+    console.print(f"Ledger: {outcome.ledger[1]}", soft_wrap=True)
     for breach, count in Counter(finding.breach for finding in verdict.findings).items():
         console.print(f"[red]{breach}[/]: {count}")
     for finding in verdict.findings[:_SHOWN]:

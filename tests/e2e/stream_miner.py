@@ -32,6 +32,12 @@ class StreamMiner:
         async with asyncio.timeout(DEADLINE_S):
             return await self._assigned.get()
 
+    async def say_more(self, assignment: work_pb2.Assignment, sequence: int, text: str) -> None:
+        """Sends more of an answer."""
+        delta = work_pb2.Delta(text=text, tokens=1)
+        update = work_pb2.Update(lease_id=assignment.lease_id, sequence=sequence, delta=delta)
+        await self._say(work_pb2.MinerMessage(updates=work_pb2.Updates(updates=[update])))
+
     async def complete(self, assignments: Iterable[work_pb2.Assignment]) -> None:
         """Delivers a result for each, in one message."""
         updates = []

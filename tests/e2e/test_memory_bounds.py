@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import grpc
 import httpx
@@ -13,6 +14,7 @@ from scripts.processes import Coordinator
 
 from aitbc.v1 import miners_pb2_grpc, work_pb2
 from tests.conftest import CLEAN_ENV, Launcher
+from tests.e2e.stream_miner import stream_miner
 
 MIB = 1024 * 1024
 PROMPT = "x" * (MIB // 2)
@@ -21,6 +23,8 @@ JOBS = 400
 WAITING_BYTES = JOBS * len(PROMPT)
 MOST_BYTES = 80 * MIB
 SETTLED_S = 2.0
+FOLLOWERS = 50
+DELTAS = 100
 
 
 @pytest.fixture
@@ -83,6 +87,42 @@ async def test_a_miner_that_never_reads_costs_no_more_than_a_buffer(
             if memory(frugal) > most or running < JOBS:
                 most, since = max(most, memory(frugal)), loop.time()
     assert most - before < MOST_BYTES < WAITING_BYTES
+
+
+async def test_readers_of_a_stream_that_never_read_cost_no_more_than_buffers(
+    frugal: Coordinator, api: httpx.AsyncClient
+) -> None:
+    job_id = (await api.post("/v1/jobs", json={"prompt": "p", "model": "m"})).json()["job_id"]
+    async with stream_miner(frugal.grpc, "m", window=1) as miner, followers(frugal, job_id):
+        assignment = await miner.assignment()
+        before = most = memory(frugal)
+        for sequence in range(DELTAS):
+            await miner.say_more(assignment, sequence, text="x" * (64 * 1024))
+        loop = asyncio.get_running_loop()
+        since = loop.time()
+        while loop.time() - since < SETTLED_S:
+            await counts(api)
+            if memory(frugal) > most:
+                most, since = memory(frugal), loop.time()
+    assert most - before < MOST_BYTES < FOLLOWERS * DELTAS * 64 * 1024
+
+
+@asynccontextmanager
+async def followers(coordinator: Coordinator, job_id: str) -> AsyncIterator[None]:
+    """Follows a job many times, and reads no more than that it is followed."""
+    host, _, port = coordinator.http.rpartition(":")
+    connections = [await asyncio.open_connection(host, int(port)) for _ in range(FOLLOWERS)]
+    request = f"GET /v1/jobs/{job_id}/stream HTTP/1.1\r\nHost: {host}\r\n\r\n"
+    for reader, writer in connections:
+        writer.write(request.encode())
+        assert b"200" in await reader.readline()
+        # Takes no more from the kernel, whose buffers then fill.
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+    yield
+    for _, writer in connections:
+        writer.transport.abort()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 async def test_a_miner_that_only_talks_is_not_read_for_ever(

@@ -183,3 +183,19 @@ async def test_a_text_told_again_from_its_beginning_is_not_a_new_one(texts: Iter
     found = kept.find("j")
     assert found is not None
     assert found.tokens == 3
+
+
+async def test_long_news_comes_in_parts_cut_between_characters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aitbc_server.dispatch.transcripts._MOST_NEWS", 5)
+    text = "aé🙂" * 10
+    said = transcripts()
+    said.extend("j", 0, text, 1)
+    follower = said.follow(JOB, START)
+    parts = []
+    while (news := follower.news()) is not None:
+        parts.append(news.text.decode())
+    follower.close()
+    assert "".join(parts) == text
+    assert max(len(part.encode()) for part in parts) <= 5

@@ -19,6 +19,8 @@ from aitbc_server.domain.positions import START, Position
 # waits: one reader gets its news at once, and a thousand do not take the whole event loop.
 _LONGEST_WAIT_S = 0.04
 _WAIT_FOR_WORK = 1.0
+# Text given to a reader at once: it is a copy, which a reader that takes nothing keeps.
+_MOST_NEWS = 128 * 1024
 
 
 class Transcript:
@@ -196,7 +198,8 @@ class Follower:
         self._version, self._is_checked = transcript.version, True
         if is_restarted:
             position = START
-        text = bytes(memoryview(transcript.text)[position.offset :])
+        end = _character_end(transcript.text, position.offset + _MOST_NEWS)
+        text = bytes(memoryview(transcript.text)[position.offset : end])
         self.position = position.advanced(text)
         return News(text, position, is_restarted) if text or is_restarted else None
 
@@ -218,3 +221,10 @@ class Follower:
         """Ends the reading."""
         self._transcript.followers -= 1
         self._transcripts.leave(self.job.job_id, self._transcript)
+
+
+def _character_end(text: bytearray, end: int) -> int:
+    """Returns the end, or the place before it that lies between two characters."""
+    while end < len(text) and text[end] & 0xC0 == 0x80:
+        end -= 1
+    return end
