@@ -168,6 +168,8 @@ class _Stream:
             registered_us=known.registered_us if known else now.wall_us,
             owner=owner_of(known, caller),
         )
+        if known and known.public_key not in (b"", self._public_key):
+            _log.warning("miner.key_changed", miner_id=hello.miner_id)
         held = [lease.lease_id for lease in hello.held_leases]
         lost, acks = await self._dispatcher.open_session(self._session, record, held)
         _log.info(
