@@ -76,8 +76,7 @@ class _Document:
                     methods, is_key_required=self._is_key_required, servers=self._servers
                 )
                 self._body, self._methods = orjson.dumps(made), methods
-            # Whoever has the address may read it: it says nothing that the source does not.
-            response = json_response(200, self._body, ((b"access-control-allow-origin", b"*"),))
+            response = json_response(200, self._body)
         except Exception as error:
             response = error_response(error, scope["path"])
         await send_response(send, response, with_body=scope["method"] != "HEAD")
@@ -87,7 +86,7 @@ def _file(name: str, headers: Headers) -> AsgiApp:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         try:
             _require_get(scope)
-            response = _unless_known(_content(name), headers, scope)
+            response = _unless_known(*_content(name), headers, scope)
         except MethodNotAllowed as error:
             response = error_response(error, name)
         await send_response(send, response, with_body=scope["method"] != "HEAD")
@@ -96,13 +95,15 @@ def _file(name: str, headers: Headers) -> AsgiApp:
 
 
 @cache
-def _content(name: str) -> bytes:
-    return (resources.files(__package__) / "swagger_ui" / name).read_bytes()
+def _content(name: str) -> tuple[bytes, bytes]:
+    """Returns a file and its entity tag."""
+    body = (resources.files(__package__) / "swagger_ui" / name).read_bytes()
+    return body, b'"%s"' % hashlib.sha256(body).hexdigest()[:32].encode()
 
 
-def _unless_known(body: bytes, headers: Headers, scope: Scope) -> Response:
-    tag = b'"%s"' % hashlib.sha256(body).hexdigest()[:32].encode()
-    headers = (*headers, (b"etag", tag), (b"cache-control", b"no-cache"))
+def _unless_known(body: bytes, tag: bytes, headers: Headers, scope: Scope) -> Response:
+    known = ((b"etag", tag), (b"cache-control", b"no-cache"))
+    headers = (*headers, *known, (b"x-content-type-options", b"nosniff"))
     if dict(scope["headers"]).get(b"if-none-match") == tag:
         return Response(304, headers)
     return Response(200, (*headers, (b"content-length", b"%d" % len(body))), body)
