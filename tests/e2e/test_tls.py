@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
 import pytest
 from scripts.processes import BIN, Coordinator, Program
+from typer.testing import CliRunner
 
+from aitbc_server.cli import cli
 from tests.certificates import Authority
 from tests.conftest import CLEAN_ENV, Launcher
 from tests.e2e.jobs import assert_error, final, submit
@@ -163,12 +164,13 @@ def test_files_that_are_not_right_are_named_at_the_start(
     ca: Authority, tmp_path: Path, options: list[str], said: str
 ) -> None:
     cert, key = ca.issue("server")
-    argv = [str(BIN / "aitbc-coordinator"), "serve", "--data", str(tmp_path)]
-    argv += ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]
+    data = tmp_path / "data"
+    argv = ["serve", "--data", str(data), "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]
     argv += [option.format(cert=cert, key=key) for option in options]
-    done = subprocess.run(argv, env=CLEAN_ENV, capture_output=True, text=True, timeout=60)
-    assert done.returncode in {1, 2}
-    assert said in re.sub(r"[\s│]+", " ", done.stderr)
+    done = CliRunner().invoke(cli, argv)
+    assert done.exit_code in {1, 2}
+    assert said in re.sub(r"[\s│]+", " ", done.output)
+    assert not data.exists()
 
 
 def _first(chain: Path) -> str:

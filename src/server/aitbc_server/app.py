@@ -71,6 +71,9 @@ class Coordinator:
         Raises OSError, UnusableDatabaseError, SqliteTooOldError, and ValueError when the price
         table is wrong.
         """
+        if settings.tls is not None:
+            # Before anything is opened: a start that cannot succeed leaves nothing behind.
+            settings.tls.read()
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         self._settings = settings
         self._lifecycle = Lifecycle()
