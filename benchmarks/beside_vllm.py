@@ -51,17 +51,26 @@ class Round:
     tokens: int = 0
     seconds: float = 0.0
     first_ms: list[float] = field(default_factory=list)
+    # Times to the first token of requests that come one by one.
+    alone_ms: list[float] = field(default_factory=list)
 
 
 async def take(base: str, arguments: argparse.Namespace, number: int) -> Round:
-    """Sends the requests of one round, a few at a time."""
+    """Sends the requests of one round: some one by one, and then all a few at a time."""
     taken = Round()
     waiting = iter(range(arguments.requests))
     async with httpx.AsyncClient(base_url=base, timeout=300) as client:
+        for index in range(arguments.alone):
+            # Short, because only their first token is of interest.
+            first_ms, _ = await _request(client, f"{number}.alone.{index}", index, tokens=2)
+            taken.alone_ms.append(first_ms)
 
         async def work() -> None:
             for index in waiting:
-                await _request(client, arguments, f"{number}.{index}", index, taken)
+                name = f"{number}.{index}"
+                first_ms, tokens = await _request(client, name, index, tokens=arguments.tokens)
+                taken.first_ms.append(first_ms)
+                taken.tokens += tokens
 
         began = time.perf_counter()
         await asyncio.gather(*(work() for _ in range(arguments.concurrency)))
@@ -70,35 +79,31 @@ async def take(base: str, arguments: argparse.Namespace, number: int) -> Round:
 
 
 async def _request(
-    client: httpx.AsyncClient,
-    arguments: argparse.Namespace,
-    name: str,
-    index: int,
-    taken: Round,
-) -> None:
+    client: httpx.AsyncClient, name: str, index: int, *, tokens: int
+) -> tuple[float, int]:
+    """Returns the time to the first token in milliseconds, and the tokens of the answer."""
     # No two requests of a round begin alike, and both servers are asked the same.
     prompt = f"{name}: tell a story about {_SUBJECTS[index % len(_SUBJECTS)]}."
     body = {
         "model": MODEL,
         "messages": [{"role": "user", "content": prompt}],
-        "max_tokens": arguments.tokens,
+        "max_tokens": tokens,
         "temperature": 0,
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    began = time.perf_counter()
-    is_first = True
+    began, first_ms, said = time.perf_counter(), 0.0, 0
     async with client.stream("POST", "/v1/chat/completions", json=body) as response:
         response.raise_for_status()
         async for line in response.aiter_lines():
             if not line.startswith("data: {"):
                 continue
             chunk = orjson.loads(line[6:])
-            if is_first and chunk["choices"] and chunk["choices"][0]["delta"].get("content"):
-                taken.first_ms.append((time.perf_counter() - began) * 1000)
-                is_first = False
+            if not first_ms and chunk["choices"] and chunk["choices"][0]["delta"].get("content"):
+                first_ms = (time.perf_counter() - began) * 1000
             if chunk.get("usage"):
-                taken.tokens += chunk["usage"]["completion_tokens"]
+                said = chunk["usage"]["completion_tokens"]
+    return first_ms, said
 
 
 @contextmanager
@@ -188,19 +193,25 @@ def main() -> None:
                     rounds[name].append(taken)
     figures = {name: _figures(taken) for name, taken in rounds.items()}
     direct, ours = figures["vllm serve"], figures["coordinator"]
-    table = Table("", "tokens/s", "median time to first token", "answers")
+    title = f"first token, {arguments.concurrency} at once"
+    table = Table("", "tokens/s", title, "first token, one by one")
     for name, told in figures.items():
         table.add_row(
             name,
             f"{told['tokens_per_second']:.1f}",
             f"{told['first_ms']:.1f} ms",
-            f"{told['n']:.0f}",
+            f"{told['alone_ms']:.1f} ms",
         )
     # Round by round, because the machine is not the same at all times.
     pairs = list(zip(rounds["coordinator"], rounds["vllm serve"], strict=True))
     share = statistics.median((a.tokens / a.seconds) / (b.tokens / b.seconds) for a, b in pairs)
-    added = ours["first_ms"] - direct["first_ms"]
-    table.add_row("coordinator beside", f"{share:.1%}", f"{added:+.1f} ms", "")
+    added = {name: ours[name] - direct[name] for name in ("first_ms", "alone_ms")}
+    table.add_row(
+        "coordinator beside",
+        f"{share:.1%}",
+        f"{added['first_ms']:+.1f} ms",
+        f"{added['alone_ms']:+.1f} ms",
+    )
     console.print(table)
     report = {
         **environment(),
@@ -219,7 +230,7 @@ def _figures(rounds: list[Round]) -> dict[str, float]:
     return {
         "tokens_per_second": statistics.median(one.tokens / one.seconds for one in rounds),
         "first_ms": statistics.median(first),
-        "n": len(first),
+        "alone_ms": statistics.median(one for taken in rounds for one in taken.alone_ms),
     }
 
 
@@ -228,6 +239,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="rounds that count [%(default)s]")
     parser.add_argument("--concurrency", type=int, default=8, help="at once [%(default)s]")
     parser.add_argument("--requests", type=int, default=24, help="of a round [%(default)s]")
+    parser.add_argument("--alone", type=int, default=12, help="one by one [%(default)s]")
     parser.add_argument("--tokens", type=int, default=64, help="of an answer [%(default)s]")
     parser.add_argument("--keep", help="file for the figures, as JSON")
     return parser.parse_args()

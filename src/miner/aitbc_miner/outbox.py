@@ -9,7 +9,7 @@ from aitbc_miner._aio import Alarm
 from aitbc_miner.lease import Lease
 
 # Longest time that a delta waits for company. Below what a reader of the answer notices.
-FLUSH_INTERVAL_S = 0.02
+FLUSH_INTERVAL_S = 0.03
 # Text in one message. The next one follows at once; a coordinator may refuse messages above 4 MiB.
 _MESSAGE_CHARACTERS = 2**19
 
