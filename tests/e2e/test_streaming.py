@@ -18,7 +18,7 @@ from tests.e2e.jobs import get, submit
 # Every kind of character, so that any cut between bytes would show.
 WORDS = 'alpha βήτα гамма 漢字 🙂 👩‍👩‍👧 🇦🇹 e\u0301 … „ende“ \\ " \t tab'
 TOKENS = 150
-DEADLINE_S = 60
+DEADLINE_S = 150
 STREAMED = (
     "--engine-opt",
     f"tokens={TOKENS}",
