@@ -192,7 +192,12 @@ def _show_next(url: str, grpc: str, logs: Path) -> None:
     print(f"  job=$(curl -s {url}/v1/jobs -H 'Content-Type: application/json' \\")
     print(f"    -d {shlex.quote(body)} | grep -o 'job-[^\"]*')")
     print(f'  curl -s "{url}/v1/jobs/$job?wait=60"\n')
-    console.print(f"gRPC is at {grpc}, the logs are in {logs}. Ctrl-C stops everything.")
+    print("Or talk with it:\n")
+    print(f"  .venv/bin/aitbc --coordinator {grpc} chat --model {MODEL}\n")
+    console.print(
+        f"Receipts and miners are shown at {url}, and the API at {url}/docs. gRPC is at {grpc}, "
+        f"the logs are in {logs}. Ctrl-C stops everything."
+    )
 
 
 def _serve(programs: list[Program]) -> None:
