@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aitbc_server.dispatch.core import Core
+from aitbc_server.dispatch.effects import Effects
 from aitbc_server.dispatch.live import CancelReason, CloseReason, LiveJob, Now, Session
 from aitbc_server.dispatch.sessions import Patience
 from aitbc_server.domain.errors import CoordinatorError
@@ -53,6 +54,8 @@ class Simulation:
         # What the miners hold, by miner id; a miner keeps it while its stream is down.
         self.held: dict[str, dict[str, Held]] = {}
         self.wire: list[Message] = []
+        # Proposals on their way to the store.
+        self.in_flight: list[Effects] = []
         self.drained: set[str] = set()
         # Jobs whose cancellation was asked for, with the leases that they had had by then.
         self.cancelled: dict[str, int] = {}
@@ -189,6 +192,7 @@ class Simulation:
 
     def restart(self) -> None:
         """Loses the process: proposals that were not stored are gone, and all streams."""
+        self.in_flight = []
         self.core = Core(lease_s=LEASE_S, patience=PATIENCE)
         self.core.restore(self.store.live(), self.now)
         # A cancellation that was asked for and not stored is forgotten; it was not promised.
@@ -197,31 +201,43 @@ class Simulation:
             if not row.status.is_final and not row.cancel_requested:
                 del self.cancelled[job_id]
 
-    def turn(self, *, store_works: bool = True, is_lost: bool = False) -> None:
-        """Matches, stores and answers, until nothing is proposed any more.
+    def propose(self) -> None:
+        """Takes a turn of the core: what it proposes is on its way to the store."""
+        self.core.tick(self.now)
+        self.core.match(self.now)
+        self.in_flight.append(self.core.effects.take())
 
-        `is_lost`: the process dies after the commit, before any answer is given.
-        """
-        while True:
-            self.core.tick(self.now)
-            self.core.match(self.now)
-            effects = self.core.effects.take()
-            if not store_works:
-                self.core.begin_failed(effects.begins, 1.0, self.now)
-                # The shell keeps these and tries again.
-                self.core.effects.completions.extend(effects.completions)
-                self.core.effects.endings.extend(effects.endings)
-                self.core.effects.flags.extend(effects.flags)
-                return
-            begun, done, ended = self.store.apply(effects)
-            if is_lost:
-                self.restart()
-                return
+    def store_all(self, *, is_lost: bool = False) -> None:
+        """Stores what is on its way, and answers, unless the process dies before it does."""
+        in_flight, self.in_flight = self.in_flight, []
+        answers = [self.store.apply(effects) for effects in in_flight]
+        if is_lost:
+            self.restart()
+            return
+        for effects, (begun, done, ended) in zip(in_flight, answers, strict=True):
             self.core.begun(effects.begins, begun, self.now)
             self.core.completed(effects.completions, done)
             self.core.ended(effects.endings, ended, self.now)
-            self._read_outboxes()
-            if not (effects.begins or effects.completions or effects.endings):
+        self._read_outboxes()
+
+    def refuse_all(self) -> None:
+        """Has the store refuse what is on its way; the shell tries all but the begins again."""
+        in_flight, self.in_flight = self.in_flight, []
+        again = Effects()
+        for effects in in_flight:
+            self.core.begin_failed(effects.begins, 1.0, self.now)
+            again.completions += effects.completions
+            again.endings += effects.endings
+            again.flags += effects.flags
+        self.in_flight = [again]
+
+    def turn(self) -> None:
+        """Matches, stores and answers, until nothing is proposed any more."""
+        while True:
+            self.propose()
+            is_quiet = not any(e.begins or e.completions or e.endings for e in self.in_flight)
+            self.store_all()
+            if is_quiet:
                 return
 
     def _read_outboxes(self) -> None:

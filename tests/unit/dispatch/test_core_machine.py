@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from aitbc_server.dispatch.core import Core
 from aitbc_server.domain.jobs import JobStatus
@@ -33,6 +33,14 @@ class CoreMachine(RuleBasedStateMachine):
             for lease_id in sorted(held)
         ]
 
+    @initialize(jobs=st.integers(0, 6))
+    def somebody_works(self, jobs: int) -> None:
+        for miner_id in ("miner-1", "miner-2"):
+            self.simulation.connect(miner_id, window=2)
+        for _ in range(jobs):
+            self.simulation.submit(owner="a", max_attempts=2)
+        self.simulation.turn()
+
     # Clients
 
     @rule(
@@ -58,25 +66,21 @@ class CoreMachine(RuleBasedStateMachine):
     def connect(self, miner_id: str) -> None:
         self.simulation.connect(miner_id)
 
-    @rule(miner_id=MINERS)
-    def disconnect(self, miner_id: str) -> None:
+    @rule(miner_id=MINERS, how=st.sampled_from(["disconnects", "leaves", "restarts"]))
+    def miner_goes(self, miner_id: str, how: str) -> None:
+        if how == "leaves":
+            self.simulation.leave(miner_id)
+            return
         self.simulation.disconnect(miner_id)
-
-    @rule(miner_id=MINERS)
-    def miner_restarts(self, miner_id: str) -> None:
-        self.simulation.disconnect(miner_id)
-        self.simulation.held[miner_id] = {}
-        self.simulation.connect(miner_id)
+        if how == "restarts":
+            self.simulation.held[miner_id] = {}
+            self.simulation.connect(miner_id)
 
     @rule(miner_id=MINERS, window=st.integers(0, 5))
     def miner_changes_its_window(self, miner_id: str, window: int) -> None:
         if miner_id in self.simulation.sessions:
             opened = self.simulation.sessions[miner_id]
             self.core.sessions.set_window(opened, window, self.simulation.now)
-
-    @rule(miner_id=MINERS)
-    def miner_leaves(self, miner_id: str) -> None:
-        self.simulation.leave(miner_id)
 
     @rule(miner_id=MINERS, drains=st.booleans())
     def administrator_drains(self, miner_id: str, drains: bool) -> None:
@@ -90,12 +94,18 @@ class CoreMachine(RuleBasedStateMachine):
     # Messages: late, twice, in any order, or never
 
     @precondition(lambda self: self._held())
-    @rule(data=st.data(), kind=st.sampled_from(["delta", "result", "retryable", "final"]))
-    def miner_says(self, data: Any, kind: str) -> None:
+    @rule(
+        data=st.data(),
+        kind=st.sampled_from(["delta", "result", "result", "retryable", "final"]),
+        arrives=st.sampled_from([0, 1, 1, 2]),
+    )
+    def miner_says(self, data: Any, kind: str, arrives: int) -> None:
         miner_id, lease_id = data.draw(st.sampled_from(self._held()))
         if self.simulation.held[miner_id][lease_id].must_stop:
             kind = "final"
         self.simulation.say(miner_id, lease_id, kind)
+        for _ in range(arrives):
+            self.simulation.arrive(self.simulation.wire[-1])
 
     @precondition(lambda self: self.simulation.wire)
     @rule(data=st.data(), comes_again=st.booleans())
@@ -140,16 +150,23 @@ class CoreMachine(RuleBasedStateMachine):
         self._check_settled()
 
     @rule()
+    def propose(self) -> None:
+        self.simulation.propose()
+
+    @rule()
+    def storage_answers(self) -> None:
+        self.simulation.store_all()
+
+    @rule()
     def storage_refuses(self) -> None:
-        self.simulation.turn(store_works=False)
+        self.simulation.refuse_all()
 
-    @rule()
-    def dies_after_the_commit(self) -> None:
-        self.simulation.turn(is_lost=True)
-
-    @rule()
-    def dies_before_the_commit(self) -> None:
-        self.simulation.restart()
+    @rule(is_stored=st.booleans())
+    def process_dies(self, is_stored: bool) -> None:
+        if is_stored:
+            self.simulation.store_all(is_lost=True)
+        else:
+            self.simulation.restart()
 
     # What always holds
 
@@ -206,7 +223,10 @@ class CoreMachine(RuleBasedStateMachine):
         """With a miner that works and time that passes, every job becomes final."""
         for miner_id in list(self.simulation.sessions):
             self.simulation.disconnect(miner_id)
-        for _ in range(60):
+        rounds = iter(range(60))
+        while any(not (job.lease and job.lease.claim_s) for job in self.core.jobs.values()):
+            # Claims last longer than all of that.
+            next(rounds)
             self.simulation.connect("miner-9", window=1000)
             self.simulation.turn()
             for lease_id in list(self.simulation.held["miner-9"]):
@@ -214,9 +234,7 @@ class CoreMachine(RuleBasedStateMachine):
                 self.simulation.arrive(self.simulation.wire[-1])
             self.simulation.turn()
             self.simulation.pass_time(10 * LEASE_S)
-        # Claims last longer than all of that.
-        assert all(job.lease and job.lease.claim_s for job in self.core.jobs.values())
 
 
 TestCoreMachine = CoreMachine.TestCase
-TestCoreMachine.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestCoreMachine.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
