@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -38,6 +39,8 @@ def main() -> int:
     console = Console()
     directory = Path(tempfile.mkdtemp(prefix="aitbc-chaos-"))
     is_clean = False
+    # SIGTERM ends a run as Ctrl-C does: with all that it started.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         outcome = asyncio.run(run(plan, directory, console))
         is_clean = outcome.is_clean

@@ -167,7 +167,8 @@ def check(history: Iterable[Event], *, max_attempts: int, echoes: Iterable[str] 
 
 def _submits(facts: _Facts, by_key: dict[str, list[Seen]]) -> Iterator[Finding]:
     for key, job_ids in facts.acknowledged.items():
-        for job_id in job_ids - facts.last.keys():
+        # Not by subtracting the keys: that would look at all of them for each job.
+        for job_id in [one for one in job_ids if one not in facts.last]:
             yield Finding(breach=Breach.LOST, subject=job_id, detail=f"acknowledged for {key}")
         if len(job_ids) > 1:
             detail = f"acknowledged as {', '.join(sorted(job_ids))}"
