@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -116,7 +116,10 @@ def servers(directory: Path) -> Iterator[dict[str, str]]:
             "coordinator": _coordinate(directory, programs),
         }
     finally:
-        for program in programs:
+        # Asked to finish first: a vLLM that is killed leaves processes of its own behind.
+        for program in reversed(programs):
+            with suppress(TimeoutError):
+                program.terminate(timeout_s=60)
             program.kill()
 
 
