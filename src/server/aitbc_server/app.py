@@ -10,7 +10,7 @@ import sys
 import structlog
 
 from aitbc_server.api.convert import prompt_of_spec
-from aitbc_server.api.endpoint import endpoints
+from aitbc_server.api.endpoint import Service, endpoints
 from aitbc_server.api.explorer import ExplorerService
 from aitbc_server.api.grpc_server import GrpcServer
 from aitbc_server.api.jobs import JobService
@@ -29,6 +29,7 @@ from aitbc_server.config import AuthMode, Settings
 from aitbc_server.dispatch.live import CloseReason
 from aitbc_server.dispatch.sessions import Patience
 from aitbc_server.dispatch.shell import Dispatcher
+from aitbc_server.domain.clock import Clock
 from aitbc_server.domain.ids import IdSource
 from aitbc_server.domain.prices import PriceTable, load_prices
 from aitbc_server.ledger.sealer import Sealer
@@ -49,6 +50,7 @@ from aitbc_server.telemetry.health import Health
 from aitbc_server.telemetry.metrics import Metrics
 from aitbc_server.web.explorer import Explorer
 from aitbc_server.webhooks.build import build_courier, build_guard
+from aitbc_server.webhooks.guard import Guard
 
 _log = structlog.get_logger(__name__)
 
@@ -79,35 +81,11 @@ class Coordinator:
         self._lifecycle = Lifecycle()
         clock = SystemClock()
         prices = load_prices(settings.ledger_prices) if settings.ledger_prices else PriceTable()
-        self._store = SqliteStore(
-            settings.data,
-            LedgerOptions(
-                name=settings.ledger_name,
-                prices=prices,
-                block_receipts=settings.ledger_block_receipts,
-                prompt_of=prompt_of_spec,
-                now_us=clock.wall_us,
-            ),
-        )
-        ledger = self._store.ledger
-        self._sealer = Sealer(ledger, every_s=settings.ledger_block_seconds)
-        self._dispatcher = Dispatcher(
-            self._store,
-            clock,
-            lease_s=settings.lease_seconds,
-            patience=Patience(factor=settings.progress_factor, least_s=settings.progress_seconds),
-            max_jobs=settings.max_jobs,
-            spec_budget=settings.queue_memory_bytes,
-            text_budget=settings.stream_memory_bytes,
-        )
+        self._store = _open_store(settings, prices, clock)
+        self._sealer = Sealer(self._store.ledger, every_s=settings.ledger_block_seconds)
+        self._dispatcher = _dispatcher(settings, self._store, clock)
         self._keyring = Keyring(self._store.keys, clock, settings.limits)
-        gate = Gate(
-            self._keyring,
-            clock,
-            Peers(settings.limit_trusted_proxies),
-            settings.limits,
-            is_open=settings.auth_mode is AuthMode.OPEN,
-        )
+        gate = _gate(settings, self._keyring, clock)
         self._work = WorkStreams(
             self._dispatcher,
             self._lifecycle,
@@ -115,43 +93,12 @@ class Coordinator:
             lease_s=settings.lease_seconds,
             heartbeat_s=settings.heartbeat_seconds,
         )
-        ids = IdSource(secrets.randbits)
         guard = build_guard(settings)
         self._courier = build_courier(
             settings, guard, self._store.webhooks, self._store, self._store.ledger, clock
         )
         self._store.on_jobs_ended = self._courier.jobs_ended
-        table = endpoints(
-            [
-                JobService(
-                    self._store,
-                    self._dispatcher,
-                    clock,
-                    ids,
-                    self._lifecycle,
-                    Allowance(
-                        self._dispatcher.jobs_of,
-                        self._store.usage,
-                        clock,
-                        soft_percent=settings.limit_soft_budget_percent,
-                    ),
-                ),
-                MinerService(self._dispatcher, self._lifecycle),
-                UsageService(self._store.usage, self._keyring, clock, prices.currency),
-                NetworkService(self._store, self._dispatcher, self._lifecycle),
-                ReceiptService(ledger, seal_s=settings.ledger_block_seconds),
-                ExplorerService(ledger, self._sealer, self._store, self._dispatcher),
-                WebhookService(
-                    self._store.webhooks,
-                    self._courier,
-                    guard,
-                    clock,
-                    ids,
-                    self._lifecycle,
-                    most_each=settings.webhook_max_per_owner,
-                ),
-            ]
-        )
+        table = endpoints(self._services(guard, clock, prices.currency))
         self._grpc = GrpcServer(
             table,
             self._work,
@@ -159,35 +106,8 @@ class Coordinator:
             max_message_bytes=settings.max_message_bytes,
             tls=settings.tls,
         )
-        backend = LocalBackend(table, gate)
-        rest = RestApp(
-            backend,
-            max_body_bytes=settings.max_message_bytes,
-            call_timeout_s=settings.http_call_seconds,
-        )
         self._explorer = Explorer(table, gate)
-        metrics = Metrics(
-            self._dispatcher,
-            self._store,
-            clock,
-            http=rest,
-            grpc=self._grpc,
-            webhooks=self._courier,
-        )
-        self._store.watch_commits(metrics.committed)
-        health = Health(self._lifecycle, self._store, self._grpc)
-        self._store.watch_commits(health.committed)
-        self._telemetry = Telemetry(settings, self._dispatcher, clock, gate, metrics, health)
-        mounts = [
-            *self._telemetry.mounts,
-            *openapi_mounts(backend, is_key_required=settings.auth_mode is AuthMode.REQUIRED),
-            *openai_mounts(backend, max_body_bytes=settings.max_message_bytes),
-            *ledger_mounts(ledger),
-            *self._explorer.mounts,
-        ]
-        site: AsgiApp = Site(mounts, rest, rest.calls)
-        if settings.cors_origins:
-            site = Cors(site, settings.cors_origins)
+        site = self._site(LocalBackend(table, gate), gate, clock)
         self._rest = RestServer(site, tls=settings.tls, limits=settings.http_limits)
 
     @property
@@ -246,3 +166,92 @@ class Coordinator:
         await self._telemetry.stop(_CALL_GRACE_S)
         await self._store.close()
         _log.info("coordinator.stopped")
+
+    # How it is built
+
+    def _services(self, guard: Guard, clock: Clock, currency: str) -> list[Service]:
+        settings, store, dispatcher = self._settings, self._store, self._dispatcher
+        ids = IdSource(secrets.randbits)
+        allowance = Allowance(
+            dispatcher.jobs_of,
+            store.usage,
+            clock,
+            soft_percent=settings.limit_soft_budget_percent,
+        )
+        return [
+            JobService(store, dispatcher, clock, ids, self._lifecycle, allowance),
+            MinerService(dispatcher, self._lifecycle),
+            UsageService(store.usage, self._keyring, clock, currency),
+            NetworkService(store, dispatcher, self._lifecycle),
+            ReceiptService(store.ledger, seal_s=settings.ledger_block_seconds),
+            ExplorerService(store.ledger, self._sealer, store, dispatcher),
+            WebhookService(
+                store.webhooks,
+                self._courier,
+                guard,
+                clock,
+                ids,
+                self._lifecycle,
+                most_each=settings.webhook_max_per_owner,
+            ),
+        ]
+
+    def _site(self, backend: LocalBackend, gate: Gate, clock: Clock) -> AsgiApp:
+        """Returns all that is served over HTTP, and begins to count what it does."""
+        settings, store, dispatcher = self._settings, self._store, self._dispatcher
+        rest = RestApp(
+            backend,
+            max_body_bytes=settings.max_message_bytes,
+            call_timeout_s=settings.http_call_seconds,
+        )
+        metrics = Metrics(
+            dispatcher, store, clock, http=rest, grpc=self._grpc, webhooks=self._courier
+        )
+        store.watch_commits(metrics.committed)
+        health = Health(self._lifecycle, store, self._grpc)
+        store.watch_commits(health.committed)
+        self._telemetry = Telemetry(settings, dispatcher, clock, gate, metrics, health)
+        mounts = [
+            *self._telemetry.mounts,
+            *openapi_mounts(backend, is_key_required=settings.auth_mode is AuthMode.REQUIRED),
+            *openai_mounts(backend, max_body_bytes=settings.max_message_bytes),
+            *ledger_mounts(store.ledger),
+            *self._explorer.mounts,
+        ]
+        site: AsgiApp = Site(mounts, rest, rest.calls)
+        return Cors(site, settings.cors_origins) if settings.cors_origins else site
+
+
+def _open_store(settings: Settings, prices: PriceTable, clock: Clock) -> SqliteStore:
+    return SqliteStore(
+        settings.data,
+        LedgerOptions(
+            name=settings.ledger_name,
+            prices=prices,
+            block_receipts=settings.ledger_block_receipts,
+            prompt_of=prompt_of_spec,
+            now_us=clock.wall_us,
+        ),
+    )
+
+
+def _dispatcher(settings: Settings, store: SqliteStore, clock: Clock) -> Dispatcher:
+    return Dispatcher(
+        store,
+        clock,
+        lease_s=settings.lease_seconds,
+        patience=Patience(factor=settings.progress_factor, least_s=settings.progress_seconds),
+        max_jobs=settings.max_jobs,
+        spec_budget=settings.queue_memory_bytes,
+        text_budget=settings.stream_memory_bytes,
+    )
+
+
+def _gate(settings: Settings, keyring: Keyring, clock: Clock) -> Gate:
+    return Gate(
+        keyring,
+        clock,
+        Peers(settings.limit_trusted_proxies),
+        settings.limits,
+        is_open=settings.auth_mode is AuthMode.OPEN,
+    )
