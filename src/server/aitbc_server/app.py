@@ -9,6 +9,7 @@ import sys
 
 import structlog
 
+from aitbc_server.api.claims import ClaimService
 from aitbc_server.api.convert import prompt_of_spec
 from aitbc_server.api.endpoint import Service, endpoints
 from aitbc_server.api.explorer import ExplorerService
@@ -180,6 +181,7 @@ class Coordinator:
         )
         return [
             JobService(store, dispatcher, clock, ids, self._lifecycle, allowance),
+            ClaimService(store, dispatcher, clock, self._lifecycle),
             MinerService(dispatcher, self._lifecycle),
             UsageService(store.usage, self._keyring, clock, currency),
             NetworkService(store, dispatcher, self._lifecycle),

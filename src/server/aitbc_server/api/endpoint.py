@@ -98,21 +98,32 @@ class Endpoint:
 def endpoints(services: Iterable[Service]) -> dict[str, Endpoint]:
     """Returns the endpoints by full method name, such as `aitbc.v1.JobService.SubmitJob`.
 
-    Raises AttributeError when a service lacks a method that its descriptor promises.
+    A service may be made of several parts. Raises AttributeError when a method that its descriptor
+    promises is in none of them.
     """
+    parts = list(services)
     table = {}
-    for service in services:
-        for method in service.descriptor.methods:
+    for descriptor in dict.fromkeys(part.descriptor for part in parts):
+        of_service = [part for part in parts if part.descriptor is descriptor]
+        for method in descriptor.methods:
             if method.client_streaming:
                 continue
             table[method.full_name] = Endpoint(
                 method=method,
                 access=access_of(method),
                 request_class=message_factory.GetMessageClass(method.input_type),
-                _handler=getattr(service, _snake(method.name)),
+                _handler=_handler(of_service, _snake(method.name)),
                 _validate=validator(method.input_type),
             )
     return table
+
+
+def _handler(parts: Iterable[Service], name: str) -> Handler:
+    for part in parts:
+        handler: Handler | None = getattr(part, name, None)
+        if handler is not None:
+            return handler
+    raise AttributeError(f"no part of the service has {name}")
 
 
 def access_of(method: MethodDescriptor) -> Access:

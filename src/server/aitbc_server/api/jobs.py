@@ -1,4 +1,4 @@
-"""JobService: jobs of clients, and the jobs that polling miners claim."""
+"""JobService: jobs of clients. Its methods for miners that poll are in claims.py."""
 
 from __future__ import annotations
 
@@ -20,25 +20,21 @@ from aitbc_server.api.convert import (
 )
 from aitbc_server.api.endpoint import Messages
 from aitbc_server.api.generation import affinity_of, check_generation, check_size
-from aitbc_server.api.statements import Stated, stated_by
+from aitbc_server.api.records import find_job
 from aitbc_server.api.streams import JobStreams, each, position_of
 from aitbc_server.auth.allowance import Allowance
-from aitbc_server.dispatch.live import Lease, LiveJob
 from aitbc_server.dispatch.shell import Dispatcher
 from aitbc_server.domain.caller import Caller
 from aitbc_server.domain.clock import Clock
 from aitbc_server.domain.errors import (
     InvalidArgument,
-    JobAlreadyClaimed,
     JobAlreadyFinal,
     JobNotFound,
-    LeaseLost,
     TooManyWaiting,
 )
 from aitbc_server.domain.ids import IdSource, is_job_id
 from aitbc_server.domain.jobs import (
     DEFAULT_MAX_ATTEMPTS,
-    Completion,
     JobRecord,
     JobStatus,
     NewJob,
@@ -58,7 +54,7 @@ _CANCEL_WAIT_S = 1.0
 
 
 class JobService:
-    """Implements aitbc.v1.JobService."""
+    """Implements the methods of aitbc.v1.JobService that clients call."""
 
     descriptor = jobs_pb2.DESCRIPTOR.services_by_name["JobService"]
 
@@ -78,8 +74,6 @@ class JobService:
         self._ids = ids
         self._lifecycle = lifecycle
         self._streams = JobStreams(store, dispatcher)
-
-    # Clients
 
     async def submit_job(
         self, request: jobs_pb2.SubmitJobRequest, caller: Caller
@@ -186,73 +180,6 @@ class JobService:
             raise JobNotFound
         return queue_message(live.job_id, self._dispatcher.explain(live))
 
-    # Miners that poll
-
-    async def list_available_jobs(
-        self, request: jobs_pb2.ListAvailableJobsRequest, caller: Caller
-    ) -> jobs_pb2.ListAvailableJobsResponse:
-        """Returns what a miner could claim now."""
-        miner = self._dispatcher.seen(request.miner_id, caller)
-        limit = request.limit if request.HasField("limit") else _AVAILABLE
-        waiting = self._dispatcher.available(miner, limit)
-        specs = await self._store.specs([job.job_id for job in waiting])
-        jobs = [_available(specs[job.job_id]) for job in waiting if job.job_id in specs]
-        if not jobs:
-            return jobs_pb2.ListAvailableJobsResponse()
-        response = jobs_pb2.ListAvailableJobsResponse.FromString(jobs[0].SerializeToString())
-        response.jobs.extend(jobs)
-        return response
-
-    async def claim_job(self, request: jobs_pb2.ClaimJobRequest, caller: Caller) -> jobs_pb2.Job:
-        """Gives a job to the miner that asks for it."""
-        self._lifecycle.check_serving()
-        miner = self._dispatcher.seen(request.miner_id, caller)
-        live = self._dispatcher.core.jobs.get(request.job_id)
-        if live is None:
-            record = await self._find(request.job_id)
-            raise JobAlreadyFinal(f"the job is {record.status} already")
-        if live.lease is not None and live.lease.miner_id != request.miner_id:
-            raise JobAlreadyClaimed("a miner holds this job already")
-        lease = await self._dispatcher.claim(live, miner)
-        return await self._leased(lease)
-
-    async def complete_job(
-        self, request: jobs_pb2.CompleteJobRequest, caller: Caller
-    ) -> jobs_pb2.Job:
-        """Stores a claimed job's result."""
-        _settle_miner_id(request)
-        self._dispatcher.seen(request.miner_id, caller)
-        live = self._dispatcher.core.jobs.get(request.job_id)
-        if live is not None:
-            lease = live.lease_of(request.miner_id, request.lease_id)
-            key = self._dispatcher.registry.get(request.miner_id).public_key
-            stated = stated_by(request, lease.lease_id, key)
-            await self._dispatcher.complete(lease, self._completion(request, lease, stated))
-        record = await self._find(request.job_id)
-        if not _is_answered_by(record, request):
-            raise LeaseLost(f"{request.miner_id} does not hold the lease on this job")
-        return job_message(record)
-
-    async def fail_job(self, request: jobs_pb2.FailJobRequest, caller: Caller) -> jobs_pb2.Job:
-        """Gives a claimed job back as failed."""
-        self._dispatcher.seen(request.miner_id, caller)
-        lease = await self._held(request.job_id, request.miner_id, request.lease_id)
-        done = await self._dispatcher.give_up(
-            lease, code="MINER_FAILED", message=request.error, retryable=request.retryable
-        )
-        if not done:
-            raise LeaseLost(f"{request.miner_id} does not hold the lease on this job")
-        return job_message(await self._find(request.job_id))
-
-    async def extend_lease(
-        self, request: jobs_pb2.ExtendLeaseRequest, caller: Caller
-    ) -> jobs_pb2.Job:
-        """Renews a claim."""
-        self._dispatcher.seen(request.miner_id, caller)
-        lease = await self._held(request.job_id, request.miner_id, request.lease_id)
-        self._dispatcher.extend(lease)
-        return await self._leased(lease)
-
     # Inside
 
     async def _submit(self, submission: Submission, caller: Caller) -> Submitted:
@@ -317,59 +244,11 @@ class JobService:
             prompt_hash=salted_hash(salt, prompt_text(request)),
         )
 
-    async def _find(self, job_id: str, *, attempts: bool = False) -> JobRecord:
-        record = None
-        if is_job_id(job_id):
-            record = await self._store.job(job_id, attempts=attempts)
-        if record is None:
-            raise JobNotFound
-        return record
-
     async def _own(self, job_id: str, caller: Caller) -> JobRecord:
-        record = await self._find(job_id, attempts=True)
+        record = await find_job(self._store, job_id, attempts=True)
         if not caller.owns(record.owner):
             raise JobNotFound
         return record
-
-    async def _held(self, job_id: str, miner_id: str, lease_id: str) -> Lease:
-        live: LiveJob | None = self._dispatcher.core.jobs.get(job_id)
-        if live is None:
-            await self._find(job_id)
-            raise LeaseLost("the job is final")
-        return live.lease_of(miner_id, lease_id)
-
-    async def _leased(self, lease: Lease) -> jobs_pb2.Job:
-        message = job_message(await self._find(lease.job.job_id))
-        message.lease_id = lease.lease_id
-        if lease.expires_at is not None:
-            now = self._dispatcher.now()
-            left_us = int((lease.expires_at - now.mono) * 1e6)
-            message.lease_expires_at.CopyFrom(timestamp(now.wall_us + left_us))
-        return message
-
-    def _completion(
-        self, request: jobs_pb2.CompleteJobRequest, lease: Lease, stated: Stated | None
-    ) -> Completion:
-        now_us = self._clock.wall_us()
-        completed_us = now_us
-        if request.HasField("completed_at"):
-            given_us = request.completed_at.ToMicroseconds()
-            completed_us = given_us if lease.started_us <= given_us <= now_us else now_us
-        usage = request.usage
-        return Completion(
-            job_id=request.job_id,
-            lease_id=lease.lease_id,
-            result=request.result,
-            prompt_tokens=usage.prompt_tokens if usage.HasField("prompt_tokens") else None,
-            completion_tokens=(
-                usage.completion_tokens if usage.HasField("completion_tokens") else None
-            ),
-            finish_reason="stop",
-            completed_us=completed_us,
-            result_salt=stated.result_salt if stated else None,
-            result_hash=stated.result_hash if stated else None,
-            miner_signature=stated.signature if stated else None,
-        )
 
 
 def _fingerprint(request: jobs_pb2.SubmitJobRequest | jobs_pb2.BatchSubmitJobsRequest) -> bytes:
@@ -388,34 +267,4 @@ def _submitted(job: tuple[str, JobStatus, int]) -> jobs_pb2.SubmitJobResponse:
     job_id, status, created_us = job
     return jobs_pb2.SubmitJobResponse(
         job_id=job_id, status=STATUS_TO_PROTO[status], created_at=timestamp(created_us)
-    )
-
-
-def _available(spec: bytes) -> jobs_pb2.AvailableJob:
-    job = jobs_pb2.Job.FromString(spec)
-    available = jobs_pb2.AvailableJob(
-        job_id=job.job_id, messages=job.messages, model=job.model, created_at=job.created_at
-    )
-    if job.HasField("prompt"):
-        available.prompt = job.prompt
-    if job.HasField("params"):
-        available.params.CopyFrom(job.params)
-    return available
-
-
-def _settle_miner_id(request: jobs_pb2.CompleteJobRequest) -> None:
-    stated = request.receipt.miner_id
-    if request.miner_id and stated and request.miner_id != stated:
-        raise InvalidArgument("receipt.miner_id", "is not the request's miner_id")
-    request.miner_id = request.miner_id or stated
-    if not request.miner_id:
-        raise InvalidArgument("miner_id", "is required")
-
-
-def _is_answered_by(record: JobRecord, request: jobs_pb2.CompleteJobRequest) -> bool:
-    return (
-        record.status is JobStatus.COMPLETED
-        and record.miner_id == request.miner_id
-        and record.result == request.result
-        and request.lease_id in ("", record.lease_id)
     )
