@@ -46,10 +46,10 @@ def no_fencing() -> None:
     def deliver_anyway(
         sessions: Sessions, session: Session, sequence: int, completion: Completion
     ) -> None:
-        leases = sessions._leasing.book.by_id
-        if completion.lease_id not in leases:
+        named = sessions._leasing.book.by_id.get(completion.lease_id)
+        if named is None or named.session is not session:
             job_id = job_of_lease(completion.lease_id)
-            for lease in leases.values():
+            for lease in sessions._leasing.book.by_id.values():
                 if lease.job.job_id == job_id and lease.is_held and lease.claim_s is None:
                     stale = replace(completion, lease_id=lease.lease_id)
                     return sessions._leasing.complete(lease, stale)

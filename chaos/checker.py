@@ -140,8 +140,7 @@ class _Facts:
 def check(history: Iterable[Event], *, max_attempts: int, echoes: Iterable[str] = ()) -> Verdict:
     """Returns the verdict.
 
-    `max_attempts`: of every job; `echoes`: miners that record nothing and answer with the prompt,
-    which is the job's key.
+    `max_attempts`: of every job; `echoes`: miners that record nothing and answer with the prompt.
     """
     facts = _Facts()
     for event in history:
@@ -277,8 +276,8 @@ def _result(
             yield Finding(breach=Breach.TWO_LEASES, subject=job.job_id, detail=detail)
     accepted = [lease for lease in leases if lease.attempt == job.attempt]
     if not accepted and job.miner_id in echoes:
-        if job.result.split(" ", 1)[0] != job.key:
-            detail = f"{job.miner_id} echoes, and the result is not {job.key}"
+        if job.result != job.prompt:
+            detail = f"{job.miner_id} echoes, and the result is not the prompt"
             yield Finding(breach=Breach.FOREIGN_RESULT, subject=job.job_id, detail=detail)
         return
     for lease in accepted:

@@ -226,6 +226,7 @@ def seen(job: dict[str, Any], *, is_last: bool = False) -> Seen:
         result=job.get("result", ""),
         error_code=job.get("error", {}).get("code", ""),
         is_last=is_last,
+        prompt=job.get("prompt", ""),
     )
 
 

@@ -117,6 +117,7 @@ class Seen:
     result: str = ""
     error_code: str = ""
     is_last: bool = False
+    prompt: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,16 +30,18 @@ _REQUESTED = work_pb2.CANCEL_REASON_REQUESTED
 
 # Time that a job takes: most are quick, some are not.
 _QUICK_S = 0.03
+_RETRY_S = 0.3
 _SLOW_S = 1.5
 _SLOW = 0.03
 # Shares of what happens to a job or a message.
 _DELTA = 0.1
-_RETRYABLE = 0.03
+_RETRYABLE = 0.1
 _UNRETRYABLE = 0.005
 _TWICE = 0.02
 _STALE = 0.5
 # When a miner that failed a job thinks better of it, under its old lease or under another's.
-_SECOND_THOUGHTS_S = (0.4, 0.8, 1.2)
+# Often, to meet the moment at which the next miner has it.
+_SECOND_THOUGHTS_S = tuple(0.2 + 0.05 * number for number in range(14))
 # Old results that are sent again now and then.
 _REPLAY_EVERY_S = 0.7
 _REMEMBERED = 200
@@ -158,8 +160,9 @@ class Miner:
         events = []
         for one in assignments:
             self._held[one.lease_id] = _Held(one)
-            seconds = _SLOW_S if self._rng.random() < _SLOW else self._rng.expovariate(1 / _QUICK_S)
-            asyncio.get_running_loop().call_later(seconds, self._finish, one.lease_id)
+            asyncio.get_running_loop().call_later(
+                self._seconds(one.attempt), self._finish, one.lease_id
+            )
             events.append(
                 Assigned(
                     at=now(),
@@ -201,6 +204,12 @@ class Miner:
             self._say(update)
 
     # How it works
+
+    def _seconds(self, attempt: int) -> float:
+        if self._rng.random() < _SLOW:
+            return _SLOW_S
+        # A retry is slower: time for its former miner to interfere.
+        return self._rng.expovariate(1 / (_QUICK_S if attempt == 1 else _RETRY_S))
 
     def _finish(self, lease_id: str) -> None:
         held = self._held.get(lease_id)

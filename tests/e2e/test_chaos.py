@@ -15,7 +15,7 @@ from scripts.processes import ROOT
 
 from tests.conftest import CLEAN_ENV
 
-SHORT = ("--minutes", "0.25", "--rate", "150", "--pause", "0.5")
+SHORT = ("--minutes", "0.4", "--rate", "200", "--pause", "0.8")
 PATIENCE_S = 170
 
 # What each bug does, as the checker sees it.

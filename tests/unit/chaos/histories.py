@@ -92,7 +92,13 @@ class History:
             outcome = self._rng.choice(["completed", "completed", "lost", "retry", "final"])
             if miner_id == ECHO:
                 if outcome == "completed":
-                    last = replace(last, status="completed", result=f"{key} word", error_code="")
+                    last = replace(
+                        last,
+                        status="completed",
+                        result=f"{key} word",
+                        prompt=f"{key} word",
+                        error_code="",
+                    )
                     break
                 continue
             if self._attempt(job_id, miner_id, attempt, outcome):

@@ -138,7 +138,7 @@ def take_the_result_of_another_lease(history: History) -> None:
 
 
 def garble_an_echo(history: History) -> None:
-    history.swap(_last(history, "completed", by_echo=True), result="key-x word")
+    history.swap(_last(history, "completed", by_echo=True), result="another word")
 
 
 def complete_without_a_lease(history: History) -> None:
