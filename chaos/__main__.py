@@ -34,6 +34,7 @@ def main() -> int:
         pause_s=arguments.pause,
         rate=arguments.rate,
         drain_s=arguments.drain,
+        echoes=arguments.echoes,
         bug=arguments.plant,
     )
     console = Console()
@@ -77,6 +78,12 @@ def _arguments() -> argparse.Namespace:
         type=float,
         default=120,
         help="seconds for every job to become final in the end [%(default)s]",
+    )
+    parser.add_argument(
+        "--echoes",
+        type=int,
+        default=2,
+        help="real echo miners beside those that record; 0 to see all that is sent [%(default)s]",
     )
     parser.add_argument(
         "--plant", choices=sorted(BUGS), help="plant a bug, to see that the checker finds it"

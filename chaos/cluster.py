@@ -159,6 +159,10 @@ class Cluster:
         await asyncio.to_thread(self.coordinator.program.kill)
         await self.start_coordinator()
 
+    def has_miners(self, kind: str) -> bool:
+        """Says whether there are miners of a kind."""
+        return any(name.startswith(kind) for name in self._miners)
+
     async def kill_miner(self, kind: str) -> None:
         """Kills a miner process of a kind and starts it again."""
         names = [name for name in self._miners if name.startswith(kind)]

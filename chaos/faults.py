@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 from chaos.cluster import Cluster
 
@@ -32,7 +32,7 @@ class Nemesis:
         self._pause_s = pause_s
         self.injected: Counter[str] = Counter()
         # (fault, how often it is chosen)
-        self._faults: Mapping[str, tuple[_Fault, int]] = {
+        self._faults: dict[str, tuple[_Fault, int]] = {
             "kill coordinator": (cluster.kill_coordinator, 6),
             "kill recording miner": (lambda: cluster.kill_miner("recording"), 4),
             "kill echo miner": (lambda: cluster.kill_miner("echo"), 2),
@@ -47,7 +47,9 @@ class Nemesis:
             "fill the disk": (self._fill_disk, 2),
         }
         if cluster.disk is None:
-            self._faults = {n: f for n, f in self._faults.items() if n != "fill the disk"}
+            del self._faults["fill the disk"]
+        if not cluster.has_miners("echo"):
+            del self._faults["kill echo miner"]
 
     @property
     def kills(self) -> int:

@@ -22,7 +22,6 @@ from chaos.history import Counted, Recorder, now, read
 
 _CLIENTS = 10
 _RECORDING = 3
-_ECHOES = 2
 # Mean number of jobs in one submit: see Client.
 _JOBS_A_SUBMIT = 26
 # Jobs that may wait before the clients pause, so that a run does not end with an hour's backlog.
@@ -49,6 +48,8 @@ class Plan:
     rate: float = 300.0
     # Time for everything to become final once nothing breaks any more.
     drain_s: float = 120.0
+    # Miners that are the product's own; those that record are there in any case.
+    echoes: int = 2
     bug: str | None = None
 
 
@@ -76,7 +77,7 @@ async def run(plan: Plan, directory: Path, console: Console) -> Outcome:
     """Carries out the plan and prints what came of it."""
     cluster = Cluster(directory, _rng(plan, "network"), seed=plan.seed, bug=plan.bug)
     try:
-        await cluster.start(recording=_RECORDING, echoes=_ECHOES)
+        await cluster.start(recording=_RECORDING, echoes=plan.echoes)
         run = _Run(plan, cluster, console)
         await run.load()
         await run.drain()
@@ -141,7 +142,7 @@ class _Run:
         exit_status = await self._cluster.stop_coordinator()
         self._recorder.record(*self._cluster.receipts())
         history = read(self._cluster.histories())
-        echoes = [f"echo-{number}" for number in range(_ECHOES)]
+        echoes = [f"echo-{number}" for number in range(self._plan.echoes)]
         return Outcome(
             verdict=check(history, max_attempts=MAX_ATTEMPTS, echoes=echoes),
             injected=self._nemesis.injected,
