@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import secrets
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -81,6 +82,7 @@ class Agent:
             gpu_info=gpu_info,
             agent_version=version,
             public_key=signer.public_key if signer else b"",
+            process_id=secrets.token_hex(8),
         )
         self._signer = signer
         self._capacity = slots

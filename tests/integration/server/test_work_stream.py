@@ -105,6 +105,39 @@ async def test_a_new_session_ends_the_older_one(tmp_path: Path) -> None:
             assert (await client.job(job_id, wait=10)).attempt == 1
 
 
+async def test_a_process_that_was_superseded_cannot_come_back(tmp_path: Path) -> None:
+    def hello(process_id: str) -> work_pb2.Hello:
+        return work_pb2.Hello(miner_id="miner-1", models=["m"], process_id=process_id)
+
+    async with coordinator(tmp_path) as client:
+        older, newer, again, same = (FakeMiner(client.miners.Work()) for _ in range(4))
+        await older.send(hello=hello("a"))
+        await older.expect("welcome")
+        await newer.send(hello=hello("b"))
+        await newer.expect("welcome")
+        # It may not have learnt why its stream ended: a write that is cut off hides the reason.
+        await again.send(hello=hello("a"))
+        assert await again.end() == (grpc.StatusCode.ABORTED, "SESSION_SUPERSEDED")
+        # A process that lost its connection takes over from itself.
+        await same.send(hello=hello("b"))
+        await same.expect("welcome")
+        assert await newer.end() == (grpc.StatusCode.ABORTED, "SESSION_SUPERSEDED")
+        same.call.cancel()
+
+
+async def test_bytes_that_are_no_message_are_the_miners_fault(tmp_path: Path) -> None:
+    hello = work_pb2.MinerMessage(hello=work_pb2.Hello(miner_id="m", models=["m"]))
+    async with (
+        coordinator(tmp_path) as client,
+        grpc.aio.insecure_channel(f"127.0.0.1:{client.coordinator.grpc_port}") as channel,
+    ):
+        for before in ([], [hello.SerializeToString()]):
+            miner = FakeMiner(channel.stream_stream("/aitbc.v1.MinerService/Work")())
+            for message in [*before, b"\x0a\xff"]:
+                await miner.call.write(message)
+            assert await miner.end() == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT")
+
+
 async def test_a_miner_that_comes_back_goes_on_with_what_it_holds(tmp_path: Path) -> None:
     async with coordinator(tmp_path) as client:
         job_id = await client.submit()

@@ -222,6 +222,7 @@ class Hello(_message.Message):
     HELD_LEASES_FIELD_NUMBER: _builtins.int
     PUBLIC_KEY_FIELD_NUMBER: _builtins.int
     AGENT_VERSION_FIELD_NUMBER: _builtins.int
+    PROCESS_ID_FIELD_NUMBER: _builtins.int
     miner_id: _builtins.str
     """Required. Id chosen by the miner and kept over restarts: letters, digits, `.`, `_`, `:`, `-`; at
     most 128.
@@ -230,6 +231,11 @@ class Hello(_message.Message):
     """Ed25519 public key, 32 bytes, with which it signs results."""
     agent_version: _builtins.str
     """Name and version of its program."""
+    process_id: _builtins.str
+    """Name of the process, random and the same over its reconnections. An older process that comes back
+    after a newer one began a session under this miner_id is refused: it may not have learnt why its
+    own session ended.
+    """
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Required. Names of the models it serves, 1 to 256."""
@@ -258,10 +264,11 @@ class Hello(_message.Message):
         held_leases: _abc.Iterable[Global___HeldLease] | None = ...,
         public_key: _builtins.bytes = ...,
         agent_version: _builtins.str = ...,
+        process_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "gpu_info", b"gpu_info"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "capacity", b"capacity", "gpu_info", b"gpu_info", "held_leases", b"held_leases", "miner_id", b"miner_id", "models", b"models", "public_key", b"public_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "capacity", b"capacity", "gpu_info", b"gpu_info", "held_leases", b"held_leases", "miner_id", b"miner_id", "models", b"models", "process_id", b"process_id", "public_key", b"public_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from aitbc_server.api.endpoint import Gate
-from aitbc_server.api.work_session import Context, WorkSession
+from aitbc_server.api.work_session import Context, WorkSession, read_message
 from aitbc_server.dispatch.shell import Dispatcher
 from aitbc_server.domain.caller import Caller
 from aitbc_server.domain.errors import InvalidArgument, SessionSilent
@@ -54,7 +54,7 @@ class WorkStreams:
 
     async def _first(self, context: Context) -> Any:
         """Returns the first message, or EOF. Raises SessionSilent."""
-        reading = asyncio.ensure_future(context.read())
+        reading = asyncio.ensure_future(read_message(context))
         # Ends with the call, and then nobody asks any more why.
         reading.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.wait([reading], timeout=self._lease_s)

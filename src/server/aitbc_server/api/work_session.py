@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 
 from aitbc.v1 import work_pb2
 from aitbc_server.api.convert import timestamp
@@ -61,6 +62,14 @@ _CLOSED: dict[CloseReason, type[CoordinatorError]] = {
 }
 
 
+async def read_message(context: Context) -> Any:
+    """Returns the next message, or EOF. Raises InvalidArgument for bytes that are none."""
+    try:
+        return await context.read()
+    except DecodeError:
+        raise InvalidArgument("message", "is not a MinerMessage") from None
+
+
 class WorkSession:
     """One session on its stream."""
 
@@ -94,6 +103,7 @@ class WorkSession:
             miner_id=hello.miner_id,
             models=tuple(dict.fromkeys(hello.models)),
             window=hello.capacity.max_outstanding_jobs,
+            process_id=hello.process_id,
             heard_at=dispatcher.now().mono,
             wake=self._wake.set,
         )
@@ -159,9 +169,9 @@ class WorkSession:
     # Reading
 
     async def _read(self) -> None:
-        dispatcher, session, read = self._dispatcher, self._session, self._context.read
+        dispatcher, session, context = self._dispatcher, self._session, self._context
         while session.closed is None:
-            message = await read()
+            message = await read_message(context)
             if message is grpc.aio.EOF:
                 return
             self._check_live()

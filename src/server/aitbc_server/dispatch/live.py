@@ -187,6 +187,8 @@ class Session:
     heard_at: float
     # Called when there is something to write, or the session was closed.
     wake: Callable[[], None]
+    # Name of the process behind it; empty when it gave none.
+    process_id: str = ""
     leases: dict[str, Lease] = field(default_factory=dict)
     outbox: Outbox = field(default_factory=Outbox)
     # Why it was ended; None while it is open.

@@ -12,7 +12,7 @@ from aitbc_server.dispatch.live import CancelReason, CloseReason, Lease, Now, Ou
 from aitbc_server.dispatch.matcher import Matcher
 from aitbc_server.dispatch.pace import Paces
 from aitbc_server.dispatch.timers import Timers
-from aitbc_server.domain.errors import MinerSignatureRefused
+from aitbc_server.domain.errors import MinerSignatureRefused, SessionSuperseded
 from aitbc_server.domain.jobs import Completion
 
 
@@ -41,6 +41,8 @@ class Sessions:
         # How many ended, by why they did.
         self.closed: Counter[CloseReason] = Counter()
         self.paces = Paces()
+        # The process of each miner that a newer one took over from last.
+        self._superseded: dict[str, str] = {}
         self._patience = patience
         self._effects = effects
         self._leasing = leasing
@@ -58,11 +60,15 @@ class Sessions:
         """Begins a session; returns which held leases are lost, and which go on in it.
 
         Leases of the miner that it does not name are given back: they never reached it, or it was
-        started anew.
+        started anew. Raises SessionSuperseded for a process that a newer one has taken over from.
         """
+        if session.process_id and self._superseded.get(session.miner_id) == session.process_id:
+            raise SessionSuperseded
         older = self.by_miner.get(session.miner_id)
         if older is not None:
             self.close(older, CloseReason.SUPERSEDED, now)
+            if older.process_id != session.process_id:
+                self._superseded[session.miner_id] = older.process_id
         self.by_miner[session.miner_id] = session
         book = self._leasing.book
         lost, kept = [], []
