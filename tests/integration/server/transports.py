@@ -38,29 +38,51 @@ class Outcome(NamedTuple):
 async def by_grpc(
     channel: grpc.aio.Channel, method: MethodDescriptor, fields: Fields, key: str | None
 ) -> Outcome:
-    """Calls a unary method by gRPC."""
-    service = method.containing_service.full_name
+    """Calls a method by gRPC; of a stream of responses, until the first one."""
     request_class = message_factory.GetMessageClass(method.input_type)
     response_class = message_factory.GetMessageClass(method.output_type)
-    call = channel.unary_unary(
-        f"/{service}/{method.name}",
+    make = channel.unary_stream if method.server_streaming else channel.unary_unary
+    callable_ = make(
+        f"/{method.containing_service.full_name}/{method.name}",
         request_serializer=request_class.SerializeToString,
         response_deserializer=response_class.FromString,
     )
     request = request_class(**decoder(method.input_type)(fields))
     metadata = () if key is None else (("x-api-key", key),)
+    call: Any = callable_(request, metadata=metadata, timeout=60)
     try:
-        response = await call(request, metadata=metadata, timeout=60)
+        response = await (call.read() if method.server_streaming else call)
     except grpc.aio.AioRpcError as error:
         failure = from_rpc_error(error)
         return Outcome(STATUS_OF[failure.code], failure.reason, failure.message)
+    finally:
+        call.cancel()
     return Outcome(200, "", _masked(encoder(method.output_type)(response)))
 
 
 async def by_rest(
     http: httpx.AsyncClient, method: MethodDescriptor, fields: Fields, key: str | None
 ) -> Outcome:
-    """Calls a unary method by REST."""
+    """Calls a method by REST; of a stream of responses, until the first one."""
+    request = _request(http, method, fields, key)
+    response = await http.send(request, stream=True)
+    try:
+        if response.status_code >= 400:
+            error = orjson.loads(await response.aread())
+            return Outcome(response.status_code, error["error_code"], error["detail"])
+        if method.server_streaming:
+            body = await anext(response.aiter_lines())
+        else:
+            body = (await response.aread()).decode()
+    finally:
+        await response.aclose()
+    answer = _masked(orjson.loads(body)) if body else {}
+    return Outcome(200 if response.status_code < 300 else response.status_code, "", answer)
+
+
+def _request(
+    http: httpx.AsyncClient, method: MethodDescriptor, fields: Fields, key: str | None
+) -> httpx.Request:
     route = route_of(method)
     left = dict(fields)
     path = route.path
@@ -68,18 +90,19 @@ async def by_rest(
         name = ".".join(field.path)
         path = path.replace(f"{{{name}}}", quote(str(left.pop(name)), safe=""))
     headers = {} if key is None else {"X-Api-Key": key}
+    query: list[tuple[str, Any]] = []
+    if method.server_streaming:
+        headers["Accept"] = "application/x-ndjson"
+        # Where a method that answers once has the same route.
+        query = [("stream", "true")] if route.http_method == "POST" else []
     if route.has_body:
         headers["Content-Type"] = "application/json"
-        response = await http.request(
-            route.http_method, path, content=orjson.dumps(left), headers=headers
+        return http.build_request(
+            route.http_method, path, params=query, content=orjson.dumps(left), headers=headers
         )
-    else:
-        response = await http.request(route.http_method, path, params=_query(left), headers=headers)
-    if response.status_code >= 400:
-        error = response.json()
-        return Outcome(response.status_code, error["error_code"], error["detail"])
-    answer = _masked(response.json()) if response.content else {}
-    return Outcome(200 if response.status_code < 300 else response.status_code, "", answer)
+    return http.build_request(
+        route.http_method, path, params=[*query, *_query(left)], headers=headers
+    )
 
 
 def route_of(method: MethodDescriptor) -> Route:
