@@ -44,6 +44,7 @@ from aitbc_server.rest.ledger import ledger_mounts
 from aitbc_server.rest.openapi.site import openapi_mounts
 from aitbc_server.rest.server import RestServer
 from aitbc_server.rest.site import Site
+from aitbc_server.retention import Retention
 from aitbc_server.store.ledger_writes import LedgerOptions
 from aitbc_server.store.sqlite import SqliteStore
 from aitbc_server.telemetry.build import Telemetry
@@ -84,6 +85,8 @@ class Coordinator:
         prices = load_prices(settings.ledger_prices) if settings.ledger_prices else PriceTable()
         self._store = _open_store(settings, prices, clock)
         self._sealer = Sealer(self._store.ledger, every_s=settings.ledger_block_seconds)
+        self._retention = Retention(self._store, clock, keep_s=settings.job_retention)
+        self._store.on_jobs_forgotten = self._retention.forgotten
         self._dispatcher = _dispatcher(settings, self._store, clock)
         self._keyring = Keyring(self._store.keys, clock, settings.limits)
         gate = _gate(settings, self._keyring, clock)
@@ -136,6 +139,7 @@ class Coordinator:
         self._explorer.start()
         await self._courier.start()
         self._keyring.start()
+        self._retention.start()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         self._lifecycle.phase = Phase.SERVING
@@ -162,6 +166,7 @@ class Coordinator:
         self._explorer.stop()
         self._dispatcher.stop()
         await self._sealer.stop()
+        await self._retention.stop()
         await self._courier.stop(_CALL_GRACE_S)
         await self._keyring.stop()
         await self._telemetry.stop(_CALL_GRACE_S)

@@ -19,6 +19,9 @@ from aitbc_server.webhooks.schedule import STANDARD_DELAYS_S
 
 # As browsers send it: in lower case, without a path.
 _ORIGIN = re.compile(r"https?://[a-z0-9.\[\]:-]+")
+# A duration such as `30d`; by the letter, its seconds.
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([smhdw])")
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
 class AuthMode(StrEnum):
@@ -114,6 +117,11 @@ class Settings(BaseSettings):
     )
     max_jobs: int = Field(
         1_000_000, ge=1, description="Jobs that may be pending or running; more are refused."
+    )
+    job_retention: float = Field(
+        0,
+        description="How long a job is kept after its end, such as `12h` or `30d` (also `s`, `m`, "
+        "`w`). Then all of it is deleted but its receipt. 0: for ever.",
     )
     max_message_bytes: int = Field(
         8 * 1024 * 1024,
@@ -275,6 +283,24 @@ class Settings(BaseSettings):
         # `1,2` rather than the JSON that lists are otherwise read as.
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("job_retention", mode="before")
+    @classmethod
+    def _parse_duration(cls, value: Any) -> Any:
+        # A number without a unit is nobody's guess.
+        if isinstance(value, str) and value.strip() != "0":
+            match = _DURATION.fullmatch(value.strip())
+            if match is None:
+                raise ValueError(f"{value!r} is not a number and its unit, such as 12h or 30d")
+            return float(match[1]) * _UNITS_S[match[2]]
+        return value
+
+    @field_validator("job_retention")
+    @classmethod
+    def _long_enough(cls, value: float) -> float:
+        if value and not 1 <= value <= 36_500 * 86_400:
+            raise ValueError("must be 0 (for ever), or between 1s and 36500d")
         return value
 
     @field_validator("cors_origins")

@@ -64,6 +64,7 @@ MATRIX = {
     "JobService.StreamJob": client(_JOB),
     "JobService.ListJobs": client(),
     "JobService.CancelJob": client(_JOB),
+    "JobService.DeleteJob": client(_JOB),
     "JobService.GetJobQueue": client(_JOB),
     "JobService.ListAvailableJobs": miner(_MINER),
     "JobService.ClaimJob": miner(_MINER),

@@ -46,6 +46,11 @@ class World:
         request = jobs_pb2.SubmitJobRequest(prompt="hello", model=MODEL)
         return (await self._client.jobs.SubmitJob(request, metadata=self._as_client)).job_id
 
+    async def final(self) -> str:
+        """Returns a new job of client A that was cancelled."""
+        request = jobs_pb2.CancelJobRequest(job_id=await self.job())
+        return (await self._client.jobs.CancelJob(request, metadata=self._as_client)).job_id
+
     async def claimed(self) -> str:
         """Returns a new job of client A that miner A runs."""
         request = jobs_pb2.ClaimJobRequest(job_id=await self.job(), miner_id=MINER)
@@ -80,6 +85,13 @@ def _plain(message: Message) -> Build:
 def _of_job(kind: Callable[..., Message], **fields: Any) -> Build:
     async def build(world: World) -> Message:
         return kind(job_id=await world.job(), **fields)
+
+    return build
+
+
+def _of_final(kind: Callable[..., Message]) -> Build:
+    async def build(world: World) -> Message:
+        return kind(job_id=await world.final())
 
     return build
 
@@ -119,6 +131,7 @@ REQUESTS: dict[str, Build] = {
     "JobService.StreamJob": _of_job(jobs_pb2.StreamJobRequest),
     "JobService.ListJobs": _plain(jobs_pb2.ListJobsRequest()),
     "JobService.CancelJob": _of_job(jobs_pb2.CancelJobRequest),
+    "JobService.DeleteJob": _of_final(jobs_pb2.DeleteJobRequest),
     "JobService.GetJobQueue": _of_job(jobs_pb2.GetJobQueueRequest),
     "JobService.ListAvailableJobs": _plain(jobs_pb2.ListAvailableJobsRequest(miner_id=MINER)),
     "JobService.ClaimJob": _of_job(jobs_pb2.ClaimJobRequest, miner_id=MINER),

@@ -30,6 +30,7 @@ JOBS: Mapping[JobStatus, dict[str, Any]] = {
 SAMPLES: Mapping[str, Mapping[str, Any]] = {
     "attempts": {"outcome": "completed"},
     "deliveries": {"status": "pending", "attempts": "[]"},
+    "idempotency": {"job_ids": '["job-completed"]'},
     "keys": {"role": "client"},
     "miners": {"models": '["m"]'},
     "receipt_batches": {"signature": bytes(64)},

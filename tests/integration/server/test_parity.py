@@ -113,6 +113,12 @@ async def _job(both: Both) -> Fields:
     return {"job_id": await both.job()}
 
 
+async def _final(both: Both) -> Fields:
+    job_id = await both.job()
+    await both.call("CancelJob", job_id=job_id)
+    return {"job_id": job_id}
+
+
 async def _miner(both: Both) -> Fields:
     return {"miner_id": await both.miner()}
 
@@ -182,6 +188,7 @@ VALID: dict[str, Make] = {
     "GetJob": _job,
     "ListJobs": fixed(status="running", limit=1),
     "CancelJob": _job,
+    "DeleteJob": _final,
     "GetJobQueue": _job,
     "ListAvailableJobs": _miner,
     "ClaimJob": _claim,

@@ -291,11 +291,15 @@ def test_writes_find_jobs_by_their_key_and_pages_by_an_index() -> None:
     database = sqlite3.connect(":memory:")
     for file in schema_files():
         database.executescript(script(file))
-    named = statements("job_writes.sql") | {
-        name: sql
-        for name, sql in statements("job_reads.sql").items()
-        if name.startswith(("page", "scan"))
-    }
+    named = (
+        statements("job_writes.sql")
+        | statements("forgetting.sql")
+        | {
+            name: sql
+            for name, sql in statements("job_reads.sql").items()
+            if name.startswith(("page", "scan"))
+        }
+    )
     for name, sql in named.items():
         values = ["[]", b"", "", "", "", "", "", "", ""][
             : max(int(n) for n in "123456789" if f"?{n}" in sql)

@@ -866,7 +866,10 @@ class SubmitJobRequest(_message.Message):
     max_attempts: _builtins.int
     """Leases the job may have at most, 1 to 10. 3 by default."""
     request_id: _builtins.str
-    """Name that makes a repetition of this request return the same job. At most 128 characters."""
+    """Name that makes a repetition of this request return the same job, as long as the job is kept: once
+    it was deleted, by its client or for its age, the same name makes a new one. At most 128
+    characters.
+    """
     raw_prompt: _builtins.bool
     """Gives `prompt` to the model as it is, without the chat template that makes a question of it."""
     tool_choice: _builtins.str
@@ -975,7 +978,10 @@ class BatchSubmitJobsRequest(_message.Message):
     JOBS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Name that makes a repetition of this batch return the same jobs. At most 120 characters."""
+    """Name that makes a repetition of this batch return the same jobs, as long as all of them are kept.
+    While only some of them are, a repetition is refused as `IDEMPOTENCY_KEY_REUSED`; when none is
+    any more, it makes new ones. At most 120 characters.
+    """
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubmitJobRequest]:
         """Required. 1 to 1,000 jobs."""
@@ -1207,6 +1213,45 @@ class CancelJobRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelJobRequest: _TypeAlias = CancelJobRequest  # noqa: Y015
+
+@_typing.final
+class DeleteJobRequest(_message.Message):
+    """Asks to delete one job."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    """Required. The job."""
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteJobRequest: _TypeAlias = DeleteJobRequest  # noqa: Y015
+
+@_typing.final
+class DeleteJobResponse(_message.Message):
+    """Answers DeleteJob."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteJobResponse: _TypeAlias = DeleteJobResponse  # noqa: Y015
 
 @_typing.final
 class GetJobQueueRequest(_message.Message):

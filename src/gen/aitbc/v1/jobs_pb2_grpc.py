@@ -75,6 +75,11 @@ class JobServiceStub:
                 request_serializer=aitbc_dot_v1_dot_jobs__pb2.CancelJobRequest.SerializeToString,
                 response_deserializer=aitbc_dot_v1_dot_jobs__pb2.Job.FromString,
                 _registered_method=True)
+        self.DeleteJob = channel.unary_unary(
+                '/aitbc.v1.JobService/DeleteJob',
+                request_serializer=aitbc_dot_v1_dot_jobs__pb2.DeleteJobRequest.SerializeToString,
+                response_deserializer=aitbc_dot_v1_dot_jobs__pb2.DeleteJobResponse.FromString,
+                _registered_method=True)
         self.GetJobQueue = channel.unary_unary(
                 '/aitbc.v1.JobService/GetJobQueue',
                 request_serializer=aitbc_dot_v1_dot_jobs__pb2.GetJobQueueRequest.SerializeToString,
@@ -136,7 +141,8 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetJob(self, request, context):
-        """Gets a job, at once or, with `wait`, as soon as it is final.
+        """Gets a job, at once or, with `wait`, as soon as it is final. Jobs are kept until they are deleted
+        or, where the coordinator's operator says so, for some time after their end.
 
         Errors: NOT_FOUND `JOB_NOT_FOUND`.
         """
@@ -182,6 +188,18 @@ class JobServiceServicer:
         and it is cancelled when its lease ends, unless its completion arrives first.
 
         Errors: NOT_FOUND `JOB_NOT_FOUND`; ABORTED `JOB_ALREADY_FINAL`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteJob(self, request, context):
+        """Deletes a job that is final: prompt, result, attempts and `request_id`. Its receipt stays as it is,
+        but for the salts in `disclosure`: who has not kept them can no more prove what was asked and
+        answered. A webhook that was not told of the job's end by then is not told of it any more.
+
+        Errors: NOT_FOUND `JOB_NOT_FOUND`, also when it was deleted before; ABORTED `JOB_NOT_FINAL` while
+        it is pending or running: cancel it first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -284,6 +302,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.CancelJob,
                     request_deserializer=aitbc_dot_v1_dot_jobs__pb2.CancelJobRequest.FromString,
                     response_serializer=aitbc_dot_v1_dot_jobs__pb2.Job.SerializeToString,
+            ),
+            'DeleteJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteJob,
+                    request_deserializer=aitbc_dot_v1_dot_jobs__pb2.DeleteJobRequest.FromString,
+                    response_serializer=aitbc_dot_v1_dot_jobs__pb2.DeleteJobResponse.SerializeToString,
             ),
             'GetJobQueue': grpc.unary_unary_rpc_method_handler(
                     servicer.GetJobQueue,
@@ -511,6 +534,33 @@ class JobService:
             '/aitbc.v1.JobService/CancelJob',
             aitbc_dot_v1_dot_jobs__pb2.CancelJobRequest.SerializeToString,
             aitbc_dot_v1_dot_jobs__pb2.Job.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aitbc.v1.JobService/DeleteJob',
+            aitbc_dot_v1_dot_jobs__pb2.DeleteJobRequest.SerializeToString,
+            aitbc_dot_v1_dot_jobs__pb2.DeleteJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -34,7 +34,8 @@ class JobServiceStub:
     Errors: as SubmitJob; the field that is wrong is named with the index of its job.
     """
     GetJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.GetJobRequest, _jobs_pb2.Job]
-    """Gets a job, at once or, with `wait`, as soon as it is final.
+    """Gets a job, at once or, with `wait`, as soon as it is final. Jobs are kept until they are deleted
+    or, where the coordinator's operator says so, for some time after their end.
 
     Errors: NOT_FOUND `JOB_NOT_FOUND`.
     """
@@ -63,6 +64,14 @@ class JobServiceStub:
     and it is cancelled when its lease ends, unless its completion arrives first.
 
     Errors: NOT_FOUND `JOB_NOT_FOUND`; ABORTED `JOB_ALREADY_FINAL`.
+    """
+    DeleteJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.DeleteJobRequest, _jobs_pb2.DeleteJobResponse]
+    """Deletes a job that is final: prompt, result, attempts and `request_id`. Its receipt stays as it is,
+    but for the salts in `disclosure`: who has not kept them can no more prove what was asked and
+    answered. A webhook that was not told of the job's end by then is not told of it any more.
+
+    Errors: NOT_FOUND `JOB_NOT_FOUND`, also when it was deleted before; ABORTED `JOB_NOT_FINAL` while
+    it is pending or running: cancel it first.
     """
     GetJobQueue: _aio.UnaryUnaryMultiCallable[_jobs_pb2.GetJobQueueRequest, _jobs_pb2.GetJobQueueResponse]
     """Says why a job waits, how many go before it, which miners could take it and why the others
@@ -139,7 +148,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _jobs_pb2.GetJobRequest,
         context: _aio.ServicerContext[_jobs_pb2.GetJobRequest, _abc.Awaitable[_jobs_pb2.Job]],
     ) -> _abc.Awaitable[_jobs_pb2.Job]:
-        """Gets a job, at once or, with `wait`, as soon as it is final.
+        """Gets a job, at once or, with `wait`, as soon as it is final. Jobs are kept until they are deleted
+        or, where the coordinator's operator says so, for some time after their end.
 
         Errors: NOT_FOUND `JOB_NOT_FOUND`.
         """
@@ -192,6 +202,20 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         and it is cancelled when its lease ends, unless its completion arrives first.
 
         Errors: NOT_FOUND `JOB_NOT_FOUND`; ABORTED `JOB_ALREADY_FINAL`.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteJob(
+        self,
+        request: _jobs_pb2.DeleteJobRequest,
+        context: _aio.ServicerContext[_jobs_pb2.DeleteJobRequest, _abc.Awaitable[_jobs_pb2.DeleteJobResponse]],
+    ) -> _abc.Awaitable[_jobs_pb2.DeleteJobResponse]:
+        """Deletes a job that is final: prompt, result, attempts and `request_id`. Its receipt stays as it is,
+        but for the salts in `disclosure`: who has not kept them can no more prove what was asked and
+        answered. A webhook that was not told of the job's end by then is not told of it any more.
+
+        Errors: NOT_FOUND `JOB_NOT_FOUND`, also when it was deleted before; ABORTED `JOB_NOT_FINAL` while
+        it is pending or running: cancel it first.
         """
 
     @_abc_1.abstractmethod

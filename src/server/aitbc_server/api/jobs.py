@@ -29,6 +29,7 @@ from aitbc_server.domain.clock import Clock
 from aitbc_server.domain.errors import (
     InvalidArgument,
     JobAlreadyFinal,
+    JobNotFinal,
     JobNotFound,
     TooManyWaiting,
 )
@@ -163,6 +164,18 @@ class JobService:
         if record.status.is_final and record.status is not JobStatus.CANCELLED:
             raise JobAlreadyFinal(f"the job is {record.status} already")
         return _whole(record)
+
+    async def delete_job(
+        self, request: jobs_pb2.DeleteJobRequest, caller: Caller
+    ) -> jobs_pb2.DeleteJobResponse:
+        """Deletes a job that is final."""
+        record = await self._own(request.job_id, caller)
+        if not record.status.is_final:
+            raise JobNotFinal
+        if not await self._store.forget([record.job_id]):
+            # Somebody else was faster.
+            raise JobNotFound
+        return jobs_pb2.DeleteJobResponse()
 
     async def get_job_queue(
         self, request: jobs_pb2.GetJobQueueRequest, caller: Caller

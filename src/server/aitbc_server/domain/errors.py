@@ -18,6 +18,7 @@
     |   +-- TransactionNotFound
     +-- Conflict                   the object is in another state than the request needs
     |   +-- JobAlreadyFinal
+    |   +-- JobNotFinal
     |   +-- JobAlreadyClaimed
     |   +-- MinerDrained
     |   +-- LeaseLost
@@ -137,7 +138,7 @@ class JobNotFound(NotFound):
     """No such job."""
 
     reason = "JOB_NOT_FOUND"
-    cause = "No job of the caller has this id."
+    cause = "No job of the caller has this id, or has it no more: it was deleted, or is too old."
     remedy = "Use the `job_id` that the submit returned."
     message = "Job not found"
 
@@ -206,6 +207,15 @@ class JobAlreadyFinal(Conflict):
     reason = "JOB_ALREADY_FINAL"
     cause = "The job is completed, failed or cancelled already."
     remedy = "Get the job to see how it ended; submit another one to run it again."
+
+
+class JobNotFinal(Conflict):
+    """The job may still change."""
+
+    reason = "JOB_NOT_FINAL"
+    cause = "A job that is pending or running was to be deleted."
+    remedy = "Cancel it first: `POST /v1/jobs/{job_id}/cancel`; or wait until it ends."
+    message = "the job has not ended yet: cancel it first"
 
 
 class JobAlreadyClaimed(Conflict):

@@ -65,6 +65,11 @@ def is_job_id(text: str) -> bool:
     return _JOB_ID.fullmatch(text) is not None
 
 
+def first_job_id(time_us: int) -> str:
+    """Returns what comes before the ids of all jobs made at a time or later, and after the rest."""
+    return JOB_PREFIX + _text(max(0, time_us) // 1000, 5)
+
+
 def lease_id_of(job_id: str, attempt: int) -> str:
     """Returns the id of the lease under which the job's attempt runs.
 

@@ -220,6 +220,16 @@ class JobPage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OldJobs:
+    """Jobs that became final before some time: a part of them, the oldest first."""
+
+    # Bytes of their texts, by job id.
+    sizes: Mapping[str, int]
+    # Id of the job that the next part comes after; None on the last one.
+    next_after: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LiveRecord:
     """What the dispatcher needs of a stored job that is not final."""
 
@@ -254,3 +264,5 @@ class Totals:
     cancelled: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    # How many of them were forgotten.
+    forgotten: int = 0

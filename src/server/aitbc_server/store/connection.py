@@ -24,6 +24,8 @@ __all__ = ["SqliteTooOldError", "connect", "sqlite3"]
 # The WAL-reset bug can lose committed data: https://sqlite.org/wal.html#walresetbug
 _FIXED = (3, 51, 3)
 _BACKPORTS = ((3, 44, 6), (3, 50, 7))
+# How long a statement waits for another process that writes.
+BUSY_MS = 5000
 
 
 class SqliteTooOldError(RuntimeError):
@@ -43,7 +45,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
             path.touch(mode=0o600)
     uri = f"file:{path}?mode={'ro' if read_only else 'rwc'}"
     connection = sqlite3.connect(
-        uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5.0
+        uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_MS / 1000
     )
     connection.execute("PRAGMA journal_mode = WAL") if not read_only else None
     # Every commit is on disk before it is answered.
@@ -51,6 +53,8 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     connection.execute("PRAGMA cache_size = -65536")
     connection.execute("PRAGMA mmap_size = 0")
     connection.execute("PRAGMA journal_size_limit = 67108864")
+    # What is deleted is overwritten with zeros, in pages that become free too.
+    connection.execute("PRAGMA secure_delete = ON")
     # The guards of the statements are the truth here; checking each row again costs a look-up.
     connection.execute("PRAGMA foreign_keys = OFF")
     return connection

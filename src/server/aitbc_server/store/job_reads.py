@@ -137,6 +137,7 @@ class JobReads:
             cancelled=rows["cancelled"][0],
             prompt_tokens=rows["completed"][1],
             completion_tokens=rows["completed"][2],
+            forgotten=sum(row[3] for row in rows.values()),
         )
 
 

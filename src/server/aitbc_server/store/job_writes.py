@@ -28,6 +28,7 @@ from aitbc_server.store.usage import UsageCounts
 from aitbc_server.store.writer import Writes
 
 _SQL = statements("job_writes.sql") | statements("job_reads.sql")
+_PARTLY_FORGOTTEN = "some of the jobs that this request_id made are no longer kept"
 
 
 class JobWrites:
@@ -52,14 +53,14 @@ class JobWrites:
 
     def _submit(self, operations: Sequence[Submit]) -> Sequence[Any]:
         results: list[Submitted | IdempotencyKeyReused] = []
-        fresh: list[NewJob] = []
+        fresh: list[tuple[NewJob, str | None]] = []
         # Names that this very batch takes: the same request may have come twice at once.
         taken: dict[tuple[str, str], tuple[bytes, Submitted]] = {}
         for operation in operations:
             submission = operation.submission
             found = self._find(submission, taken) if submission.request_id else None
             if found is None:
-                fresh.extend(submission.jobs)
+                fresh.extend((job, submission.request_id) for job in submission.jobs)
                 made = tuple((j.job_id, JobStatus.PENDING, j.created_us) for j in submission.jobs)
                 found = Submitted(jobs=made, is_new=True)
                 self._name(submission, found, taken)
@@ -72,17 +73,20 @@ class JobWrites:
         self, submission: Submission, taken: dict[tuple[str, str], tuple[bytes, Submitted]]
     ) -> Submitted | IdempotencyKeyReused | None:
         owner, request_id = submission.jobs[0].owner, submission.request_id or ""
-        if (owner, request_id) in taken:
-            fingerprint, first = taken[owner, request_id]
-            found = Submitted(jobs=first.jobs, is_new=False)
-        else:
-            row = self._connection.execute(_SQL["request"], (owner, request_id)).fetchone()
-            if row is None:
-                return None
-            fingerprint = row[0]
-            jobs = [self._submitted(job_id) for job_id in orjson.loads(row[1])]
-            found = Submitted(jobs=tuple(jobs), is_new=False)
-        return found if fingerprint == submission.fingerprint else IdempotencyKeyReused()
+        first = taken.get((owner, request_id))
+        if first is not None:
+            fingerprint, jobs = first[0], first[1].jobs
+            is_same = fingerprint == submission.fingerprint
+            return Submitted(jobs=jobs, is_new=False) if is_same else IdempotencyKeyReused()
+        row = self._connection.execute(_SQL["request"], (owner, request_id)).fetchone()
+        if row is None:
+            return None
+        fingerprint, job_ids = row
+        if fingerprint != submission.fingerprint:
+            return IdempotencyKeyReused(None if fingerprint else _PARTLY_FORGOTTEN)
+        # All of them are there: the first that is forgotten takes the fingerprint with it.
+        jobs = tuple([self._submitted(job_id) for job_id in orjson.loads(job_ids)])
+        return Submitted(jobs=jobs, is_new=False)
 
     def _submitted(self, job_id: str) -> tuple[str, JobStatus, int]:
         row = self._connection.execute(_SQL["submitted"], (job_id,)).fetchone()
@@ -104,7 +108,8 @@ class JobWrites:
             (first.owner, submission.request_id, submission.fingerprint, job_ids, first.created_us),
         )
 
-    def _insert(self, jobs: Sequence[NewJob]) -> None:
+    def _insert(self, named: Sequence[tuple[NewJob, str | None]]) -> None:
+        jobs = [job for job, _ in named]
         offsets, heap = packed(job.spec for job in jobs)
         text = json_rows(
             [
@@ -120,8 +125,9 @@ class JobWrites:
                     *offset,
                     job.prompt_salt.hex() if job.prompt_salt else None,
                     job.prompt_hash.hex() if job.prompt_hash else None,
+                    request_id,
                 )
-                for job, offset in zip(jobs, offsets, strict=True)
+                for (job, request_id), offset in zip(named, offsets, strict=True)
             ]
         )
         self._connection.execute(_SQL["insert_jobs"], (text,))

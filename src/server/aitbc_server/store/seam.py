@@ -19,6 +19,7 @@ from aitbc_server.domain.jobs import (
     JobRecord,
     JobStatus,
     LiveRecord,
+    OldJobs,
     Submission,
     Submitted,
     Totals,
@@ -104,5 +105,20 @@ class Store(Protocol):
         ...
 
     def totals(self) -> Future[Totals]:
-        """Returns the counts of final jobs."""
+        """Returns the counts of final jobs, those that were forgotten included."""
+        ...
+
+    def old_jobs(self, before_us: int, *, after: str = "") -> Future[OldJobs]:
+        """Returns jobs that became final before a time: the first of those after a job id."""
+        ...
+
+    def forget(self, job_ids: Sequence[str]) -> Future[frozenset[str]]:
+        """Deletes jobs that are final, and all that is kept of them but their receipts.
+
+        Returns their ids. What is deleted may be read in the files until `erase`.
+        """
+        ...
+
+    def erase(self) -> Future[bool]:
+        """Leaves nothing in the files of what was deleted; says whether that could be done now."""
         ...

@@ -17,6 +17,7 @@ from aitbc_server.domain.jobs import (
     JobRecord,
     JobStatus,
     LiveRecord,
+    OldJobs,
     Submission,
     Submitted,
     Totals,
@@ -27,6 +28,7 @@ from aitbc_server.store.batch import BatchThread
 from aitbc_server.store.connection import connect
 from aitbc_server.store.directory import FILE_NAME, lock
 from aitbc_server.store.failures import unusable
+from aitbc_server.store.forgetting import Forget, ForgettingReads, ForgettingWrites
 from aitbc_server.store.job_reads import JobReads
 from aitbc_server.store.job_writes import JobWrites
 from aitbc_server.store.keys import Keys, KeyWrites
@@ -40,7 +42,7 @@ from aitbc_server.store.usage import UsageCounts, UsageTable
 from aitbc_server.store.webhook_reads import WebhookReads
 from aitbc_server.store.webhook_writes import WebhookWrites
 from aitbc_server.store.webhooks import WebhookTables
-from aitbc_server.store.writer import Part, Writer
+from aitbc_server.store.writer import EmptyLog, Part, Writer
 
 _DEFAULT_LEDGER = LedgerOptions()
 
@@ -76,11 +78,13 @@ class SqliteStore:
             WebhookWrites(self._write_connection),
             KeyWrites(self._write_connection),
             ProbeWrites(self._write_connection),
+            ForgettingWrites(self._write_connection),
             ledger_writes,
         ]
         self._writes = BatchThread("store-writer", Writer(self._write_connection, parts).run)
         self._reads = BatchThread("store-reader", run_reads, most=64)
         self._jobs = JobReads(self._read_connection)
+        self._old = ForgettingReads(self._read_connection)
         self.keys = Keys(directory, key_connection, self._writes)
         self.webhooks = WebhookTables(
             self._writes, self._reads, WebhookReads(self._read_connection)
@@ -91,6 +95,8 @@ class SqliteStore:
         self.usage = UsageTable(self._reads, self._read_connection)
         # Called on the loop after a commit in which jobs may have become final.
         self.on_jobs_ended: Callable[[], None] = lambda: None
+        # Called on the loop after a commit that forgot jobs.
+        self.on_jobs_forgotten: Callable[[], None] = lambda: None
 
     def watch_commits(self, watch: Callable[[int, float, bool], None]) -> None:
         """Has `watch` told of each commit: operations, seconds, and whether it succeeded."""
@@ -165,6 +171,19 @@ class SqliteStore:
 
     def totals(self) -> Future[Totals]:
         return self._reads.put(self._jobs.totals)
+
+    def old_jobs(self, before_us: int, *, after: str = "") -> Future[OldJobs]:
+        return self._reads.put(partial(self._old.old_jobs, before_us, after))
+
+    def forget(self, job_ids: Sequence[str]) -> Future[frozenset[str]]:
+        return self._writes.put(Forget(job_ids), self._jobs_forgotten)
+
+    def erase(self) -> Future[bool]:
+        return self._writes.put(EmptyLog())
+
+    def _jobs_forgotten(self, result: object) -> None:
+        if not isinstance(result, Exception) and result:
+            self.on_jobs_forgotten()
 
     def _jobs_ended(self, result: object) -> None:
         if not isinstance(result, Exception):

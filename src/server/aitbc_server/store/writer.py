@@ -11,21 +11,33 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
 
 from aitbc_server.domain.errors import StorageUnavailable
-from aitbc_server.store.connection import sqlite3
+from aitbc_server.store.connection import BUSY_MS, sqlite3
 from aitbc_server.store.failures import is_of_storage, remedy
 
 _log = structlog.get_logger(__name__)
 # Pages in the WAL above which it is copied back between batches: 4,096 bytes each.
 _CHECKPOINT_PAGES = 4096
+# Pages that an operation writes, unless its class says otherwise by the name wal_pages.
+_WAL_PAGES = 4
 
 # By the type of an operation: takes all operations of the type that a batch holds, and returns for
 # each its result, or an exception that is the answer to its caller.
 Writes = Mapping[type[Any], Callable[[Sequence[Any]], Sequence[Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class EmptyLog:
+    """Leaves nothing in the WAL, once what came before is committed; answers whether it could.
+
+    What was deleted is then in none of the files: see `connect`. It cannot while somebody reads
+    what was there before, as a backup does.
+    """
 
 
 class Part(Protocol):
@@ -84,12 +96,33 @@ class Writer:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
-        self._checkpoint(len(batch))
+        if EmptyLog in places:
+            is_empty = self._empty_log()
+            for place in places[EmptyLog]:
+                results[place] = is_empty
+        else:
+            self._checkpoint(places)
         return results
 
-    def _checkpoint(self, operations: int) -> None:
+    def _empty_log(self) -> bool:
+        # Not waiting for a reader: every commit would wait with it.
+        self._patience(0)
+        try:
+            row = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.OperationalError:
+            return False
+        finally:
+            self._patience(BUSY_MS)
+        self._wal_pages = 0
+        return not row[0]
+
+    def _patience(self, milliseconds: int) -> None:
+        self._connection.execute(f"PRAGMA busy_timeout = {milliseconds}")
+
+    def _checkpoint(self, places: Mapping[type[Any], Sequence[int]]) -> None:
         # A guess that errs on the small side costs nothing: PASSIVE copies what there is.
-        self._wal_pages += 4 * operations
+        for kind, group in places.items():
+            self._wal_pages += getattr(kind, "wal_pages", _WAL_PAGES) * len(group)
         if self._wal_pages >= _CHECKPOINT_PAGES:
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
             self._wal_pages = 0

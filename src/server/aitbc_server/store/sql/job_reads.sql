@@ -82,4 +82,4 @@ SELECT miner_id, models, gpu_info, public_key, agent_version, registered_us, own
 FROM miners;
 
 -- name: totals
-SELECT status, jobs, prompt_tokens, completion_tokens FROM totals;
+SELECT status, jobs, prompt_tokens, completion_tokens, forgotten FROM totals;

@@ -14,9 +14,10 @@ SELECT
 FROM json_each(?1);
 
 -- name: insert_specs
-INSERT INTO specs (job_id, spec, prompt_salt, prompt_hash)
+INSERT INTO specs (job_id, spec, prompt_salt, prompt_hash, request_id)
 SELECT
-    value ->> 0, substr(?2, 1 + (value ->> 8), value ->> 9), unhex(value ->> 10), unhex(value ->> 11)
+    value ->> 0, substr(?2, 1 + (value ->> 8), value ->> 9), unhex(value ->> 10),
+    unhex(value ->> 11), value ->> 12
 FROM json_each(?1);
 
 -- name: insert_request

@@ -1,0 +1,136 @@
+"""Forgets jobs that are old enough, and leaves nothing of what was forgotten in the files.
+
+Both go on beside everything else, through the one writer: in small commits, with pauses between
+them that leave most of its time to others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import Future
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import structlog
+
+from aitbc_server.domain.clock import Clock
+from aitbc_server.domain.errors import CoordinatorError
+from aitbc_server.domain.jobs import OldJobs
+from aitbc_server.domain.times import rfc3339
+
+_log = structlog.get_logger(__name__)
+
+# How soon a job that is old enough is found, and how soon what was deleted leaves the files.
+_SWEEP_S = 60.0
+_ERASE_S = 10.0
+# What one commit forgets at most, so that it stays short.
+BATCH_JOBS = 64
+BATCH_BYTES = 256 * 1024
+# Times as long as a commit took, waiting for its turn included, that the next one waits.
+_PAUSE = 1
+
+
+class Jobs(Protocol):
+    """What is needed of the store."""
+
+    def old_jobs(self, before_us: int, *, after: str = "") -> Future[OldJobs]:
+        """Returns jobs that became final before a time: the first of those after a job id."""
+        ...
+
+    def forget(self, job_ids: Sequence[str]) -> Future[frozenset[str]]:
+        """Deletes jobs that are final; returns their ids."""
+        ...
+
+    def erase(self) -> Future[bool]:
+        """Leaves nothing in the files of what was deleted; says whether that could be done now."""
+        ...
+
+
+class Retention:
+    """Starts and stops with the coordinator."""
+
+    def __init__(self, jobs: Jobs, clock: Clock, *, keep_s: float) -> None:
+        """`keep_s`: how long final jobs are kept; 0 is for ever."""
+        self._jobs = jobs
+        self._clock = clock
+        self._keep_s = keep_s
+        # Set when the files may hold what was deleted. So they may after a crash.
+        self._is_deleted = asyncio.Event()
+        self._is_deleted.set()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begins."""
+        self._run(self._erase_each())
+        if self._keep_s:
+            self._run(self._sweep_each())
+
+    def forgotten(self) -> None:
+        """Says that jobs were forgotten, by whomever."""
+        self._is_deleted.set()
+
+    async def stop(self) -> None:
+        """Ends. What is left of a sweep is left to the next start."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.create_task(work, name="retention"))
+
+    async def _sweep_each(self) -> None:
+        while True:
+            try:
+                await self._sweep(self._clock.wall_us() - int(self._keep_s * 1e6))
+            except CoordinatorError as error:
+                _log.warning("retention.sweep_broken_off", problem=str(error))
+            await asyncio.sleep(min(_SWEEP_S, self._keep_s))
+
+    async def _sweep(self, before_us: int) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        forgotten = 0
+        after: str | None = ""
+        try:
+            while after is not None:
+                old = await self._jobs.old_jobs(before_us, after=after)
+                for batch in batches(old.sizes):
+                    put = loop.time()
+                    forgotten += len(await self._jobs.forget(batch))
+                    await asyncio.sleep(_PAUSE * (loop.time() - put))
+                after = old.next_after
+        finally:
+            if forgotten:
+                _log.info(
+                    "retention.swept",
+                    jobs=forgotten,
+                    finished_before=rfc3339(before_us),
+                    seconds=round(loop.time() - began, 3),
+                )
+
+    async def _erase_each(self) -> None:
+        while True:
+            await self._is_deleted.wait()
+            # All of a moment together: emptying the log is as dear for one as for many.
+            await asyncio.sleep(_ERASE_S)
+            self._is_deleted.clear()
+            try:
+                is_erased = await self._jobs.erase()
+            except CoordinatorError:
+                is_erased = False
+            if not is_erased:
+                self._is_deleted.set()
+
+
+def batches(sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """Yields the jobs of each commit, in order; `sizes` has the bytes of each."""
+    batch: list[str] = []
+    size = 0
+    for job_id, job_bytes in sizes.items():
+        if batch and (len(batch) == BATCH_JOBS or size + job_bytes > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(job_id)
+        size += job_bytes
+    if batch:
+        yield batch
