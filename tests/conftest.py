@@ -136,7 +136,13 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Coordinator]:
     coordinator = launcher.coordinator()
     # 4 slots, because the memory for more would take longer to set up than the tests.
     miner = launcher.miner(
-        coordinator, miner_id="vllm", engine="vllm", models=["llama3.2=smollm2"], slots=4
+        coordinator,
+        "--engine-opt",
+        "tool_parser=hermes",
+        miner_id="vllm",
+        engine="vllm",
+        models=["llama3.2=smollm2"],
+        slots=4,
     )
     # The first start downloads the model; jobs would wait, but clients that list models do not.
     miner.wait_for_line("miner vllm ready", timeout_s=500)

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 from scripts.processes import ROOT, Coordinator
 
 from tests.conftest import CLEAN_ENV
+from tests.e2e.node_client import run_node
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
@@ -33,15 +33,6 @@ CITY = {
     "required": ["city"],
     "additionalProperties": False,
 }
-TOOL: Any = {"type": "function", "function": {"name": "look_up", "parameters": CITY}}
-
-
-@pytest.fixture
-def client(vllm: Coordinator) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(
-        base_url=f"{vllm.url}/v1", api_key="unused", max_retries=0, timeout=120
-    ) as client:
-        yield client
 
 
 def test_chat_is_the_same_in_one_piece_and_as_it_is_made(client: openai.OpenAI) -> None:
@@ -81,19 +72,6 @@ def test_answers_are_held_to_a_schema(client: openai.OpenAI) -> None:
             assert isinstance(json.loads(done.choices[0].message.content or ""), dict)
         if form["type"] == "json_schema":
             assert json.loads(done.choices[0].message.content or "")["city"] in ("Paris", "Rome")
-
-
-def test_tools_are_called(client: openai.OpenAI) -> None:
-    for choice in ("required", {"type": "function", "function": {"name": "look_up"}}):
-        asked: Any = {**ASKED, "tools": [TOOL], "tool_choice": choice, "max_tokens": 64}
-        done = client.chat.completions.create(**asked)
-        [call] = (done.choices[0].message.tool_calls or [])[:1]
-        assert call.type == "function"
-        assert call.function.name == "look_up"
-        assert json.loads(call.function.arguments)["city"] in ("Paris", "Rome")
-        assert done.choices[0].finish_reason == "tool_calls"
-    with pytest.raises(openai.BadRequestError, match="tool_parser"):
-        client.chat.completions.create(**ASKED, tools=[TOOL])
 
 
 def test_probabilities_are_told(client: openai.OpenAI) -> None:
@@ -160,16 +138,7 @@ def test_a_client_that_goes_frees_its_slot_within_a_second(
 
 
 def test_the_client_for_node_works_unmodified(vllm: Coordinator) -> None:
-    script = Path(__file__).parent / "node" / "openai_client.mjs"
-    done = subprocess.run(
-        ["node", str(script), f"{vllm.url}/v1", MODEL],
-        capture_output=True,
-        text=True,
-        timeout=170,
-        env=CLEAN_ENV,
-    )
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    told = run_node("openai_client.mjs", f"{vllm.url}/v1", MODEL)
     assert told["models"] == [MODEL]
     assert "Paris" in told["chat"]
     assert told["streamed"] == told["chat"]

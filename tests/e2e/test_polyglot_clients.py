@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sysconfig
-from pathlib import Path
 
 import grpc
 from scripts.processes import ROOT, Coordinator
 
 from aitbc.v1 import jobs_pb2, jobs_pb2_grpc
-
-NODE_CLIENT = Path(__file__).parent / "node" / "client.mjs"
+from tests.e2e.node_client import run_node
 
 
 def test_node_client_submits_waits_and_lists(coordinator: Coordinator) -> None:
     # googleapis-common-protos installs google/api/*.proto beside the Python packages.
     include_dirs = [str(ROOT / "protos"), sysconfig.get_paths()["purelib"]]
-    command = ["node", str(NODE_CLIENT), coordinator.grpc, "hello from Node", *include_dirs]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
-    assert done.returncode == 0, done.stderr
-    printed = json.loads(done.stdout)
+    printed = run_node("client.mjs", coordinator.grpc, "hello from Node", *include_dirs)
     assert printed["submitted"]["status"] == "JOB_STATUS_PENDING"
     assert printed["job"]["status"] == "JOB_STATUS_COMPLETED"
     assert printed["job"]["result"] == "hello from Node"

@@ -19,6 +19,7 @@ from aitbc.v1.jobs_pb2 import (
     RESPONSE_FORMAT_TYPE_JSON_OBJECT,
     RESPONSE_FORMAT_TYPE_JSON_SCHEMA,
     ChatMessage,
+    TokenLogprob,
 )
 from aitbc.v1.jobs_pb2 import Job as JobMessage
 from aitbc.v1.work_pb2 import (
@@ -40,7 +41,7 @@ from aitbc.v1.work_pb2 import (
     Welcome,
 )
 from aitbc_miner._aio import Alarm
-from aitbc_miner.engines.base import Chunk, Engine, Job, Message, Params, Resume, Tool
+from aitbc_miner.engines.base import Chunk, Engine, Job, Logprob, Message, Params, Resume, Tool
 from aitbc_miner.errors import EngineDead, EngineError, EngineFailed
 from aitbc_miner.lease import Lease
 from aitbc_miner.outbox import Outbox
@@ -324,12 +325,21 @@ def _job(assignment: Assignment) -> Job:
         is_raw=job.raw_prompt,
         json_schema=_json_schema(job),
         tools=tuple(
-            Tool(tool.name, tool.description, json.loads(tool.parameters or "{}"))
+            Tool(tool.name, tool.description, json.loads(tool.parameters or "{}"), tool.strict)
             for tool in job.tools
         ),
         tool_choice=job.tool_choice or "auto",
-        resume=Resume(resume.text, resume.tokens) if resume.text else None,
+        is_parallel=job.parallel_tool_calls or not job.HasField("parallel_tool_calls"),
+        resume=(
+            Resume(resume.text, resume.tokens, tuple(map(_logprob, resume.logprobs)))
+            if resume.text
+            else None
+        ),
     )
+
+
+def _logprob(one: TokenLogprob) -> Logprob:
+    return Logprob(one.token, one.logprob, tuple(map(_logprob, one.top)))
 
 
 def _message(message: ChatMessage) -> Message:

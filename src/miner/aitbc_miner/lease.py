@@ -7,11 +7,25 @@ some, and asks for them again by number; what is sent then may be cut differentl
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from typing import NamedTuple
 
-from aitbc.v1.jobs_pb2 import TokenLogprob, Usage
-from aitbc.v1.jobs_pb2 import ToolCall as ToolCallMessage
+from aitbc.v1 import jobs_pb2
 from aitbc.v1.work_pb2 import Completion, Delta, Failure, Update
-from aitbc_miner.engines.base import Chunk, Engine, Logprob, Resume, ToolCall
+from aitbc_miner.engines.base import Chunk, Engine, Logprob, Resume
+
+
+class _Mark(NamedTuple):
+    """How much of an answer was told."""
+
+    characters: int = 0
+    tokens: int = 0
+    logprobs: int = 0
+    # Of each call, the characters of its arguments.
+    calls: tuple[int, ...] = ()
+
+
+_BEGIN = _Mark()
 
 
 class Lease:
@@ -52,13 +66,15 @@ class Lease:
         self._told: list[str] = [resume.text] if resume else []
         self._untold: list[str] = []
         self._tokens = resume.tokens if resume else 0
-        # Characters and tokens told by the end of each delta: the way back to any of them.
-        self._marks: list[tuple[int, int]] = [(len(resume.text), resume.tokens)] if resume else []
         self._prompt_tokens: int | None = None
         self._completion_tokens: int | None = None
         self._finish_reason: str | None = None
-        self._tool_calls: tuple[ToolCall, ...] = ()
-        self._logprobs: list[Logprob] = []
+        self._tool_calls: list[jobs_pb2.ToolCall] = []
+        self._logprobs = [_logprob(one) for one in resume.logprobs] if resume else []
+        # What was told by the end of each delta: the way back to any of them.
+        self._marks = (
+            [_Mark(len(resume.text), resume.tokens, len(resume.logprobs))] if resume else []
+        )
         self._ending: Completion | Failure | None = None
         self._is_ending_told = False
 
@@ -89,25 +105,26 @@ class Lease:
         self._tokens += chunk.tokens
         if chunk.prompt_tokens is not None:
             self._prompt_tokens = chunk.prompt_tokens
-        self._logprobs.extend(chunk.logprobs)
+        if chunk.logprobs:
+            self._logprobs.extend(_logprob(one) for one in chunk.logprobs)
+        for part in chunk.tool_calls:
+            if part.index == len(self._tool_calls):
+                self._tool_calls.append(jobs_pb2.ToolCall(id=part.call_id, name=part.name))
+            self._tool_calls[part.index].arguments += part.arguments
         if chunk.finish_reason is not None:
-            self._tool_calls = chunk.tool_calls
             self._finish_reason = chunk.finish_reason
             self._completion_tokens = chunk.completion_tokens
 
     def complete(self) -> None:
         """Ends it with the whole answer."""
         tokens = self._tokens if self._completion_tokens is None else self._completion_tokens
-        usage = Usage(prompt_tokens=self._prompt_tokens, completion_tokens=tokens)
+        usage = jobs_pb2.Usage(prompt_tokens=self._prompt_tokens, completion_tokens=tokens)
         self._ending = Completion(
             result=self._text(),
             usage=usage,
             finish_reason=self._finish_reason or "stop",
-            tool_calls=[
-                ToolCallMessage(id=call.call_id, name=call.name, arguments=call.arguments)
-                for call in self._tool_calls
-            ],
-            logprobs=[_logprob(one) for one in self._logprobs],
+            tool_calls=self._tool_calls,
+            logprobs=self._logprobs,
         )
 
     def fail(self, code: str, message: str, *, retryable: bool) -> None:
@@ -118,7 +135,12 @@ class Lease:
         """Returns what was not told yet, and counts it as told."""
         updates = []
         # The completion holds the whole text: no delta precedes it unless somebody already follows.
-        if self._untold and (self._ending is None or self._marks_precede_completion()):
+        if self._ending is None:
+            # Tokens without a text too: they are progress.
+            is_due = self._has_news() or self._tokens > self._mark.tokens
+        else:
+            is_due = self._has_news() and self._marks_precede_completion()
+        if is_due:
             updates.append(self._take_delta())
         if self._ending is not None and not self._is_ending_told:
             updates.append(self._ending_update(self._ending))
@@ -128,12 +150,29 @@ class Lease:
     def _marks_precede_completion(self) -> bool:
         return bool(self._marks) and isinstance(self._ending, Completion)
 
+    @property
+    def _mark(self) -> _Mark:
+        return self._marks[-1] if self._marks else _BEGIN
+
+    def _has_news(self) -> bool:
+        return bool(self._untold) or self._call_lengths() != self._mark.calls
+
+    def _call_lengths(self) -> tuple[int, ...]:
+        return tuple(len(call.arguments) for call in self._tool_calls) if self._tool_calls else ()
+
     def _take_delta(self) -> Update:
         text = "".join(self._untold)
-        characters, tokens = self._marks[-1] if self._marks else (0, 0)
-        delta = Delta(text=text, tokens=self._tokens - tokens)
+        told = self._mark
+        delta = Delta(text=text, tokens=self._tokens - told.tokens)
+        calls, logprobs = self._call_lengths(), told.logprobs
+        if calls != told.calls:
+            delta.tool_calls.extend(_parts(self._tool_calls, told.calls))
+        # Those of tokens whose text is not there yet wait for it.
+        if logprobs < len(self._logprobs) and (text or calls != told.calls):
+            delta.logprobs.extend(self._logprobs[logprobs:])
+            logprobs = len(self._logprobs)
         update = Update(lease_id=self.lease_id, sequence=len(self._marks), delta=delta)
-        self._marks.append((characters + len(text), self._tokens))
+        self._marks.append(_Mark(told.characters + len(text), self._tokens, logprobs, calls))
         self._told.append(text)
         self._untold.clear()
         return update
@@ -156,19 +195,33 @@ class Lease:
         self._is_ending_told = False
         if next_sequence < len(self._marks):
             text = self._text()
-            characters = self._marks[next_sequence - 1][0] if next_sequence else 0
+            characters = self._marks[next_sequence - 1].characters if next_sequence else 0
             del self._marks[next_sequence:]
-            self._told, self._untold = [text[:characters]], [text[characters:]]
+            self._told = [text[:characters]]
+            self._untold = [text[characters:]] if characters < len(text) else []
         # Ahead of what was ever sent: nothing of the text is missing, only the numbers move on.
         while len(self._marks) < next_sequence:
-            self._marks.append(self._marks[-1] if self._marks else (0, 0))
-        return bool(self._untold) or self._ending is not None
+            self._marks.append(self._mark)
+        return self._has_news() or self._ending is not None
 
     def _text(self) -> str:
         return "".join([*self._told, *self._untold])
 
 
-def _logprob(one: Logprob) -> TokenLogprob:
-    return TokenLogprob(
+def _parts(
+    calls: list[jobs_pb2.ToolCall], told: tuple[int, ...]
+) -> Iterator[jobs_pb2.ToolCallPart]:
+    """Yields what the calls have beyond what was told of them."""
+    for index, call in enumerate(calls):
+        if index >= len(told):
+            yield jobs_pb2.ToolCallPart(
+                index=index, id=call.id, name=call.name, arguments=call.arguments
+            )
+        elif rest := call.arguments[told[index] :]:
+            yield jobs_pb2.ToolCallPart(index=index, arguments=rest)
+
+
+def _logprob(one: Logprob) -> jobs_pb2.TokenLogprob:
+    return jobs_pb2.TokenLogprob(
         token=one.token, logprob=one.logprob, top=[_logprob(other) for other in one.top]
     )

@@ -10,8 +10,8 @@ from aitbc_miner.lease import Lease
 
 # Longest time that a delta waits for company. Below what a reader of the answer notices.
 FLUSH_INTERVAL_S = 0.03
-# Text in one message. The next one follows at once; a coordinator may refuse messages above 4 MiB.
-_MESSAGE_CHARACTERS = 2**19
+# News in one message. The next one follows at once; a coordinator may refuse messages above 4 MiB.
+_MESSAGE_BYTES = 2**19
 
 
 class Outbox:
@@ -51,11 +51,11 @@ class Outbox:
             return []
         updates: list[Update] = []
         size = 0
-        while self._dirty and size < _MESSAGE_CHARACTERS:
+        while self._dirty and size < _MESSAGE_BYTES:
             lease = next(iter(self._dirty))
             del self._dirty[lease]
             for update in lease.take_updates():
-                size += len(update.delta.text) + len(update.completion.result)
+                size += update.ByteSize()
                 updates.append(update)
         self._flushed_at = now
         if not self._dirty:

@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 import uvicorn
 
-from aitbc_miner.engines.base import Chunk, Job, Message, Resume
+from aitbc_miner.engines.base import (
+    Chunk,
+    Job,
+    Logprob,
+    Message,
+    Resume,
+    Tool,
+    ToolCallPart,
+)
 from aitbc_miner.engines.openai import OpenAIEngine, OpenAIOptions
 from aitbc_miner.engines.options import EngineOptions
 from aitbc_miner.errors import BadRequest, EngineBusy, EngineError, EngineFailed, Misconfigured
@@ -236,3 +244,45 @@ async def test_closing_an_answer_closes_the_request(
 def test_a_wrong_option_is_named_with_its_remedy(options: dict[str, str], message: str) -> None:
     with pytest.raises(Misconfigured, match=message):
         make_engine(**options)
+
+
+async def test_calls_are_passed_on_in_parts(server: FakeServer, engine: OpenAIEngine) -> None:
+    def part(**told: Any) -> dict[str, Any]:
+        return {"choices": [{"delta": {"tool_calls": [{"index": 0, **told}]}}]}
+
+    chunks: list[dict[str, Any]] = [
+        {"choices": [{"delta": {"content": "I look."}}]},
+        part(id="call_1", type="function", function={"name": "look_up", "arguments": ""}),
+        part(function={"arguments": '{"city": '}),
+        part(function={"arguments": '"Graz"}'}),
+        {"choices": [{"delta": {}, "finish_reason": "tool_calls"}]},
+    ]
+    server.lines = [f"data: {json.dumps(chunk)}" for chunk in chunks]
+    tool = Tool("look_up", "", {"type": "object"}, is_strict=True)
+    told = await chunks_of(engine, job(tools=(tool,), tool_choice="look_up", is_parallel=False))
+    assert [part for chunk in told for part in chunk.tool_calls] == [
+        ToolCallPart(0, "call_1", "look_up", ""),
+        ToolCallPart(0, arguments='{"city": '),
+        ToolCallPart(0, arguments='"Graz"}'),
+    ]
+    assert ("".join(chunk.text for chunk in told), told[-1].finish_reason) == (
+        "I look.",
+        "tool_calls",
+    )
+    assert server.body["tools"][0]["function"]["strict"] is True
+    assert server.body["tool_choice"] == {"type": "function", "function": {"name": "look_up"}}
+    assert server.body["parallel_tool_calls"] is False
+
+
+async def test_probabilities_come_with_their_text(server: FakeServer, engine: OpenAIEngine) -> None:
+    one = {"token": "a", "logprob": -0.5, "top_logprobs": [{"token": "b", "logprob": -1}]}
+    chunks: list[dict[str, Any]] = [
+        {"choices": [{"delta": {"content": "a"}, "logprobs": {"content": [one]}}]},
+        {"choices": [{"delta": {"content": ""}, "logprobs": {"content": [one]}}]},
+        {"choices": [{"delta": {}, "finish_reason": "stop"}]},
+    ]
+    server.lines = [f"data: {json.dumps(chunk)}" for chunk in chunks]
+    told = await chunks_of(engine, job(params={"logprobs": 1}))
+    assert [chunk.logprobs for chunk in told] == [
+        (Logprob("a", -0.5, (Logprob("b", -1),)),)
+    ] * 2 + [()]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -14,6 +15,12 @@ COMMAND = Path(__file__).parents[3] / ".venv-vllm" / "bin" / "aitbc-miner"
 # The first start downloads the model's 98 MB and converts them; loading takes half a minute.
 START_S = 300.0
 JOBS = 8
+CITY = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
 
 
 @pytest.mark.vllm
@@ -35,6 +42,8 @@ async def test_vllm_answers_together_stops_what_is_cancelled_and_survives_ctrl_c
             await check_cancellation(session)
             await check_too_long_a_prompt(session)
             await check_resumption(session)
+            await check_resumption_with_probabilities(session)
+            await check_tools_without_a_parser(session)
             await session.assign(job("last", "Count to fifty.", max_tokens=48))
             await session.next_updates()
             # As Ctrl-C in a terminal does it: to vLLM's processes too.
@@ -110,3 +119,48 @@ async def check_resumption(session: FakeSession) -> None:
     assert rest.completion.result == whole.result
     assert rest.completion.usage.prompt_tokens == whole.usage.prompt_tokens
     assert rest.sequence >= 1
+
+
+async def check_resumption_with_probabilities(session: FakeSession) -> None:
+    question = "What is the capital of France?"
+    asked = {"temperature": 0.0, "max_tokens": 16, "logprobs": 2}
+    await session.assign(job("likely", question, **asked))
+    whole = (await ending(session, "likely")).completion
+    said = whole.logprobs[:4]
+    resumed = job("likely rest", question, **asked)
+    text = "".join(one.token for one in said)
+    resumed.resume.CopyFrom(Resume(text=text, tokens=len(said), logprobs=said))
+    # Another number of probabilities than of tokens in the text.
+    unlike = job("likely anew", question, **asked)
+    unlike.resume.CopyFrom(Resume(text=text, tokens=len(said), logprobs=said[:3]))
+    await session.assign(resumed, unlike)
+    ended = await endings(session, "likely rest", "likely anew")
+    for update in ended.values():
+        completion = update.completion
+        assert completion.result == whole.result
+        assert [one.token for one in completion.logprobs] == [one.token for one in whole.logprobs]
+    assert list(ended["likely rest"].completion.logprobs[:4]) == list(said)
+
+
+async def check_tools_without_a_parser(session: FakeSession) -> None:
+    """Calls that must be made are made; where the model may decide, nobody could read it."""
+    asked = []
+    for number, choice in enumerate(("", "required", "look_up")):
+        calling = job(f"tool-{number}", "Which city?", temperature=0.0, max_tokens=64)
+        calling.job.tools.add(name="look_up", parameters=json.dumps(CITY))
+        calling.job.tool_choice = choice
+        calling.job.parallel_tool_calls = False
+        asked.append(calling)
+    await session.assign(*asked)
+    ended = await endings(session, "tool-0", "tool-1", "tool-2")
+    refused, *made = (ended[name] for name in ("tool-0", "tool-1", "tool-2"))
+    assert (refused.failure.code, refused.failure.retryable) == ("BAD_REQUEST", False)
+    assert refused.failure.message.startswith("tools: ")
+    assert "tool_parser" in refused.failure.message
+    for update in made:
+        completion = update.completion
+        [call] = completion.tool_calls
+        assert (call.name, json.loads(call.arguments).keys()) == ("look_up", {"city"})
+        assert (completion.result, completion.finish_reason) == ("", "tool_calls")
+        # More than the end was told.
+        assert update.sequence > 0

@@ -24,6 +24,16 @@ WEATHER = {
 }
 
 
+_CALLS_WITHOUT_ID: Any = {
+    "role": "assistant",
+    "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": ""}}],
+}
+
+
+def _named(name: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name}}
+
+
 @asynccontextmanager
 async def served(data: Path) -> AsyncIterator[tuple[Client, FakeMiner, Any]]:
     async with (
@@ -55,6 +65,28 @@ async def answer(
     await miner.send(updates=work_pb2.Updates(updates=[update]))
     await miner.expect("acks")
     return assignment
+
+
+def likely(*tokens: str) -> list[jobs_pb2.TokenLogprob]:
+    """Returns how likely each of these tokens was, and another in its place."""
+    other = jobs_pb2.TokenLogprob(token="x", logprob=-1.5)  # noqa: S106 - a word
+    return [jobs_pb2.TokenLogprob(token=token, logprob=-0.5, top=[other]) for token in tokens]
+
+
+async def tell(miner: FakeMiner, lease_id: str, sequence: int, **delta: Any) -> None:
+    """Says more of an answer, with what it has beside its text."""
+    update = work_pb2.Update(
+        lease_id=lease_id, sequence=sequence, delta=work_pb2.Delta(tokens=1, **delta)
+    )
+    await miner.send(updates=work_pb2.Updates(updates=[update]))
+
+
+async def finish(miner: FakeMiner, lease_id: str, sequence: int, **completion: Any) -> None:
+    """Ends an answer."""
+    update = work_pb2.Update(
+        lease_id=lease_id, sequence=sequence, completion=work_pb2.Completion(**completion)
+    )
+    await miner.send(updates=work_pb2.Updates(updates=[update]))
 
 
 async def both(asking: Any, answering: Any) -> tuple[Any, Any]:
@@ -207,6 +239,156 @@ async def test_tools_and_forms_reach_the_miner_and_their_calls_the_client(tmp_pa
         assert [chunk async for chunk in await asking]
 
 
+async def test_calls_are_streamed_in_parts_after_the_text(tmp_path: Path) -> None:
+    async with served(tmp_path) as (client, miner, api):
+        asking = asyncio.create_task(
+            api.chat.completions.create(
+                model="m",
+                messages=USER,
+                tools=[{"type": "function", "function": {**WEATHER, "strict": True}}],
+                parallel_tool_calls=False,
+                stream=True,
+            )
+        )
+        [assignment] = await miner.assignments()
+        assert not assignment.job.parallel_tool_calls
+        assert assignment.job.tools[0].strict
+        lease_id = assignment.lease_id
+        part = jobs_pb2.ToolCallPart
+        await tell(miner, lease_id, 0, text="I look. ")
+        chunks = await asking
+        told = [(await anext(chunks)).choices[0].delta for _ in range(2)]
+        assert (told[1].content, told[1].tool_calls) == ("I look. ", None)
+        begin = part(index=0, id="call_1", name="weather")
+        await tell(miner, lease_id, 1, tool_calls=[begin])
+        [first] = (await anext(chunks)).choices[0].delta.tool_calls
+        assert first.model_dump(exclude_unset=True) == {
+            "index": 0,
+            "id": "call_1",
+            "type": "function",
+            "function": {"name": "weather", "arguments": ""},
+        }
+        await tell(miner, lease_id, 2, tool_calls=[part(index=0, arguments='{"ci')])
+        [more] = (await anext(chunks)).choices[0].delta.tool_calls
+        assert more.model_dump(exclude_unset=True) == {
+            "index": 0,
+            "function": {"arguments": '{"ci'},
+        }
+        calls = [
+            jobs_pb2.ToolCall(id="call_1", name="weather", arguments='{"city":"Graz"}'),
+            jobs_pb2.ToolCall(id="call_2", name="weather", arguments="{}"),
+        ]
+        await finish(
+            miner, lease_id, 3, result="I look. ", finish_reason="tool_calls", tool_calls=calls
+        )
+        *rest, last = [chunk.choices[0] async for chunk in chunks]
+        parts = [one for choice in rest for one in choice.delta.tool_calls or ()]
+        assert [(one.index, one.id, one.function.arguments) for one in parts] == [
+            (0, None, 'ty":"Graz"}'),
+            (1, "call_2", "{}"),
+        ]
+        assert last.finish_reason == "tool_calls"
+        assert last.delta.model_dump(exclude_unset=True) == {}
+        assert (await client.job(assignment.job.job_id)).tool_calls == calls
+
+
+async def test_probabilities_come_with_the_text_of_their_tokens(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, miner, api):
+        asked: Any = {"model": "m", "stream": True}
+        chat = api.chat.completions.create(**asked, messages=USER, logprobs=True, top_logprobs=1)
+        completion = api.completions.create(**asked, prompt="Once", logprobs=1)
+        for asking in map(asyncio.create_task, (chat, completion)):
+            [assignment] = await miner.assignments()
+            lease_id = assignment.lease_id
+            await tell(miner, lease_id, 0, text="ab", logprobs=likely("a", "b"))
+            chunks = await asking
+            first = await anext(chunks)
+            if first.object == "chat.completion.chunk":
+                assert first.choices[0].logprobs is None
+                first = await anext(chunks)
+            await tell(miner, lease_id, 1, text="🙂", logprobs=likely("", "🙂"))
+            second = await anext(chunks)
+            tokens = likely("a", "b", "", "🙂", "c", "")
+            await finish(miner, lease_id, 2, result="ab🙂c", logprobs=tokens)
+            rest = [chunk async for chunk in chunks]
+            told = [chunk.choices[0] for chunk in (first, second, *rest)]
+            assert told[-1].finish_reason == "stop"
+            if first.object == "chat.completion.chunk":
+                assert [
+                    [one.token for one in choice.logprobs.content]
+                    for choice in told
+                    if choice.logprobs
+                ] == [["a", "b"], ["", "🙂"], ["c", ""]]
+                one = told[1].logprobs.content[1].model_dump()
+                assert one["bytes"] == [240, 159, 153, 130]
+                assert one["top_logprobs"] == [{"token": "x", "bytes": [120], "logprob": -1.5}]
+            else:
+                assert [choice.logprobs.tokens for choice in told if choice.logprobs] == [
+                    ["a", "b"],
+                    ["", "🙂"],
+                    ["c", ""],
+                ]
+                offsets = [
+                    o for choice in told if choice.logprobs for o in choice.logprobs.text_offset
+                ]
+                assert offsets == [0, 1, 2, 2, 3, 4]
+                assert told[0].logprobs.top_logprobs == [{"x": -1.5}] * 2
+            await miner.expect("acks")
+
+
+async def test_the_next_miner_is_told_the_probabilities_and_goes_on_after_them(
+    tmp_path: Path,
+) -> None:
+    async with served(tmp_path) as (client, miner, api):
+        asking = asyncio.create_task(
+            api.completions.create(model="m", prompt="Once", logprobs=1, stream=True)
+        )
+        [assignment] = await miner.assignments()
+        await tell(miner, assignment.lease_id, 0, text="ab", logprobs=likely("a", "b"))
+        chunks = await asking
+        told = [(await anext(chunks)).choices[0]]
+        await miner.fail(assignment.lease_id, sequence=1)
+        async with client.miner("miner-2") as heir:
+            [again] = await heir.assignments()
+            assert (again.resume.text, list(again.resume.logprobs)) == ("ab", likely("a", "b"))
+            await tell(heir, again.lease_id, 1, text="c", logprobs=likely("c"))
+            told.append((await anext(chunks)).choices[0])
+            await finish(
+                heir, again.lease_id, 2, result="abcd", logprobs=likely("a", "b", "c", "d")
+            )
+            told += [chunk.choices[0] async for chunk in chunks]
+        assert "".join(choice.text for choice in told) == "abcd"
+        tokens = [token for one in told if one.logprobs for token in one.logprobs.tokens]
+        assert tokens == ["a", "b", "c", "d"]
+
+
+async def test_a_call_that_another_miner_begins_anew_ends_the_stream(tmp_path: Path) -> None:
+    async with served(tmp_path) as (client, miner, api):
+        asking = asyncio.create_task(
+            api.chat.completions.create(
+                model="m",
+                messages=USER,
+                tools=[{"type": "function", "function": WEATHER}],
+                stream=True,
+            )
+        )
+        [assignment] = await miner.assignments()
+        begin = jobs_pb2.ToolCallPart(index=0, id="one", name="weather", arguments="{")
+        await tell(miner, assignment.lease_id, 0, tool_calls=[begin])
+        chunks = await asking
+        for _ in range(2):
+            await anext(chunks)
+        await miner.fail(assignment.lease_id, sequence=1)
+        async with client.miner("miner-2") as heir:
+            [again] = await heir.assignments()
+            assert not again.HasField("resume")
+            call = jobs_pb2.ToolCall(id="two", name="weather", arguments="{}")
+            await finish(heir, again.lease_id, 0, finish_reason="tool_calls", tool_calls=[call])
+            with pytest.raises(openai.APIError, match="anew"):
+                async for _ in chunks:
+                    pass
+
+
 async def test_errors_have_openais_shape(tmp_path: Path) -> None:
     async with served(tmp_path) as (_, miner, api):
         create: Any = api.chat.completions.create
@@ -225,7 +407,7 @@ async def test_errors_have_openais_shape(tmp_path: Path) -> None:
             ("logit_bias", {"5": 1}),
             ("audio", {"voice": "x", "format": "mp3"}),
             ("reasoning_effort", "low"),
-            ("parallel_tool_calls", False),
+            ("functions", [WEATHER]),
         ):
             error = await refused(openai.BadRequestError, **{name: value})
             assert (error["code"], error["param"]) == ("unsupported_parameter", name)
@@ -237,6 +419,25 @@ async def test_errors_have_openais_shape(tmp_path: Path) -> None:
         error = await refused(openai.BadRequestError, n=99)
         assert error["param"] == "n"
 
+        tool = {"type": "function", "function": WEATHER}
+        for param, message, request in (
+            (
+                "tools[0].function.name",
+                "Missing",
+                {"tools": [{"type": "function", "function": {}}]},
+            ),
+            ("tools[0].type", "'function'", {"tools": [{"type": "web_search"}]}),
+            ("tools[0].name", "[A-Za-z0-9_-]", {"tools": [_named("a b")]}),
+            ("tools[1].name", "before it", {"tools": [tool, tool]}),
+            ("tool_choice", "weather", {"tools": [tool], "tool_choice": _named("wether")}),
+            ("tool_choice", "'tools'", {"tool_choice": _named("weather")}),
+            ("tool_choice", "'tools'", {"tool_choice": "required"}),
+            ("messages[0].tool_calls[0].id", "Missing", {"messages": [_CALLS_WITHOUT_ID]}),
+        ):
+            error = await refused(openai.BadRequestError, **request)
+            assert error["param"] == param, error
+            assert message in error["message"], error
+
         # What the engine refuses is told before the first byte, in a stream too.
         for stream in (False, True):
             asking = asyncio.create_task(refused(openai.BadRequestError, stream=stream))
@@ -244,6 +445,19 @@ async def test_errors_have_openais_shape(tmp_path: Path) -> None:
             await miner.fail(assignment.lease_id, "BAD_REQUEST", retryable=False)
             assert (await asking)["code"] == "bad_request"
             await miner.expect("acks")
+
+
+async def test_what_a_miner_blames_is_the_parameter_of_the_error(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, miner, api):
+        create: Any = api.chat.completions.create
+        asking = asyncio.create_task(create(model="m", messages=USER))
+        [assignment] = await miner.assignments()
+        failure = work_pb2.Failure(code="BAD_REQUEST", message="tools: there is no parser")
+        update = work_pb2.Update(lease_id=assignment.lease_id, failure=failure)
+        await miner.send(updates=work_pb2.Updates(updates=[update]))
+        with pytest.raises(openai.BadRequestError, match="no parser") as caught:
+            await asking
+        assert caught.value.param == "tools"
 
 
 async def test_requests_that_no_client_sends_are_answered_in_the_same_shape(tmp_path: Path) -> None:

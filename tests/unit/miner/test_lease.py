@@ -3,8 +3,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aitbc.v1 import jobs_pb2
 from aitbc.v1.work_pb2 import Update
-from aitbc_miner.engines.base import Chunk, Resume
+from aitbc_miner.engines.base import Chunk, Logprob, Resume, ToolCallPart
 from aitbc_miner.lease import Lease
 
 
@@ -182,3 +183,93 @@ def test_a_coordinator_that_forgot_a_resumed_answer_is_told_it_from_the_beginnin
     assert lease.rewind(0)
     (delta,) = lease.take_updates()
     assert (delta.sequence, delta.delta.text, delta.delta.tokens) == (0, "abc", 4)
+
+
+def test_tokens_without_a_text_are_told_while_the_answer_is_made_and_not_before_its_end() -> None:
+    lease = Lease("l")
+    lease.add(Chunk(tokens=2))
+    (delta,) = lease.take_updates()
+    assert (delta.delta.text, delta.delta.tokens) == ("", 2)
+    assert lease.take_updates() == []
+    lease.add(Chunk(tokens=1, finish_reason="stop"))
+    lease.complete()
+    assert [update.WhichOneof("event") for update in lease.take_updates()] == ["completion"]
+
+
+def test_probabilities_wait_for_the_text_of_their_tokens() -> None:
+    lease = Lease("l")
+    lease.add(Chunk(text="a", tokens=1, logprobs=(Logprob("a", -1),)))
+    lease.add(Chunk(tokens=1, logprobs=(Logprob("", -2),)))
+    (first,) = lease.take_updates()
+    lease.add(Chunk(tokens=1, logprobs=(Logprob("", -3),)))
+    (second,) = lease.take_updates()
+    lease.add(Chunk(text="🙂", tokens=1, logprobs=(Logprob("🙂", -4, (Logprob("x", -5),)),)))
+    (third,) = lease.take_updates()
+    assert [
+        [one.logprob for one in update.delta.logprobs] for update in (first, second, third)
+    ] == [[-1, -2], [], [-3, -4]]
+    assert [one.token for one in third.delta.logprobs[1].top] == ["x"]
+
+
+_CHUNKS = st.builds(
+    lambda text, call, likely: Chunk(
+        text=text,
+        tokens=len(text),
+        tool_calls=() if call is None else (ToolCallPart(call[0], arguments=call[1]),),
+        logprobs=tuple(Logprob(one, -1.0) for one in text) if likely else (),
+    ),
+    st.text(max_size=3),
+    st.none() | st.tuples(st.integers(0, 2), st.text(max_size=3)),
+    st.booleans(),
+)
+
+
+@given(st.lists(st.one_of(_CHUNKS, st.none(), st.integers(0, 5)), max_size=25))
+def test_whatever_is_forgotten_the_deltas_make_the_calls_and_the_probabilities(
+    steps: list[Chunk | int | None],
+) -> None:
+    """Chunks are said, None flushes, and a number is how many updates are remembered."""
+    lease, stored = Lease("l"), list[Update]()
+    begun = 0
+    for step in steps:
+        if isinstance(step, Chunk):
+            for part in step.tool_calls:
+                # Calls begin in order.
+                number = min(part.index, begun)
+                named = ToolCallPart(number, f"id{number}", f"f{number}", part.arguments)
+                begun = max(begun, number + 1)
+                lease.add(Chunk(tool_calls=(named,)))
+            lease.add(Chunk(text=step.text, tokens=step.tokens, logprobs=step.logprobs))
+        elif step is None:
+            stored += lease.take_updates()
+        else:
+            del stored[step:]
+            lease.rewind(len(stored))
+    end(lease)
+    *deltas, last = lease.take_updates()
+    stored += deltas
+    completion = last.completion
+    assert [update.sequence for update in [*stored, last]] == list(range(len(stored) + 1))
+    text, calls, logprobs = "", list[jobs_pb2.ToolCall](), list[jobs_pb2.TokenLogprob]()
+    for update in stored:
+        text += update.delta.text
+        logprobs += update.delta.logprobs
+        for told in update.delta.tool_calls:
+            assert bool(told.id) == (told.index == len(calls))
+            if told.id:
+                calls.append(jobs_pb2.ToolCall(id=told.id, name=told.name))
+            calls[told.index].arguments += told.arguments
+    if stored:
+        assert text == completion.result
+        assert calls == list(completion.tool_calls)
+    assert logprobs == list(completion.logprobs[: len(logprobs)])
+
+
+def test_a_resumed_answer_keeps_the_probabilities_that_were_told() -> None:
+    lease = Lease("l", resume=Resume("a", 1, (Logprob("a", -1),)))
+    lease.add(Chunk(text="b", tokens=1, logprobs=(Logprob("b", -2),)))
+    (delta,) = lease.take_updates()
+    assert [one.token for one in delta.delta.logprobs] == ["b"]
+    end(lease)
+    completion = lease.take_updates()[-1].completion
+    assert [one.token for one in completion.logprobs] == ["a", "b"]

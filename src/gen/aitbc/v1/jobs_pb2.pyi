@@ -127,9 +127,9 @@ class _JobEventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobEvent
     JOB_EVENT_TYPE_STATUS: _JobEventType.ValueType  # 1
     """The job waits or runs: the first event, unless the job is final, and each change until then."""
     JOB_EVENT_TYPE_DELTA: _JobEventType.ValueType  # 2
-    """More of the answer: what comes after the text before."""
+    """More of the answer: what comes after the text before, and after the calls before."""
     JOB_EVENT_TYPE_RESTARTED: _JobEventType.ValueType  # 3
-    """The text before is void: another attempt began anew. The deltas that follow begin at offset 0."""
+    """The text and the calls before are void: another attempt began anew. The deltas that follow begin at offset 0."""
     JOB_EVENT_TYPE_FINAL: _JobEventType.ValueType  # 4
     """The job is final, and the stream ends. The texts of the deltas since the beginning, or since the
     last restart, are the result of a completed job, byte for byte.
@@ -143,9 +143,9 @@ JOB_EVENT_TYPE_UNSPECIFIED: JobEventType.ValueType  # 0
 JOB_EVENT_TYPE_STATUS: JobEventType.ValueType  # 1
 """The job waits or runs: the first event, unless the job is final, and each change until then."""
 JOB_EVENT_TYPE_DELTA: JobEventType.ValueType  # 2
-"""More of the answer: what comes after the text before."""
+"""More of the answer: what comes after the text before, and after the calls before."""
 JOB_EVENT_TYPE_RESTARTED: JobEventType.ValueType  # 3
-"""The text before is void: another attempt began anew. The deltas that follow begin at offset 0."""
+"""The text and the calls before are void: another attempt began anew. The deltas that follow begin at offset 0."""
 JOB_EVENT_TYPE_FINAL: JobEventType.ValueType  # 4
 """The job is final, and the stream ends. The texts of the deltas since the beginning, or since the
 last restart, are the result of a completed job, byte for byte.
@@ -390,22 +390,28 @@ class Tool(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
+    STRICT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Required. Its name: letters, digits, `_`, `-`; at most 64."""
     description: _builtins.str
     """What it does, for the model."""
     parameters: _builtins.str
     """JSON Schema of its arguments, as a JSON text. Without it, it takes none."""
+    strict: _builtins.bool
+    """Has the arguments held to the schema also where the model may call as it likes, if its miner's
+    tool parser can. Those of a call that must be made are held to it in any case.
+    """
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         description: _builtins.str = ...,
         parameters: _builtins.str = ...,
+        strict: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "name", b"name", "parameters", b"parameters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "name", b"name", "parameters", b"parameters", "strict", b"strict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -440,6 +446,42 @@ class ToolCall(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ToolCall: _TypeAlias = ToolCall  # noqa: Y015
+
+@_typing.final
+class ToolCallPart(_message.Message):
+    """A part of a call, as it is made. The parts of a call come in order, and those of a call before those
+    of the next.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Which call of the answer, from 0."""
+    id: _builtins.str
+    """Name of the call. Set in the first part of a call, which makes void what came of it before."""
+    name: _builtins.str
+    """The function. Set in the first part of a call."""
+    arguments: _builtins.str
+    """More of its arguments, cut between characters."""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        arguments: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "id", b"id", "index", b"index", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToolCallPart: _TypeAlias = ToolCallPart  # noqa: Y015
 
 @_typing.final
 class ResponseFormat(_message.Message):
@@ -667,6 +709,7 @@ class Job(_message.Message):
     METADATA_FIELD_NUMBER: _builtins.int
     TOOL_CALLS_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
+    PARALLEL_TOOL_CALLS_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """`job-` and a time-ordered id."""
     status: Global___JobStatus.ValueType
@@ -699,6 +742,8 @@ class Job(_message.Message):
     """Which of them."""
     conversation_id: _builtins.str
     """Conversation that it belongs to."""
+    parallel_tool_calls: _builtins.bool
+    """Whether the answer may ask for several calls. Absent is yes."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When it was stored."""
@@ -795,17 +840,22 @@ class Job(_message.Message):
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         tool_calls: _abc.Iterable[Global___ToolCall] | None = ...,
         logprobs: _abc.Iterable[Global___TokenLogprob] | None = ...,
+        parallel_tool_calls: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_result", b"_result", "_timeout_seconds", b"_timeout_seconds", "cancel_requested_at", b"cancel_requested_at", "completed_at", b"completed_at", "created_at", b"created_at", "error", b"error", "lease_expires_at", b"lease_expires_at", "params", b"params", "prompt", b"prompt", "response_format", b"response_format", "result", b"result", "started_at", b"started_at", "timeout_seconds", b"timeout_seconds", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls", "_prompt", b"_prompt", "_result", b"_result", "_timeout_seconds", b"_timeout_seconds", "cancel_requested_at", b"cancel_requested_at", "completed_at", b"completed_at", "created_at", b"created_at", "error", b"error", "lease_expires_at", b"lease_expires_at", "parallel_tool_calls", b"parallel_tool_calls", "params", b"params", "prompt", b"prompt", "response_format", b"response_format", "result", b"result", "started_at", b"started_at", "timeout_seconds", b"timeout_seconds", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_result", b"_result", "_timeout_seconds", b"_timeout_seconds", "attempt", b"attempt", "attempts", b"attempts", "cancel_requested_at", b"cancel_requested_at", "completed_at", b"completed_at", "conversation_id", b"conversation_id", "created_at", b"created_at", "error", b"error", "finish_reason", b"finish_reason", "job_id", b"job_id", "lease_expires_at", b"lease_expires_at", "lease_id", b"lease_id", "logprobs", b"logprobs", "max_attempts", b"max_attempts", "messages", b"messages", "metadata", b"metadata", "miner_id", b"miner_id", "model", b"model", "params", b"params", "priority", b"priority", "prompt", b"prompt", "raw_prompt", b"raw_prompt", "receipt_id", b"receipt_id", "response_format", b"response_format", "result", b"result", "started_at", b"started_at", "status", b"status", "timeout_seconds", b"timeout_seconds", "tool_calls", b"tool_calls", "tool_choice", b"tool_choice", "tools", b"tools", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls", "_prompt", b"_prompt", "_result", b"_result", "_timeout_seconds", b"_timeout_seconds", "attempt", b"attempt", "attempts", b"attempts", "cancel_requested_at", b"cancel_requested_at", "completed_at", b"completed_at", "conversation_id", b"conversation_id", "created_at", b"created_at", "error", b"error", "finish_reason", b"finish_reason", "job_id", b"job_id", "lease_expires_at", b"lease_expires_at", "lease_id", b"lease_id", "logprobs", b"logprobs", "max_attempts", b"max_attempts", "messages", b"messages", "metadata", b"metadata", "miner_id", b"miner_id", "model", b"model", "parallel_tool_calls", b"parallel_tool_calls", "params", b"params", "priority", b"priority", "prompt", b"prompt", "raw_prompt", b"raw_prompt", "receipt_id", b"receipt_id", "response_format", b"response_format", "result", b"result", "started_at", b"started_at", "status", b"status", "timeout_seconds", b"timeout_seconds", "tool_calls", b"tool_calls", "tool_choice", b"tool_choice", "tools", b"tools", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__parallel_tool_calls: _TypeAlias = _typing.Literal["parallel_tool_calls"]  # noqa: Y015
+    _WhichOneofArgType__parallel_tool_calls: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls"]  # noqa: Y015
     _WhichOneofReturnType__prompt: _TypeAlias = _typing.Literal["prompt"]  # noqa: Y015
     _WhichOneofArgType__prompt: _TypeAlias = _typing.Literal["_prompt", b"_prompt"]  # noqa: Y015
     _WhichOneofReturnType__result: _TypeAlias = _typing.Literal["result"]  # noqa: Y015
     _WhichOneofArgType__result: _TypeAlias = _typing.Literal["_result", b"_result"]  # noqa: Y015
     _WhichOneofReturnType__timeout_seconds: _TypeAlias = _typing.Literal["timeout_seconds"]  # noqa: Y015
     _WhichOneofArgType__timeout_seconds: _TypeAlias = _typing.Literal["_timeout_seconds", b"_timeout_seconds"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__parallel_tool_calls) -> _WhichOneofReturnType__parallel_tool_calls | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt) -> _WhichOneofReturnType__prompt | None: ...
     @_typing.overload
@@ -855,6 +905,7 @@ class SubmitJobRequest(_message.Message):
     TOOL_CHOICE_FIELD_NUMBER: _builtins.int
     CONVERSATION_ID_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    PARALLEL_TOOL_CALLS_FIELD_NUMBER: _builtins.int
     prompt: _builtins.str
     """The prompt, at most 1 MiB. Required unless `messages` is given."""
     model: _builtins.str
@@ -880,6 +931,8 @@ class SubmitJobRequest(_message.Message):
     """Name that jobs of one conversation share: they go to the same miner where that costs nothing,
     which has their beginning in its cache. At most 128 characters.
     """
+    parallel_tool_calls: _builtins.bool
+    """Whether the answer may ask for several calls of tools. True by default."""
     @_builtins.property
     def params(self) -> Global___GenerationParams:
         """How to sample."""
@@ -917,19 +970,24 @@ class SubmitJobRequest(_message.Message):
         tool_choice: _builtins.str = ...,
         conversation_id: _builtins.str = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        parallel_tool_calls: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "_prompt", b"_prompt", "_timeout_seconds", b"_timeout_seconds", "max_attempts", b"max_attempts", "params", b"params", "prompt", b"prompt", "response_format", b"response_format", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "_parallel_tool_calls", b"_parallel_tool_calls", "_prompt", b"_prompt", "_timeout_seconds", b"_timeout_seconds", "max_attempts", b"max_attempts", "parallel_tool_calls", b"parallel_tool_calls", "params", b"params", "prompt", b"prompt", "response_format", b"response_format", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "_prompt", b"_prompt", "_timeout_seconds", b"_timeout_seconds", "conversation_id", b"conversation_id", "max_attempts", b"max_attempts", "messages", b"messages", "metadata", b"metadata", "model", b"model", "params", b"params", "priority", b"priority", "prompt", b"prompt", "raw_prompt", b"raw_prompt", "request_id", b"request_id", "response_format", b"response_format", "timeout_seconds", b"timeout_seconds", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "_parallel_tool_calls", b"_parallel_tool_calls", "_prompt", b"_prompt", "_timeout_seconds", b"_timeout_seconds", "conversation_id", b"conversation_id", "max_attempts", b"max_attempts", "messages", b"messages", "metadata", b"metadata", "model", b"model", "parallel_tool_calls", b"parallel_tool_calls", "params", b"params", "priority", b"priority", "prompt", b"prompt", "raw_prompt", b"raw_prompt", "request_id", b"request_id", "response_format", b"response_format", "timeout_seconds", b"timeout_seconds", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_attempts: _TypeAlias = _typing.Literal["max_attempts"]  # noqa: Y015
     _WhichOneofArgType__max_attempts: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts"]  # noqa: Y015
+    _WhichOneofReturnType__parallel_tool_calls: _TypeAlias = _typing.Literal["parallel_tool_calls"]  # noqa: Y015
+    _WhichOneofArgType__parallel_tool_calls: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls"]  # noqa: Y015
     _WhichOneofReturnType__prompt: _TypeAlias = _typing.Literal["prompt"]  # noqa: Y015
     _WhichOneofArgType__prompt: _TypeAlias = _typing.Literal["_prompt", b"_prompt"]  # noqa: Y015
     _WhichOneofReturnType__timeout_seconds: _TypeAlias = _typing.Literal["timeout_seconds"]  # noqa: Y015
     _WhichOneofArgType__timeout_seconds: _TypeAlias = _typing.Literal["_timeout_seconds", b"_timeout_seconds"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_attempts) -> _WhichOneofReturnType__max_attempts | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__parallel_tool_calls) -> _WhichOneofReturnType__parallel_tool_calls | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt) -> _WhichOneofReturnType__prompt | None: ...
     @_typing.overload
@@ -1097,6 +1155,8 @@ class JobEvent(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
     JOB_FIELD_NUMBER: _builtins.int
+    TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    LOGPROBS_FIELD_NUMBER: _builtins.int
     type: Global___JobEventType.ValueType
     """What it tells."""
     event_id: _builtins.str
@@ -1107,7 +1167,19 @@ class JobEvent(_message.Message):
     """Bytes of UTF-8 of the answer up to here, the text included."""
     @_builtins.property
     def job(self) -> Global___Job:
-        """The job, of a status and of the final event: without the texts and what was asked for."""
+        """The job, of a status and of the final event: without the texts and what was asked for. The final
+        event has all calls and probabilities, whichever of them were told before.
+        """
+
+    @_builtins.property
+    def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCallPart]:
+        """More of the calls that the answer asks for. Of a delta. A reader that comes back is told them from
+        the beginning of each.
+        """
+
+    @_builtins.property
+    def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob]:
+        """How likely the tokens of this delta were, when the job's `params.logprobs` asked. Of a delta."""
 
     def __init__(
         self,
@@ -1117,10 +1189,12 @@ class JobEvent(_message.Message):
         text: _builtins.str = ...,
         offset: _builtins.int = ...,
         job: Global___Job | None = ...,
+        tool_calls: _abc.Iterable[Global___ToolCallPart] | None = ...,
+        logprobs: _abc.Iterable[Global___TokenLogprob] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "job", b"job", "offset", b"offset", "text", b"text", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "job", b"job", "logprobs", b"logprobs", "offset", b"offset", "text", b"text", "tool_calls", b"tool_calls", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -42,25 +42,32 @@ class Tool:
     description: str
     # JSON Schema of its arguments.
     parameters: dict[str, Any]
+    # Whether they are held to it also where the model may call as it likes.
+    is_strict: bool = False
 
     def as_openai(self) -> dict[str, Any]:
         """Returns it as the OpenAI API and chat templates have it."""
-        function = {
+        function: dict[str, Any] = {
             "name": self.name,
             "description": self.description,
             "parameters": self.parameters,
         }
+        if self.is_strict:
+            function["strict"] = True
         return {"type": "function", "function": function}
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCall:
-    """A call that the model asks for."""
+class ToolCallPart:
+    """A part of a call that the model asks for."""
 
-    call_id: str
-    name: str
-    # JSON, unless the model wrote something else.
-    arguments: str
+    # Which call of the answer, from 0 without gaps.
+    index: int
+    # Name of the call and of its function, in its first part.
+    call_id: str = ""
+    name: str = ""
+    # More of its arguments: JSON, unless the model wrote something else.
+    arguments: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,15 @@ class Resume:
     text: str
     # Tokens that the text stands for.
     tokens: int
+    # How likely these were, when the job asks.
+    logprobs: tuple[Logprob, ...] = ()
+
+    @property
+    def is_exact(self) -> bool:
+        """Says whether these are the tokens of the text, no more and no fewer."""
+        tokens = [one.token for one in self.logprobs]
+        # One without a text is the beginning of a character, which is generated again.
+        return "".join(tokens) == self.text and (not tokens or tokens[-1] != "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +114,8 @@ class Job:
     tools: tuple[Tool, ...] = ()
     # `auto`, `none`, `required`, or the name of the tool to call.
     tool_choice: str = "auto"
+    # Whether the answer may ask for several calls.
+    is_parallel: bool = True
     # Text to go on from, which no chunk of the answer repeats. Set only for an engine that can.
     resume: Resume | None = None
 
@@ -114,8 +132,8 @@ class Chunk:
     # Tokens of the prompt without a resumed text, in the last chunk at the latest, when the engine
     # knows.
     prompt_tokens: int | None = None
-    # Calls that the model asks for, in the last chunk.
-    tool_calls: tuple[ToolCall, ...] = ()
+    # More of the calls that the model asks for.
+    tool_calls: tuple[ToolCallPart, ...] = ()
     # Of the tokens of this chunk, when they were asked for.
     logprobs: tuple[Logprob, ...] = ()
     # Exact tokens of the whole answer, when the engine knows better than the sum of `tokens`.

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
 
-from aitbc_miner.engines.base import Chunk, EngineLoad, Job, Logprob, ToolCall
+from aitbc_miner.engines.base import Chunk, EngineLoad, Job, Logprob, ToolCallPart
 from aitbc_miner.engines.options import EngineOptions
-from aitbc_miner.engines.tools import AUTO, NONE, REQUIRED
+from aitbc_miner.engines.tools import AUTO, NONE, REQUIRED, CallFeed
 from aitbc_miner.errors import BadRequest, EngineBusy, EngineError, EngineFailed, Misconfigured
 
 DEFAULT_SLOTS = 8
@@ -85,7 +85,7 @@ class OpenAIEngine:
             async with self._client.stream("POST", url, json=body) as response:
                 if response.status_code >= httpx.codes.BAD_REQUEST:
                     raise _refusal(response.status_code)
-                async for chunk in _chunks(response.aiter_lines()):
+                async for chunk in _chunks(response.aiter_lines(), is_parallel=job.is_parallel):
                     yield chunk if job.resume is None else _counted(chunk, job.resume.tokens)
         except httpx.TransportError as error:
             raise EngineFailed(
@@ -148,6 +148,8 @@ def _asked(job: Job) -> dict[str, Any]:
         is_mode = job.tool_choice in (AUTO, NONE, REQUIRED)
         named = {"type": "function", "function": {"name": job.tool_choice}}
         asked["tool_choice"] = job.tool_choice if is_mode else named
+        if not job.is_parallel:
+            asked["parallel_tool_calls"] = False
     return asked
 
 
@@ -160,11 +162,11 @@ def _refusal(status: int) -> EngineError:
     return BadRequest(f"the OpenAI-compatible server refused the job with {status}")
 
 
-async def _chunks(lines: AsyncIterator[str]) -> AsyncIterator[Chunk]:
+async def _chunks(lines: AsyncIterator[str], *, is_parallel: bool) -> AsyncIterator[Chunk]:
     """Turns server-sent events into chunks; the last one waits for the usage, which comes late."""
     finish_reason: str | None = None
     usage: dict[str, Any] = {}
-    calls: dict[int, dict[str, str]] = {}
+    calls = CallFeed(is_parallel=is_parallel)
     async for line in lines:
         if not line.startswith(_DATA):
             continue
@@ -176,30 +178,28 @@ async def _chunks(lines: AsyncIterator[str]) -> AsyncIterator[Chunk]:
         for choice in event.get("choices") or ():
             delta = choice.get("delta") or {}
             text = delta.get("content") or choice.get("text") or ""
-            for part in delta.get("tool_calls") or ():
-                _add_call(calls, part)
+            parts = tuple(_parts(calls, delta.get("tool_calls") or ()))
             finish_reason = choice.get("finish_reason") or finish_reason
-            if text:
+            logprobs = _logprobs(choice.get("logprobs") or {})
+            if text or parts or logprobs:
                 # A server sends about a token at a time; the usage corrects the sum.
-                yield Chunk(text=text, tokens=1, logprobs=_logprobs(choice.get("logprobs") or {}))
+                yield Chunk(text=text, tokens=1, tool_calls=parts, logprobs=logprobs)
     if finish_reason is None:
         raise EngineFailed("the OpenAI-compatible server ended the answer before its end")
-    made = tuple(ToolCall(one["id"], one["name"], one["arguments"]) for one in calls.values())
+    ending = "tool_calls" if calls.has_calls else "stop"
     yield Chunk(
-        finish_reason="length" if finish_reason == "length" else "tool_calls" if made else "stop",
-        tool_calls=made,
+        finish_reason="length" if finish_reason == "length" else ending,
         prompt_tokens=usage.get("prompt_tokens"),
         completion_tokens=usage.get("completion_tokens"),
     )
 
 
-def _add_call(calls: dict[int, dict[str, str]], part: dict[str, Any]) -> None:
-    """Takes in a part of a call, which a server may send in many."""
-    call = calls.setdefault(part.get("index", len(calls)), {"id": "", "name": "", "arguments": ""})
-    function = part.get("function") or {}
-    call["id"] = part.get("id") or call["id"]
-    call["name"] += function.get("name") or ""
-    call["arguments"] += function.get("arguments") or ""
+def _parts(calls: CallFeed, told: Iterable[dict[str, Any]]) -> Iterator[ToolCallPart]:
+    for part in told:
+        function = part.get("function") or {}
+        yield from calls.take(
+            part.get("index"), part.get("id"), function.get("name"), function.get("arguments")
+        )
 
 
 def _logprobs(told: dict[str, Any]) -> tuple[Logprob, ...]:

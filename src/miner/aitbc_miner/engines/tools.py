@@ -1,17 +1,11 @@
-"""Calls of tools: the JSON that an answer is held to when it must call one, and what that says.
-
-Which tool a model wants that is free to call none is written in a language of its own; reading it
-is the engine's part.
-"""
+"""Calls of tools: which answers may have some, and how the parts of them are numbered."""
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from dataclasses import dataclass
 from uuid import uuid4
 
-from aitbc_miner.engines.base import Job, ToolCall
-from aitbc_miner.errors import EngineFailed
+from aitbc_miner.engines.base import Job, ToolCallPart
 
 AUTO, NONE, REQUIRED = "auto", "none", "required"
 
@@ -21,44 +15,53 @@ def is_calling(job: Job) -> bool:
     return bool(job.tools) and job.tool_choice != NONE
 
 
-def forced_schema(job: Job) -> dict[str, Any] | None:
-    """Returns the JSON Schema of an answer that must call a tool; None for one that need not."""
-    if not is_calling(job) or job.tool_choice == AUTO:
-        return None
-    if job.tool_choice != REQUIRED:
-        return next(_arguments(t.parameters) for t in job.tools if t.name == job.tool_choice)
-    calls = [
-        {
-            "type": "object",
-            "properties": {
-                "name": {"type": "string", "enum": [tool.name]},
-                "parameters": _arguments(tool.parameters),
-            },
-            "required": ["name", "parameters"],
-        }
-        for tool in job.tools
-    ]
-    return {"type": "array", "minItems": 1, "items": {"anyOf": calls}}
+@dataclass(slots=True)
+class _Call:
+    """A call whose parts are being told."""
+
+    # Its place in the answer; None while it has no name, and when it is one too many.
+    index: int | None = None
+    call_id: str = ""
+    # Arguments that came before the name.
+    held: str = ""
 
 
-def forced_calls(job: Job, text: str) -> tuple[ToolCall, ...]:
-    """Returns the calls of an answer that was held to `forced_schema`.
+class CallFeed:
+    """Takes the parts of calls as servers and parsers tell them, and gives them as chunks do.
 
-    Raises EngineFailed for one that was cut.
+    They differ in whether each part is numbered, whether the id or the name comes with the first
+    part only, and whether calls that begin anew keep their number.
     """
-    if job.tool_choice != REQUIRED:
-        return (called(job.tool_choice, text),)
-    try:
-        calls = json.loads(text)
-        return tuple(called(call["name"], json.dumps(call["parameters"])) for call in calls)
-    except (ValueError, KeyError, TypeError) as error:
-        raise EngineFailed("the answer ended within a call of a tool") from error
 
+    def __init__(self, *, is_parallel: bool = True) -> None:
+        """Unless the answer may have several calls, those after the first are dropped."""
+        self._is_parallel = is_parallel
+        self._calls: dict[int, _Call] = {}
+        self._count = 0
 
-def called(name: str, arguments: str) -> ToolCall:
-    """Returns a call with a new id."""
-    return ToolCall(f"call_{uuid4().hex}", name, arguments)
+    @property
+    def has_calls(self) -> bool:
+        """Whether any call was begun."""
+        return self._count > 0
 
-
-def _arguments(parameters: dict[str, Any]) -> dict[str, Any]:
-    return parameters or {"type": "object", "properties": {}}
+    def take(
+        self, number: int | None, call_id: str | None, name: str | None, arguments: str | None
+    ) -> tuple[ToolCallPart, ...]:
+        """Returns what a part tells of the answer: nothing, or one part."""
+        if number is None:
+            last = max(self._calls, default=-1)
+            number = last + 1 if call_id or last < 0 else last
+        call = self._calls.get(number)
+        if call is None or (call_id and call.call_id and call_id != call.call_id):
+            call = self._calls[number] = _Call()
+        call.call_id = call.call_id or call_id or ""
+        if call.index is not None:
+            return (ToolCallPart(call.index, arguments=arguments),) if arguments else ()
+        if self._count and not self._is_parallel:
+            return ()
+        call.held += arguments or ""
+        if not name:
+            return ()
+        call.index, self._count = self._count, self._count + 1
+        call.call_id = call.call_id or f"call_{uuid4().hex}"
+        return (ToolCallPart(call.index, call.call_id, name, call.held),)

@@ -18,8 +18,10 @@ from typing import Any, cast
 
 from aitbc_miner import weights
 from aitbc_miner.engines.base import Chunk, EngineLoad, Job, Params, Resume
-from aitbc_miner.engines.tools import forced_schema, is_calling
+from aitbc_miner.engines.tools import is_calling
 from aitbc_miner.engines.vllm_answers import AnswerReader
+from aitbc_miner.engines.vllm_prompts import Prompts
+from aitbc_miner.engines.vllm_tools import CallReader, ToolParsing, check_parser
 from aitbc_miner.errors import (
     BadRequest,
     EngineBusy,
@@ -38,12 +40,10 @@ _CPU_MAX_CONTEXT = 4096
 _CPU_KV_CACHE_BYTES = 512 * 2**20
 # vLLM's own 5 s is about what a small CPU engine takes, and then kills it.
 _SHUTDOWN_S = 20.0
-# Name of the tool parser, which is the miner's own option.
-_PARSER = "tool_parser"
+# The miner's own options.
+_PARSER, _TEMPLATE = "tool_parser", "chat_template"
 # Set by the miner itself.
 _RESERVED_OPTIONS = ("model", "served_model_name")
-# Ends the prompt where the assistant begins to speak.
-_CHAT_TEMPLATE_ARGUMENTS = {"add_generation_prompt": True}
 
 
 class VllmEngine:
@@ -61,12 +61,15 @@ class VllmEngine:
         self.models = (name,)
         self._source = source
         self._slots = slots
-        self._options = {key: value for key, value in options.items() if key != _PARSER}
-        self._tool_parser = options.get(_PARSER)
+        own = (_PARSER, _TEMPLATE)
+        self._options = {key: value for key, value in options.items() if key not in own}
+        self._own_options = {key: value for key, value in options.items() if key in own}
         # Whether nothing need ever be asked of Hugging Face.
         self._is_offline = is_offline
+        # All of them known after `start`.
         self._llm: Any = None
-        self._has_chat_template = False
+        self._prompts: Any = None
+        self._parsing: Any = None
         self._defaults: Params = {}
         self._gauge = _Gauge()
 
@@ -87,7 +90,9 @@ class VllmEngine:
         path = await asyncio.to_thread(weights.locate, self._source)
         # In a thread: loading takes seconds to minutes, and signals must be heard meanwhile.
         self._llm = await asyncio.to_thread(self._load, path)
-        self._has_chat_template = _has_chat_template(self._llm)
+        parser = self._own_options.get(_PARSER)
+        self._prompts = Prompts(self._llm, self._own_options.get(_TEMPLATE), parser)
+        self._parsing = ToolParsing(self._llm, parser)
         of_model = cast("Params", self._llm.model_config.get_diff_sampling_param())
         self._defaults = {"max_tokens": DEFAULT_MAX_TOKENS, **of_model}
 
@@ -101,6 +106,8 @@ class VllmEngine:
                 " that has it (pip install 'aitbc-coordinator[vllm]'), or use --engine openai with"
                 " a server that runs elsewhere"
             ) from error
+        if _PARSER in self._own_options:
+            check_parser(self._own_options[_PARSER])
         # vLLM's processes inherit the mask: Ctrl-C in a terminal reaches the whole process group,
         # and must not stop the engine under the jobs that the miner still finishes. The resource
         # tracker unblocks the signal when it starts, so it starts before.
@@ -124,11 +131,12 @@ class VllmEngine:
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         has_begun = False
-        reader = AnswerReader(self._llm.get_tokenizer(), self._tool_parser)
-        reader.check(job)
+        self._parsing.check(job)
+        reader = AnswerReader(self._llm.get_tokenizer())
         try:
-            prompt = await self._render(job)
-            sampling, resumed_tokens = self._sampling(job), 0
+            prompt = await self._prompts.render(job)
+            calls = self._parsing.reader(job, prompt["prompt_token_ids"])
+            sampling, resumed_tokens = self._sampling(job, calls), 0
             if job.resume is not None:
                 prompt, resumed_tokens = self._resumed(prompt, job.resume)
                 sampling.max_tokens -= job.resume.tokens
@@ -140,7 +148,7 @@ class VllmEngine:
                     return
             outputs = self._llm.generate(prompt, sampling, job.request_id)
             async with contextlib.aclosing(outputs):
-                async for chunk in reader.read(job, outputs, resumed_tokens):
+                async for chunk in reader.read(job, outputs, calls, resumed_tokens=resumed_tokens):
                     has_begun = True
                     yield chunk
         except VLLMClientError as error:
@@ -156,25 +164,6 @@ class VllmEngine:
                 raise BadRequest("vLLM refuses what the job asks for") from error
             raise EngineFailed(f"vLLM failed: {cause.__name__}") from error
 
-    async def _render(self, job: Job) -> Any:
-        """Returns the tokens, through the chat template where the model has one."""
-        from vllm.renderers.params import ChatParams
-
-        renderer = self._llm.renderer
-        try:
-            if job.messages or (self._has_chat_template and not job.is_raw):
-                messages = job.messages or [{"role": "user", "content": job.prompt}]
-                arguments: dict[str, Any] = dict(_CHAT_TEMPLATE_ARGUMENTS)
-                if is_calling(job):
-                    arguments["tools"] = [tool.as_openai() for tool in job.tools]
-                params = ChatParams(chat_template_kwargs=arguments)
-                _, (rendered,) = await renderer.render_chat_async([list(messages)], params)
-            else:
-                (rendered,) = await renderer.render_cmpl_async([{"prompt": job.prompt}])
-        except ValueError as error:
-            raise BadRequest("the model's tokenizer or chat template refuses it") from error
-        return rendered
-
     def _resumed(self, prompt: Any, resume: Resume) -> tuple[Any, int]:
         """Returns the prompt with a text after it that was generated before, and its tokens."""
         said = self._llm.get_tokenizer().encode(resume.text, add_special_tokens=False)
@@ -186,24 +175,24 @@ class VllmEngine:
     def can_resume(self, job: Job) -> bool:
         """Can, with the text before what it generates, where no state beside the text is lost."""
         is_free = job.json_schema is None and not is_calling(job)
-        return is_free and "logprobs" not in job.params
+        resume = job.resume
+        return is_free and ("logprobs" not in job.params or (resume is None or resume.is_exact))
 
-    def _sampling(self, job: Job) -> Any:
+    def _sampling(self, job: Job, calls: CallReader | None) -> Any:
         from vllm.sampling_params import (
             RequestOutputKind,
             SamplingParams,
             StructuredOutputsParams,
         )
 
-        params: Params = {**self._defaults, **job.params}
-        schema = forced_schema(job) or job.json_schema
-        held = None
-        if schema is not None:
+        params: dict[str, Any] = {**self._defaults, **job.params}
+        if calls is not None:
+            params |= calls.sampling
+        elif job.json_schema is not None:
+            schema = job.json_schema
             form: dict[str, Any] = {"json": schema} if schema else {"json_object": True}
-            held = StructuredOutputsParams(**form)
-        return SamplingParams(
-            **params, output_kind=RequestOutputKind.DELTA, structured_outputs=held
-        )
+            params["structured_outputs"] = StructuredOutputsParams(**form)
+        return SamplingParams(**params, output_kind=RequestOutputKind.DELTA)
 
     def load(self) -> EngineLoad:
         """Says what vLLM's scheduler last said."""
@@ -293,15 +282,3 @@ def _value(text: str) -> Any:
         return json.loads(text.lower() if text in ("True", "False") else text)
     except ValueError:
         return text
-
-
-def _has_chat_template(llm: Any) -> bool:
-    """Says whether the tokenizer knows how to lay out a conversation."""
-    from vllm.renderers.hf import HfRenderer, resolve_chat_template
-
-    if not isinstance(llm.renderer, HfRenderer):
-        return True  # formats of their own, which are chat formats
-    template = resolve_chat_template(
-        llm.get_tokenizer(), chat_template=None, tools=None, model_config=llm.model_config
-    )
-    return template is not None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from aitbc_miner.engines.base import Chunk, Job, Logprob, ToolCall
-from aitbc_miner.engines.tools import AUTO, called, forced_calls, is_calling
-from aitbc_miner.errors import BadRequest, EngineFailed
+from aitbc_miner.engines.base import Chunk, Job, Logprob
+from aitbc_miner.engines.vllm_tools import CallReader
+from aitbc_miner.errors import EngineFailed
 
 _FINISHED = {"stop": "stop", "length": "length", "repetition": "stop"}
 
@@ -16,63 +16,30 @@ _FINISHED = {"stop": "stop", "length": "length", "repetition": "stop"}
 class AnswerReader:
     """Reads the answers of one model."""
 
-    def __init__(self, tokenizer: Any, tool_parser: str | None) -> None:
-        """`tool_parser`: name of vLLM's parser of the model's own way to call tools."""
+    def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._tool_parser = tool_parser
-
-    def check(self, job: Job) -> None:
-        """Raises BadRequest for a job whose answer could not be read."""
-        if is_calling(job) and job.tool_choice == AUTO and self._tool_parser is None:
-            raise BadRequest(
-                "tools: the miner was started without a parser of this model's calls"
-                " (--engine-opt tool_parser=NAME): set tool_choice to required, or to one tool"
-            )
 
     async def read(
-        self, job: Job, outputs: AsyncIterator[Any], resumed_tokens: int
+        self,
+        job: Job,
+        outputs: AsyncIterator[Any],
+        calls: CallReader | None = None,
+        *,
+        resumed_tokens: int = 0,
     ) -> AsyncGenerator[Chunk, None]:
-        """Yields the answer. `resumed_tokens`: of the prompt, those of a resumed text."""
-        held = "" if is_calling(job) else None
+        """Yields the answer.
+
+        `calls`: reads those of an answer that may have some; `resumed_tokens`: of the prompt, those
+        of a resumed text.
+        """
         top = job.params.get("logprobs")
         async for output in outputs:
             chunk = _chunk(output, resumed_tokens)
             if top is not None and output.outputs[0].logprobs:
                 chunk = replace(chunk, logprobs=self._logprobs(output.outputs[0], top))
-            if held is not None:
-                # Only its end shows whether it calls a tool.
-                held += chunk.text
-                chunk = self._called(job, held, chunk)
+            if calls is not None:
+                chunk = _read_calls(chunk, output.outputs[0].token_ids, calls)
             yield chunk
-
-    def _called(self, job: Job, text: str, chunk: Chunk) -> Chunk:
-        if chunk.finish_reason is None:
-            return replace(chunk, text="")
-        if chunk.finish_reason == "length":
-            # What was cut is no call that anybody could make.
-            return replace(chunk, text=text)
-        calls, content = self._calls(job, text)
-        reason = "tool_calls" if calls else chunk.finish_reason
-        return replace(chunk, text=content, tool_calls=calls, finish_reason=reason)
-
-    def _calls(self, job: Job, text: str) -> tuple[tuple[ToolCall, ...], str]:
-        """Returns the calls in an answer, and what it says beside them."""
-        if job.tool_choice != AUTO:
-            return forced_calls(job, text), ""
-        from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
-        from vllm.tool_parsers import ToolParserManager
-
-        request = ChatCompletionRequest(
-            model=job.model,
-            messages=[{"role": "user", "content": ""}],
-            tools=[tool.as_openai() for tool in job.tools],
-        )
-        parser = ToolParserManager.get_tool_parser(self._tool_parser)
-        found = parser(self._tokenizer, request.tools).extract_tool_calls(text, request)
-        if not found.tools_called:
-            return (), text
-        calls = tuple(called(one.function.name, one.function.arguments) for one in found.tool_calls)
-        return calls, found.content or ""
 
     def _logprobs(self, completion: Any, top: int) -> tuple[Logprob, ...]:
         told = []
@@ -87,6 +54,15 @@ class AnswerReader:
         if token is None:
             token = self._tokenizer.decode([token_id])
         return Logprob(token, one.logprob)
+
+
+def _read_calls(chunk: Chunk, token_ids: Sequence[int], calls: CallReader) -> Chunk:
+    reason = chunk.finish_reason
+    text, parts = calls.read(chunk.text, token_ids, is_last=reason is not None)
+    # One that was cut is told as far as it came.
+    if calls.has_calls and reason == "stop":
+        reason = "tool_calls"
+    return replace(chunk, text=text, tool_calls=parts, finish_reason=reason)
 
 
 def _chunk(output: Any, resumed_tokens: int) -> Chunk:

@@ -77,7 +77,8 @@ def _check_tools(request: jobs_pb2.SubmitJobRequest) -> None:
             _check_object(f"tools[{index}].parameters", tool.parameters)
     choice = request.tool_choice
     if choice not in _MODES and choice not in names:
-        raise InvalidArgument("tool_choice", "must be auto, none, required or the name of a tool")
+        known = f"one of the tools: {', '.join(sorted(names))}" if names else "a tool"
+        raise InvalidArgument("tool_choice", f"must be auto, none, required or {known}")
     if choice == "required" and not names:
         raise InvalidArgument("tool_choice", "requires a tool, and there are none")
     is_free = request.response_format.type in (

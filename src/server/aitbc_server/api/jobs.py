@@ -230,6 +230,9 @@ class JobService:
             ),
             tools=request.tools,
             tool_choice=request.tool_choice,
+            parallel_tool_calls=(
+                request.parallel_tool_calls if request.HasField("parallel_tool_calls") else None
+            ),
             conversation_id=request.conversation_id,
             metadata=request.metadata,
             job_id=job_id,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from aitbc.v1 import jobs_pb2
 from aitbc_server.api.convert import job_message, timestamp
 from aitbc_server.api.endpoint import Messages
+from aitbc_server.dispatch.extras import Place
 from aitbc_server.dispatch.live import LiveJob, Phase
 from aitbc_server.dispatch.shell import Dispatcher
 from aitbc_server.dispatch.transcripts import Follower, News
@@ -17,6 +18,7 @@ from aitbc_server.domain.errors import (
     StorageUnavailable,
 )
 from aitbc_server.domain.jobs import JobRecord
+from aitbc_server.domain.parts import NO_PARTS, CallPart, Parts
 from aitbc_server.domain.positions import START, Position
 from aitbc_server.store.seam import Store
 
@@ -52,6 +54,7 @@ class JobStreams:
         Raises InvalidArgument for a position that is none in the text, and Draining.
         """
         live = self._dispatcher.core.jobs.get(job_id)
+        place = None
         if live is not None:
             follower = self._dispatcher.transcripts.follow(live, position)
             told: _State | None = None
@@ -72,25 +75,24 @@ class JobStreams:
                             raise Draining(retry_after_s=1)
             finally:
                 follower.close()
-            position = follower.position
-        for event in self.ending(await self._record(job_id), position):
+            position, place = follower.position, follower.place
+        for event in self.ending(await self._record(job_id), position, place):
             yield event
 
-    def ending(self, record: JobRecord, position: Position) -> Iterator[jobs_pb2.JobEvent]:
-        """Yields what a reader of a final job does not have yet. Raises InvalidArgument."""
+    def ending(
+        self, record: JobRecord, position: Position, place: Place | None = None
+    ) -> Iterator[jobs_pb2.JobEvent]:
+        """Yields what a reader of a final job does not have yet. Raises InvalidArgument.
+
+        `place`: how far the reader is in what the answer has beside its text, when that is known.
+        """
         if position.is_final:
             return
-        if record.result is not None:
-            result = record.result.encode()
-            try:
-                found = position.within(result)
-            except ValueError as error:
-                raise InvalidArgument("from_offset", str(error)) from None
-            begin = found or START
-            rest = result[begin.offset :]
-            yield from _text_events(News(rest, begin, is_restarted=found is None))
-            position = begin.advanced(rest)
         job = job_message(record)
+        if record.result is not None:
+            news = _rest_of(job, position, place)
+            yield from _text_events(news)
+            position = news.position.advanced(news.text)
         # The texts, and what its client asked for.
         for field in ("prompt", "messages", "params", "tools", "response_format", "result"):
             job.ClearField(field)
@@ -112,6 +114,36 @@ async def each(events: Iterable[jobs_pb2.JobEvent]) -> Messages:
         yield event
 
 
+def _rest_of(job: jobs_pb2.Job, position: Position, place: Place | None) -> News:
+    """Returns what a reader has not of the answer of a completed job. Raises InvalidArgument."""
+    result = job.result.encode()
+    try:
+        found = position.within(result)
+    except ValueError as error:
+        raise InvalidArgument("from_offset", str(error)) from None
+    if place is None and position == START:
+        place = Place()
+    rest: Parts | None = NO_PARTS
+    if place is not None and (job.tool_calls or job.logprobs or place.is_begun):
+        whole = _parts_of(job)
+        rest = place.beyond(whole)
+        if found is None or rest is None:
+            found, rest = None, whole
+    begin = found or START
+    text = result[begin.offset :]
+    # The rest of the calls, and probabilities without a text, are the final event's to tell.
+    parts = Parts((), rest.logprobs) if text and rest and rest.logprobs else NO_PARTS
+    return News(text, begin, found is None, parts)
+
+
+def _parts_of(job: jobs_pb2.Job) -> Parts:
+    calls = (
+        CallPart(number, call.id, call.name, call.arguments)
+        for number, call in enumerate(job.tool_calls)
+    )
+    return Parts(tuple(calls), tuple(one.SerializeToString() for one in job.logprobs))
+
+
 def _news_of(follower: Follower) -> News | None:
     try:
         return follower.news()
@@ -123,9 +155,21 @@ def _text_events(news: News) -> Iterator[jobs_pb2.JobEvent]:
     position = news.position
     if news.is_restarted:
         yield _event(jobs_pb2.JOB_EVENT_TYPE_RESTARTED, position)
-    for piece in _pieces(news.text):
+    end = position.offset + len(news.text)
+    has_only_parts = not news.text and news.parts is not NO_PARTS
+    for piece in (b"",) if has_only_parts else _pieces(news.text):
         position = position.advanced(piece)
-        yield _event(jobs_pb2.JOB_EVENT_TYPE_DELTA, position, text=piece.decode())
+        event = _event(jobs_pb2.JOB_EVENT_TYPE_DELTA, position, text=piece.decode())
+        if news.parts is not NO_PARTS and position.offset == end:
+            _add_parts(event, news.parts)
+        yield event
+
+
+def _add_parts(event: jobs_pb2.JobEvent, parts: Parts) -> None:
+    for number, call_id, name, arguments in parts.calls:
+        event.tool_calls.add(index=number, id=call_id, name=name, arguments=arguments)
+    for one in parts.logprobs:
+        event.logprobs.add().MergeFromString(one)
 
 
 def _pieces(text: bytes) -> Iterator[bytes]:

@@ -7,8 +7,10 @@ from google.protobuf.duration_pb2 import Duration
 from aitbc.v1 import jobs_pb2, work_pb2
 from aitbc_server.api.statements import Stated
 from aitbc_server.dispatch.live import CancelReason
+from aitbc_server.dispatch.transcripts import Transcript
 from aitbc_server.domain.ids import job_of_lease
 from aitbc_server.domain.jobs import Completion
+from aitbc_server.domain.parts import NO_PARTS, CallPart, Parts
 
 _REASONS = {
     reason: work_pb2.CancelReason.Value(f"CANCEL_REASON_{reason.name}") for reason in CancelReason
@@ -34,6 +36,26 @@ def completion_of(
         result_salt=stated.result_salt if stated else None,
         result_hash=stated.result_hash if stated else None,
         miner_signature=stated.signature if stated else None,
+    )
+
+
+def parts_of(delta: work_pb2.Delta) -> Parts:
+    """Returns what a piece of an answer has beside its text."""
+    if not delta.tool_calls and not delta.logprobs:
+        return NO_PARTS
+    return Parts(
+        tuple(CallPart(one.index, one.id, one.name, one.arguments) for one in delta.tool_calls),
+        tuple(one.SerializeToString() for one in delta.logprobs),
+    )
+
+
+def resume_of(said: Transcript) -> work_pb2.Resume:
+    """Returns the beginning of an answer, for the next miner."""
+    logprobs = said.extras.logprobs if said.extras is not None else ()
+    return work_pb2.Resume(
+        text=said.text.decode(),
+        tokens=said.tokens,
+        logprobs=[jobs_pb2.TokenLogprob.FromString(one) for one in logprobs],
     )
 
 

@@ -25,6 +25,8 @@ from aitbc_server.api.work_messages import (
     cancellations_of,
     completion_of,
     duration_of,
+    parts_of,
+    resume_of,
 )
 from aitbc_server.dispatch.live import CloseReason, Lease, Session
 from aitbc_server.dispatch.shell import Dispatcher
@@ -210,7 +212,14 @@ class WorkSession:
         kind = update.WhichOneof("event")
         if kind == "delta":
             delta = update.delta
-            dispatcher.progress(session, update.lease_id, update.sequence, delta.text, delta.tokens)
+            dispatcher.progress(
+                session,
+                update.lease_id,
+                update.sequence,
+                delta.text,
+                delta.tokens,
+                parts_of(delta),
+            )
         elif kind == "completion":
             signed = stated.get(update.lease_id)
             if signed is None and self._public_key:
@@ -308,9 +317,8 @@ class WorkSession:
         if lease.job.deadline_us is not None:
             assignment.deadline.CopyFrom(timestamp(lease.job.deadline_us))
         said = self._dispatcher.transcripts.find(lease.job.job_id)
-        if said is not None and said.text:
-            assignment.resume.text = said.text.decode()
-            assignment.resume.tokens = said.tokens
+        if said is not None and said.is_resumable:
+            assignment.resume.CopyFrom(resume_of(said))
         return assignment
 
     def _beat(self) -> None:

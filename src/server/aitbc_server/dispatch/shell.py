@@ -30,6 +30,7 @@ from aitbc_server.domain.errors import (
 from aitbc_server.domain.ids import job_of_lease
 from aitbc_server.domain.jobs import Completion, Submission, Submitted
 from aitbc_server.domain.miners import MinerRecord
+from aitbc_server.domain.parts import NO_PARTS, Parts
 from aitbc_server.store.seam import Store
 
 # Sequence that lies after every update of a lease: all of it is stored.
@@ -269,12 +270,18 @@ class Dispatcher:
         self._turns.kick()
 
     def progress(
-        self, session: Session, lease_id: str, sequence: int, text: str, tokens: int
+        self,
+        session: Session,
+        lease_id: str,
+        sequence: int,
+        text: str,
+        tokens: int,
+        parts: Parts = NO_PARTS,
     ) -> None:
         """Takes more of an answer from a stream."""
         lease = self.core.sessions.progress(session, lease_id, sequence, tokens)
         if lease is not None:
-            self.transcripts.extend(lease.job.job_id, sequence, text, tokens)
+            self.transcripts.extend(lease.job.job_id, sequence, text, tokens, parts)
 
     def deliver(self, session: Session, sequence: int, completion: Completion) -> None:
         """Takes a result from a stream."""

@@ -12,7 +12,9 @@ from asyncio import Future
 from collections.abc import Container, Iterable
 from typing import NamedTuple
 
+from aitbc_server.dispatch.extras import Extras, Place, size_of
 from aitbc_server.dispatch.live import LiveJob
+from aitbc_server.domain.parts import NO_PARTS, Parts
 from aitbc_server.domain.positions import START, Position
 
 # Longest time that news waits for company, and how much longer than the work of passing it on it
@@ -24,19 +26,39 @@ _MOST_NEWS = 128 * 1024
 
 
 class Transcript:
-    """What one job has said, as UTF-8."""
+    """What one job has said."""
 
-    __slots__ = ("followers", "is_kept", "text", "tokens", "version", "waiting")
+    __slots__ = ("extras", "followers", "is_kept", "text", "tokens", "version", "waiting")
 
     def __init__(self) -> None:
+        # As UTF-8.
         self.text = bytearray()
         self.tokens = 0
+        # Most jobs have none.
+        self.extras: Extras | None = None
         # Counts how often the text began anew.
         self.version = 0
         # False when memory did not allow it, or a part is missing: then only the result tells.
         self.is_kept = True
         self.followers = 0
         self.waiting: list[Future[None]] = []
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes."""
+        return len(self.text) + (self.extras.size if self.extras is not None else 0)
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether another miner may go on from it: a call that is begun is not begun again."""
+        return bool(self.text) and not (self.extras is not None and self.extras.calls)
+
+    def beyond(self, said: bytes, parts: Parts) -> tuple[bytes, Parts] | None:
+        """Returns what an answer told from its beginning has more; None when it is another one."""
+        if not said.startswith(self.text):
+            return None
+        rest = parts if self.extras is None else self.extras.beyond(parts)
+        return None if rest is None else (said[len(self.text) :], rest)
 
     def wake(self) -> None:
         """Has those who wait look again."""
@@ -54,6 +76,8 @@ class News(NamedTuple):
     position: Position
     # Whether what it had before is void.
     is_restarted: bool
+    # What comes with the text.
+    parts: Parts = NO_PARTS
 
 
 class Transcripts:
@@ -77,28 +101,35 @@ class Transcripts:
         transcript = self._by_job.get(job_id)
         return transcript if transcript is not None and transcript.is_kept else None
 
-    def extend(self, job_id: str, sequence: int, text: str, tokens: int) -> None:
-        """Takes in an update. The one numbered 0 tells the text from its beginning."""
+    def extend(
+        self, job_id: str, sequence: int, text: str, tokens: int, parts: Parts = NO_PARTS
+    ) -> None:
+        """Takes in an update. The one numbered 0 tells the answer from its beginning."""
         transcript = self._by_job.get(job_id)
         if transcript is None:
             transcript = self._by_job[job_id] = Transcript()
         said = text.encode()
-        known = transcript.text
-        if sequence == 0 and known:
-            if said.startswith(known):
-                # A miner that goes on, told again after a reconnection.
-                said = said[len(known) :]
-                tokens -= transcript.tokens
-            else:
+        if sequence == 0:
+            rest = transcript.beyond(said, parts)
+            if rest is None:
                 self._clear(transcript)
                 transcript.version += 1
-        if not transcript.is_kept or len(said) > self._left:
+            else:
+                # A miner that goes on, told again after a reconnection.
+                said, parts = rest
+                tokens -= transcript.tokens
+        size = len(said) + size_of(parts)
+        if not transcript.is_kept or size > self._left:
             self.drop(job_id)
             return
-        self._left -= len(said)
-        is_first = not transcript.text
+        self._left -= size
+        is_first = not transcript.size
         transcript.text += said
         transcript.tokens += tokens
+        if parts is not NO_PARTS:
+            if transcript.extras is None:
+                transcript.extras = Extras()
+            transcript.extras.add(parts, len(transcript.text))
         if transcript.waiting:
             if is_first:
                 transcript.wake()
@@ -120,7 +151,7 @@ class Transcripts:
                 continue
             if job_id not in self._jobs:
                 del self._by_job[job_id]
-                self._left += len(transcript.text)
+                self._left += transcript.size
             transcript.wake()
 
     def close(self) -> None:
@@ -137,13 +168,13 @@ class Transcripts:
 
     def leave(self, job_id: str, transcript: Transcript) -> None:
         """Forgets a transcript that says nothing and that nobody follows."""
-        is_needed = transcript.followers or transcript.text or not transcript.is_kept
+        is_needed = transcript.followers or transcript.tokens or not transcript.is_kept
         if not is_needed and self._by_job.get(job_id) is transcript:
             del self._by_job[job_id]
 
     def _clear(self, transcript: Transcript) -> None:
-        self._left += len(transcript.text)
-        transcript.text, transcript.tokens = bytearray(), 0
+        self._left += transcript.size
+        transcript.text, transcript.tokens, transcript.extras = bytearray(), 0, None
 
     def _wake_soon(self, transcript: Transcript) -> None:
         self._due[transcript] = None
@@ -173,6 +204,7 @@ class Follower:
     ) -> None:
         self.job = job
         self.position = position
+        self.place = Place()
         self._transcripts = transcripts
         self._transcript = transcript
         self._loop = asyncio.get_running_loop()
@@ -184,24 +216,31 @@ class Follower:
     def news(self) -> News | None:
         """Returns what the reader does not have, and counts it as had. Raises ValueError."""
         transcript, position = self._transcript, self.position
-        if not transcript.is_kept or not transcript.text:
+        if not transcript.is_kept or not transcript.size:
             return None
         is_restarted = False
         if self._version != transcript.version:
-            is_restarted = position.offset > 0
+            is_restarted = position.offset > 0 or self.place.is_begun
         elif not self._is_checked:
             if position.offset > len(transcript.text):
                 return None  # its miner may be about to tell the text again
             found = position.within(transcript.text)
             is_restarted = found is None
             position = found or START
+            if transcript.extras is not None:
+                self.place.skip_to(transcript.extras, position.offset)
         self._version, self._is_checked = transcript.version, True
         if is_restarted:
-            position = START
+            position, self.place = START, Place()
         end = _character_end(transcript.text, position.offset + _MOST_NEWS)
         text = bytes(memoryview(transcript.text)[position.offset : end])
         self.position = position.advanced(text)
-        return News(text, position, is_restarted) if text or is_restarted else None
+        parts = NO_PARTS
+        if transcript.extras is not None:
+            parts = self.place.take(transcript.extras, self.position.offset)
+        if not text and not is_restarted and parts is NO_PARTS:
+            return None
+        return News(text, position, is_restarted, parts)
 
     async def wait(self) -> None:
         """Returns when there may be news, or the job's status changed."""

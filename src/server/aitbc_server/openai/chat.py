@@ -9,6 +9,7 @@ from pydantic import Field
 
 from aitbc.v1 import jobs_pb2
 from aitbc_server.openai.call import Chunks
+from aitbc_server.openai.chat_stream import ChatStream, calls_of, logprobs_of
 from aitbc_server.openai.errors import unsupported
 from aitbc_server.openai.schema import Sampling, Schema
 from aitbc_server.openai.tools import Function, FunctionName, JsonSchema, Mode, add_tools, form
@@ -161,12 +162,12 @@ class Chat:
                 "refusal": None,
             }
             if job.tool_calls:
-                message["tool_calls"] = _calls(job)
+                message["tool_calls"] = calls_of(job)
             choices.append(
                 {
                     "index": index,
                     "message": message,
-                    "logprobs": self._logprobs(job),
+                    "logprobs": logprobs_of(job.logprobs) if self._request.logprobs else None,
                     "finish_reason": job.finish_reason or "stop",
                 }
             )
@@ -175,65 +176,20 @@ class Chat:
 
     async def chunks(self, events: AsyncIterator[tuple[int, jobs_pb2.JobEvent]]) -> Chunks:
         """Yields the chunks of a stream."""
-        begun: set[int] = set()
+        head = {**self._head, "object": "chat.completion.chunk"}
+        told: dict[int, ChatStream] = {}
         ended: list[jobs_pb2.Job] = []
         async for index, event in events:
             if event.type == jobs_pb2.JOB_EVENT_TYPE_STATUS:
                 continue
-            if index not in begun:
-                begun.add(index)
-                yield self._chunk(index, {"role": "assistant", "content": ""})
-            if event.text:
-                yield self._chunk(index, {"content": event.text})
+            if index not in told:
+                told[index] = ChatStream(index, has_logprobs=self._request.logprobs)
+            for choice in told[index].choices(event):
+                chunk = {**head, "choices": [choice]}
+                if self._request.includes_usage:
+                    chunk["usage"] = None
+                yield chunk
             if event.type == jobs_pb2.JOB_EVENT_TYPE_FINAL:
                 ended.append(event.job)
-                for chunk in self._ending(index, event.job):
-                    yield chunk
         if self._request.includes_usage:
-            yield {**self._head_of_chunk(), "choices": [], "usage": total_usage(ended)}
-
-    def _ending(self, index: int, job: jobs_pb2.Job) -> list[dict[str, Any]]:
-        chunks = []
-        if job.tool_calls:
-            calls = [{"index": place, **call} for place, call in enumerate(_calls(job))]
-            chunks.append(self._chunk(index, {"tool_calls": calls}))
-        last = self._chunk(index, {}, job.finish_reason or "stop")
-        # Only when all of it is there are the probabilities known.
-        last["choices"][0]["logprobs"] = self._logprobs(job)
-        return [*chunks, last]
-
-    def _chunk(
-        self, index: int, delta: dict[str, Any], finish_reason: str | None = None
-    ) -> dict[str, Any]:
-        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        chunk = {**self._head_of_chunk(), "choices": [choice]}
-        if self._request.includes_usage:
-            chunk["usage"] = None
-        return chunk
-
-    def _head_of_chunk(self) -> dict[str, Any]:
-        return {**self._head, "object": "chat.completion.chunk"}
-
-    def _logprobs(self, job: jobs_pb2.Job) -> dict[str, Any] | None:
-        if not self._request.logprobs:
-            return None
-        content = [
-            {**_logprob(one), "top_logprobs": [_logprob(top) for top in one.top]}
-            for one in job.logprobs
-        ]
-        return {"content": content, "refusal": None}
-
-
-def _calls(job: jobs_pb2.Job) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": call.id,
-            "type": "function",
-            "function": {"name": call.name, "arguments": call.arguments},
-        }
-        for call in job.tool_calls
-    ]
-
-
-def _logprob(one: jobs_pb2.TokenLogprob) -> dict[str, Any]:
-    return {"token": one.token, "logprob": one.logprob, "bytes": list(one.token.encode())}
+            yield {**head, "choices": [], "usage": total_usage(ended)}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from itertools import accumulate
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -58,7 +60,9 @@ class Completions:
     def whole(self, jobs: Sequence[jobs_pb2.Job]) -> dict[str, Any]:
         """Returns the response of jobs that are completed."""
         choices = [
-            self._choice(index, job.result, job.finish_reason or "stop", self._logprobs(job))
+            self._choice(
+                index, job.result, job.finish_reason or "stop", self._logprobs(job.logprobs)
+            )
             for index, job in enumerate(jobs)
         ]
         return {**self._head, "choices": choices, "usage": self._usage(jobs)}
@@ -66,13 +70,22 @@ class Completions:
     async def chunks(self, events: AsyncIterator[tuple[int, jobs_pb2.JobEvent]]) -> Chunks:
         """Yields the chunks of a stream."""
         ended: dict[int, jobs_pb2.Job] = {}
+        # Of each answer, how many tokens were told with their probabilities, and their characters.
+        told: Counter[int] = Counter()
+        characters: Counter[int] = Counter()
         async for index, event in events:
-            if event.text:
-                yield self._chunk(self._choice(index, event.text, None, None))
-            elif event.type == jobs_pb2.JOB_EVENT_TYPE_FINAL:
+            reason, logprobs = None, event.logprobs[:]
+            if event.type == jobs_pb2.JOB_EVENT_TYPE_FINAL:
                 ended[index] = event.job
-                reason, logprobs = event.job.finish_reason or "stop", self._logprobs(event.job)
-                yield self._chunk(self._choice(index, "", reason, logprobs))
+                reason = event.job.finish_reason or "stop"
+                # The job has all of them.
+                logprobs = event.job.logprobs[told[index] :]
+            elif not event.text and not logprobs:
+                continue
+            likely = self._logprobs(logprobs, characters[index]) if logprobs else None
+            told[index] += len(logprobs)
+            characters[index] += sum(len(one.token) for one in logprobs)
+            yield self._chunk(self._choice(index, event.text, reason, likely))
         if self._request.includes_usage:
             jobs = [ended[index] for index in sorted(ended)]
             yield {**self._head, "choices": [], "usage": self._usage(jobs)}
@@ -98,17 +111,16 @@ class Completions:
         each = [total_usage(jobs[begin : begin + n]) for begin in range(0, len(jobs), n)]
         return {key: sum(usage[key] for usage in each) for key in each[0]}
 
-    def _logprobs(self, job: jobs_pb2.Job) -> dict[str, Any] | None:
+    def _logprobs(
+        self, logprobs: Sequence[jobs_pb2.TokenLogprob], begin: int = 0
+    ) -> dict[str, Any] | None:
+        """Returns how likely tokens were, the first of which begins there in the answer."""
         if self._request.logprobs is None:
             return None
-        tokens = [one.token for one in job.logprobs]
-        offsets, offset = [], 0
-        for token in tokens:
-            offsets.append(offset)
-            offset += len(token)
+        tokens = [one.token for one in logprobs]
         return {
             "tokens": tokens,
-            "token_logprobs": [one.logprob for one in job.logprobs],
-            "top_logprobs": [{top.token: top.logprob for top in one.top} for one in job.logprobs],
-            "text_offset": offsets,
+            "token_logprobs": [one.logprob for one in logprobs],
+            "top_logprobs": [{top.token: top.logprob for top in one.top} for one in logprobs],
+            "text_offset": list(accumulate(map(len, tokens[:-1]), initial=begin)) if tokens else [],
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import orjson
@@ -22,6 +23,8 @@ _KEPT_HEADERS = (
     b"connection",
     b"www-authenticate",
 )
+# A miner's refusal begins with the parameter that is to blame, where one is.
+_BLAMED = re.compile(r"([a-z_]+(?:\[\d+\])?): ")
 # Where fields of a job have other names in OpenAI's API: the longest prefix that fits is cut.
 _PREFIXES = ("params.", "jobs[0].params.", "jobs[0].")
 
@@ -50,7 +53,13 @@ class JobFailed(OpenAIError):
             status = 400
         elif code == "DEADLINE_EXCEEDED":
             status = 504
-        super().__init__(status, message or "the job has no result", code=code.lower() or None)
+        blamed = _BLAMED.match(message) if status == 400 else None
+        super().__init__(
+            status,
+            message or "the job has no result",
+            code=code.lower() or None,
+            param=blamed[1] if blamed else None,
+        )
 
 
 class AnswerRestarted(OpenAIError):

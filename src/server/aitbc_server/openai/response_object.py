@@ -55,7 +55,7 @@ def response_object(job: jobs_pb2.Job, shown: dict[str, Any]) -> dict[str, Any]:
         "metadata": dict(job.metadata),
         "model": job.model,
         "output": output_items(job),
-        "parallel_tool_calls": True,
+        "parallel_tool_calls": job.parallel_tool_calls or not job.HasField("parallel_tool_calls"),
         "previous_response_id": None,
         "temperature": params.temperature if params.HasField("temperature") else None,
         "text": {"format": _format(job)},
@@ -136,7 +136,7 @@ def _tool(tool: jobs_pb2.Tool) -> dict[str, Any]:
         "name": tool.name,
         "description": tool.description,
         "parameters": orjson.loads(tool.parameters or "{}"),
-        "strict": False,
+        "strict": tool.strict,
     }
 
 

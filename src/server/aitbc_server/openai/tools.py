@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from aitbc.v1 import jobs_pb2
-from aitbc_server.openai.errors import unsupported
+from aitbc_server.openai.errors import OpenAIError
 from aitbc_server.openai.schema import Schema, json_text
 
 _FORMS = {
@@ -36,13 +36,16 @@ class Function(Schema):
     name: str
     description: str = ""
     parameters: dict[str, Any] | None = None
-    # Only the arguments of a call that must be made are held to their schema.
     strict: bool = False
 
     def tool(self) -> jobs_pb2.Tool:
         """Returns it as a job has it."""
-        parameters = json_text(self.parameters) if self.parameters else ""
-        return jobs_pb2.Tool(name=self.name, description=self.description, parameters=parameters)
+        return jobs_pb2.Tool(
+            name=self.name,
+            description=self.description,
+            parameters=json_text(self.parameters) if self.parameters else "",
+            strict=self.strict,
+        )
 
 
 class FunctionName(Schema):
@@ -67,14 +70,16 @@ def add_tools(
     *,
     is_parallel: bool | None,
 ) -> None:
-    """Adds tools to a job."""
-    if is_parallel is False:
-        raise unsupported("parallel_tool_calls", "a model may ask for several calls at once")
+    """Adds tools to a job. Raises OpenAIError."""
+    if not functions and choice not in (None, "auto", "none"):
+        raise OpenAIError(
+            400,
+            "Invalid 'tool_choice': there are no tools to choose from: give them in 'tools'.",
+            code="invalid_value",
+            param="tool_choice",
+        )
     job.tools.extend(function.tool() for function in functions)
-    if functions or choice == "required":
+    if functions:
         job.tool_choice = choice or ""
-
-
-def named_mode(choice: FunctionName | str) -> str:
-    """Returns a choice of tools as a job has it."""
-    return choice if isinstance(choice, str) else choice.name
+        if is_parallel is not None:
+            job.parallel_tool_calls = is_parallel

@@ -1,0 +1,131 @@
+"""How vLLM's answers are read, with a parser that the test scripts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from aitbc_miner.engines.base import Chunk, Job, Params
+from aitbc_miner.engines.vllm_answers import AnswerReader
+from aitbc_miner.engines.vllm_tools import CallReader
+from aitbc_miner.errors import EngineFailed
+
+
+class ScriptedParser:
+    """Answers each delta with the next of a script."""
+
+    def __init__(self, *script: Any) -> None:
+        self.script = list(script)
+        self.told: list[tuple[str, list[int], bool]] = []
+
+    def parse_delta(
+        self,
+        delta_text: str,
+        delta_token_ids: list[int],
+        request: Any,
+        prompt_token_ids: list[int] | None,
+        *,
+        finished: bool,
+    ) -> Any:
+        """Notes what it was told."""
+        assert prompt_token_ids == [7, 8]
+        self.told.append((delta_text, delta_token_ids, finished))
+        return self.script.pop(0)
+
+
+def said(content: str | None = None, *calls: tuple[int, str | None, str | None, str | None]) -> Any:
+    """Returns a message like vLLM's DeltaMessage."""
+    return SimpleNamespace(
+        content=content,
+        tool_calls=[
+            SimpleNamespace(
+                index=index, id=call_id, function=SimpleNamespace(name=name, arguments=arguments)
+            )
+            for index, call_id, name, arguments in calls
+        ],
+    )
+
+
+def output(text: str, ids: Sequence[int], reason: str | None = None, logprobs: Any = None) -> Any:
+    """Returns an output like vLLM's RequestOutput."""
+    completion = SimpleNamespace(
+        text=text, token_ids=list(ids), finish_reason=reason, logprobs=logprobs
+    )
+    return SimpleNamespace(outputs=[completion], prompt_token_ids=[7, 8])
+
+
+async def outputs(*items: Any) -> AsyncIterator[Any]:
+    for item in items:
+        yield item
+
+
+async def chunks(parser: ScriptedParser | None, *items: Any, **params: Any) -> list[Chunk]:
+    job = Job(request_id="r", model="m", prompt="p", params=cast("Params", params))
+    calls = CallReader(parser, None, (7, 8), is_parallel=True) if parser else None
+    tokenizer = SimpleNamespace(decode=lambda ids: f"<{ids[0]}>")
+    return [chunk async for chunk in AnswerReader(tokenizer).read(job, outputs(*items), calls)]
+
+
+async def test_text_flows_as_the_parser_lets_it_and_calls_follow_in_parts() -> None:
+    parser = ScriptedParser(
+        said("I look"),
+        None,
+        said(None, (0, "a", "look_up", None)),
+        said(None, (0, None, None, '{"x"')),
+        said("", (0, None, None, ": 1}"), (1, "b", "other", "{}")),
+    )
+    told = await chunks(
+        parser,
+        output("I look<", [1, 2]),
+        output("tool_call>", [3]),
+        output("look_up", [4]),
+        output("x", [5]),
+        output("", [6], "stop"),
+    )
+    assert [chunk.text for chunk in told] == ["I look", "", "", "", ""]
+    assert [chunk.tokens for chunk in told] == [2, 1, 1, 1, 1]
+    assert [chunk.finish_reason for chunk in told] == [None] * 4 + ["tool_calls"]
+    arguments = ["", ""]
+    for part in (part for chunk in told for part in chunk.tool_calls):
+        arguments[part.index] += part.arguments
+    assert arguments == ['{"x": 1}', "{}"]
+    assert parser.told[0] == ("I look<", [1, 2], False)
+    assert parser.told[-1] == ("", [6], True)
+
+
+@pytest.mark.parametrize(
+    ("calls", "reason", "finish"),
+    [
+        (False, "stop", "stop"),
+        (True, "stop", "tool_calls"),
+        (True, "length", "length"),
+        (False, "repetition", "stop"),
+    ],
+)
+async def test_only_a_call_that_is_complete_ends_an_answer_as_one(
+    calls: bool, reason: str, finish: str
+) -> None:
+    message = said("text", (0, "a", "f", "{")) if calls else said("text")
+    (chunk,) = await chunks(ScriptedParser(message), output("text", [1], reason))
+    assert (chunk.text, chunk.finish_reason, len(chunk.tool_calls)) == ("text", finish, int(calls))
+
+
+async def test_probabilities_are_those_of_the_tokens_of_the_chunk() -> None:
+    def one(logprob: float, rank: int, text: str | None) -> Any:
+        return SimpleNamespace(logprob=logprob, rank=rank, decoded_token=text)
+
+    ranked = {3: one(-0.5, 2, None), 4: one(-0.1, 1, "four"), 5: one(-0.9, 3, "five")}
+    (chunk,) = await chunks(None, output("x", [3], logprobs=[ranked]), logprobs=2)
+    (told,) = chunk.logprobs
+    assert (told.token, told.logprob) == ("<3>", -0.5)
+    assert [(top.token, top.logprob) for top in told.top] == [("four", -0.1), ("<3>", -0.5)]
+    (chunk,) = await chunks(None, output("x", [3], logprobs=[ranked]))
+    assert chunk.logprobs == ()
+
+
+async def test_an_answer_that_vllm_gave_up_failed() -> None:
+    with pytest.raises(EngineFailed, match="abort"):
+        await chunks(None, output("x", [1], "abort"))
