@@ -13,6 +13,9 @@ from scripts.processes import BIN, Coordinator, Program
 from tests.conftest import CLEAN_ENV, Launcher
 from tests.e2e.jobs import assert_error, final, submit
 
+APP = "https://app.example"
+MOST_BYTES = 1024 * 1024
+
 
 @pytest.fixture(scope="module")
 def gateway(
@@ -21,17 +24,18 @@ def gateway(
     """The REST API of a gateway to the shared coordinator."""
     directory = tmp_path_factory.mktemp("gateway")
     launcher = Launcher(directory)
-    url = f"http://{start_gateway(coordinator, launcher, directory / 'gateway.log')}"
+    settings = {"AITBC_CORS_ORIGINS": APP, "AITBC_MAX_MESSAGE_BYTES": str(MOST_BYTES)}
+    url = f"http://{start_gateway(coordinator, launcher, directory / 'gateway.log', **settings)}"
     with httpx.Client(base_url=url, timeout=70) as client:
         yield client
     launcher.close()
 
 
-def start_gateway(coordinator: Coordinator, launcher: Launcher, log: Path) -> str:
+def start_gateway(coordinator: Coordinator, launcher: Launcher, log: Path, **settings: str) -> str:
     """Returns where a new gateway listens."""
     argv = [str(BIN / "aitbc-coordinator"), "gateway"]
     argv += ["--target", coordinator.grpc, "--http", "127.0.0.1:0"]
-    program = launcher.own(Program(argv, log=log, env=CLEAN_ENV))
+    program = launcher.own(Program(argv, log=log, env={**CLEAN_ENV, **settings}))
     ready = program.wait_for_line(re.compile(r"ready http=(\S+)"), timeout_s=30)
     return str(ready[1])
 
@@ -70,6 +74,34 @@ def test_nothing_available_is_204(gateway: httpx.Client, model: str) -> None:
     assert gateway.post("/v1/miners/register", json=body).status_code == 201
     response = gateway.get("/v1/jobs/available", params={"miner_id": model})
     assert response.status_code == 204
+
+
+def test_pages_of_other_origins_may_call_it(gateway: httpx.Client) -> None:
+    asked = {"origin": APP, "access-control-request-method": "POST"}
+    preflight = gateway.options("/v1/jobs", headers=asked)
+    assert preflight.status_code == 204
+    assert preflight.headers["access-control-allow-origin"] == APP
+    allowed = gateway.get("/v1/stats", headers={"origin": APP})
+    assert allowed.headers["access-control-allow-origin"] == APP
+    other = gateway.get("/v1/stats", headers={"origin": "https://other.example"})
+    assert "access-control-allow-origin" not in other.headers
+
+
+def test_settings_of_http_count_for_the_gateway(gateway: httpx.Client) -> None:
+    body = {"prompt": "x" * MOST_BYTES, "model": "llama3.2"}
+    assert_error(gateway.post("/v1/jobs", json=body), 413, "PAYLOAD_TOO_LARGE")
+
+
+def test_the_document_has_what_the_gateway_serves(gateway: httpx.Client, api: httpx.Client) -> None:
+    ours, theirs = (client.get("/openapi.json").json()["paths"] for client in (gateway, api))
+    assert set(theirs) - set(ours) == {
+        "/metrics",
+        "/checkpoint",
+        "/.well-known/aitbc-keys.json",
+        "/ledger/signatures/{number}",
+        *(path for path in theirs if path.startswith("/tile/")),
+    }
+    assert set(ours) <= set(theirs)
 
 
 def test_health_of_the_gateway_is_its_own(launcher: Launcher, tmp_path: Path) -> None:

@@ -220,11 +220,13 @@ class Coordinator:
         self._telemetry = Telemetry(settings, dispatcher, clock, gate, metrics, health)
         mounts = [
             *self._telemetry.mounts,
-            *openapi_mounts(backend, is_key_required=settings.auth_mode is AuthMode.REQUIRED),
             *openai_mounts(backend, max_body_bytes=settings.max_message_bytes),
             *ledger_mounts(store.ledger),
             *self._explorer.mounts,
         ]
+        is_key_required = settings.auth_mode is AuthMode.REQUIRED
+        mounts += openapi_mounts(backend, is_key_required=is_key_required, beside=mounts)
+        self.mounts = mounts
         site: AsgiApp = Site(mounts, rest, rest.calls)
         return Cors(site, settings.cors_origins) if settings.cors_origins else site
 

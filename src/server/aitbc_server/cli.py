@@ -23,7 +23,7 @@ from aitbc_server.domain.prices import PriceTableError
 from aitbc_server.rest.gateway import run_gateway
 from aitbc_server.store.connection import SqliteTooOldError
 from aitbc_server.store.failures import UnusableDatabaseError
-from aitbc_server.tls import TargetTls, TlsFiles
+from aitbc_server.tls import TargetTls
 
 _log = structlog.get_logger(__name__)
 
@@ -114,20 +114,16 @@ def serve(
 
     Further settings are environment variables; the documentation lists them.
     """
-    given: dict[str, Any] = {
-        "http": http,
-        "grpc": grpc,
-        "data": data,
-        "auth": auth,
-        "tls_cert": tls_cert,
-        "tls_key": tls_key,
-        "tls_client_ca": tls_client_ca,
-        "log_level": log_level,
-    }
-    try:
-        settings = Settings(**given)
-    except ValidationError as error:
-        raise typer.BadParameter(_problems(error)) from error
+    settings = _settings(
+        http=http,
+        grpc=grpc,
+        data=data,
+        auth=auth,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        tls_client_ca=tls_client_ca,
+        log_level=log_level,
+    )
     logs.configure(settings.log_level)
     _warn(settings)
     _run(_serve(settings))
@@ -180,15 +176,29 @@ def gateway(
 ) -> None:
     """Serve the REST API alone, in front of any coordinator.
 
-    Its routes are learnt from the coordinator by gRPC server reflection.
+    Its routes are learnt from the coordinator by gRPC server reflection. Of the settings that are
+    environment variables, those of HTTP count here too.
     """
-    logs.configure(log_level)
+    settings = _settings(
+        http=http,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        tls_client_ca=tls_client_ca,
+        log_level=log_level,
+    )
     try:
-        own = TlsFiles.of(tls_cert, tls_key, tls_client_ca)
         towards = TargetTls.of(target_ca, target_cert, target_key, is_wanted=target_tls)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    _run(_gateway(target, http, own, towards))
+    logs.configure(settings.log_level)
+    _run(_gateway(target, settings, towards))
+
+
+def _settings(**given: Any) -> Settings:
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise typer.BadParameter(_problems(error)) from error
 
 
 async def _serve(settings: Settings) -> None:
@@ -205,10 +215,9 @@ async def _serve(settings: Settings) -> None:
     await coordinator.stop()
 
 
-async def _gateway(
-    target: Address, http: Address, tls: TlsFiles | None, target_tls: TargetTls | None
-) -> None:
+async def _gateway(target: Address, settings: Settings, target_tls: TargetTls | None) -> None:
     stop = _stop_signal()
+    http, metrics = settings.http, settings.metrics
 
     def ready(port: int) -> None:
         typer.echo(f"aitbc-coordinator gateway ready http={_shown(http, port)} target={target}")
@@ -219,7 +228,12 @@ async def _gateway(
         http.port,
         on_ready=ready,
         stop=stop,
-        tls=tls,
+        max_body_bytes=settings.max_message_bytes,
+        call_timeout_s=settings.http_call_seconds,
+        limits=settings.http_limits,
+        cors_origins=settings.cors_origins,
+        metrics=None if metrics is None else (metrics.host, metrics.port),
+        tls=settings.tls,
         target_tls=target_tls,
     )
 

@@ -11,9 +11,9 @@ from aitbc_server.domain.caller import Caller
 from aitbc_server.domain.errors import InvalidArgument
 
 _MODES = frozenset({"", "auto", "none", "required"})
-_METADATA_ITEMS = 16
-_METADATA_KEY = 64
-_METADATA_VALUE = 512
+METADATA_ITEMS = 16
+METADATA_KEY = 64
+METADATA_VALUE = 512
 # Characters by which prompts are told to begin alike: below, an engine's cache saves nothing.
 _PREFIX = 1024
 
@@ -99,12 +99,12 @@ def _check_object(field: str, text: str) -> None:
 
 
 def _check_metadata(request: jobs_pb2.SubmitJobRequest) -> None:
-    if len(request.metadata) > _METADATA_ITEMS:
-        raise InvalidArgument("metadata", f"must have at most {_METADATA_ITEMS} items")
+    if len(request.metadata) > METADATA_ITEMS:
+        raise InvalidArgument("metadata", f"must have at most {METADATA_ITEMS} items")
     for key, value in request.metadata.items():
-        if not 0 < len(key) <= _METADATA_KEY:
-            raise InvalidArgument("metadata", f"keys must have 1 to {_METADATA_KEY} characters")
-        if len(value) > _METADATA_VALUE:
+        if not 0 < len(key) <= METADATA_KEY:
+            raise InvalidArgument("metadata", f"keys must have 1 to {METADATA_KEY} characters")
+        if len(value) > METADATA_VALUE:
             raise InvalidArgument(
-                f"metadata[{key}]", f"must have at most {_METADATA_VALUE} characters"
+                f"metadata[{key}]", f"must have at most {METADATA_VALUE} characters"
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
@@ -18,6 +18,8 @@ from aitbc_server.openai.chat import Chat
 from aitbc_server.openai.completions import Completions
 from aitbc_server.openai.jobs import Jobs
 from aitbc_server.openai.models import get_model, list_models
+from aitbc_server.openai.operations import OPERATIONS
+from aitbc_server.openai.part import OPENAI
 from aitbc_server.openai.responses import Responses
 from aitbc_server.openai.schema import read
 from aitbc_server.rest.asgi import Receive, Scope, Send
@@ -36,18 +38,9 @@ _DONE = b"data: [DONE]\n\n"
 def openai_mounts(backend: Backend, *, max_body_bytes: int) -> list[Mount]:
     """Returns the mounts of the OpenAI API below `/v1` and `/api/v1`."""
     app = OpenAIApp(backend, max_body_bytes)
-    return [
-        Mount(f"{prefix}/v1/{path}", app)
-        for prefix in _PREFIXES
-        for path in (
-            "chat/completions",
-            "completions",
-            "models",
-            "models/",
-            "responses",
-            "responses/",
-        )
-    ]
+    # What is below a path has a mount of its own.
+    paths = dict.fromkeys(operation.path.partition("{")[0] for operation in OPERATIONS)
+    return [Mount(prefix + path, app, part=OPENAI) for prefix in _PREFIXES for path in paths]
 
 
 class OpenAIApp:
@@ -57,21 +50,19 @@ class OpenAIApp:
         self._jobs = Jobs(backend)
         self._max_body_bytes = max_body_bytes
         responses = Responses(self._jobs)
-        self._routes: list[tuple[re.Pattern[str], Mapping[str, _Handler]]] = [
-            (re.compile(path), handlers)
-            for path, handlers in (
-                ("/v1/chat/completions()", {"POST": self._chat}),
-                ("/v1/completions()", {"POST": self._completions}),
-                ("/v1/models()", {"GET": lambda call, _: list_models(call, self._jobs)}),
-                (
-                    "/v1/models/(.+)",
-                    {"GET": lambda call, model: get_model(call, self._jobs, model)},
-                ),
-                ("/v1/responses()", {"POST": lambda call, _: responses.create(call)}),
-                ("/v1/responses/([^/]+)", {"GET": responses.get}),
-                ("/v1/responses/([^/]+)/cancel", {"POST": responses.cancel}),
-            )
-        ]
+        handlers: dict[str, _Handler] = {
+            "createChatCompletion": self._chat,
+            "createCompletion": self._completions,
+            "listModels": lambda call, _: list_models(call, self._jobs),
+            "retrieveModel": lambda call, model: get_model(call, self._jobs, model),
+            "createResponse": lambda call, _: responses.create(call),
+            "getResponse": responses.get,
+            "cancelResponse": responses.cancel,
+        }
+        self._routes: dict[re.Pattern[str], dict[str, _Handler]] = {}
+        for operation in OPERATIONS:
+            by_method = self._routes.setdefault(_pattern(operation.path), {})
+            by_method[operation.http_method] = handlers[operation.name]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = Call(scope, receive, send, self._max_body_bytes)
@@ -88,14 +79,14 @@ class OpenAIApp:
             await call.fail(error)
 
     async def _answer(self, call: Call, path: str) -> None:
-        for pattern, handlers in self._routes:
+        for pattern, handlers in self._routes.items():
             match = pattern.fullmatch(path.removeprefix("/api"))
             if match is None:
                 continue
             handler = handlers.get("GET" if call.method == "HEAD" else call.method)
             if handler is None:
                 raise MethodNotAllowed(tuple(handlers))
-            return await handler(call, match[1])
+            return await handler(call, "".join(match.groups()))
         raise RouteNotFound
 
     async def _chat(self, call: Call, _: str) -> None:
@@ -120,6 +111,11 @@ class OpenAIApp:
             async with call.watched():
                 results = await jobs.results(call.job_ids, client)
         await call.answer(told.whole(results))
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    # Names of models may have slashes.
+    return re.compile(path.replace("{model}", "(.+)").replace("{response_id}", "([^/]+)"))
 
 
 def _data(chunk: dict[str, Any]) -> bytes:

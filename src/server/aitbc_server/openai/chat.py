@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from aitbc.v1 import jobs_pb2
 from aitbc_server.openai.call import Chunks
 from aitbc_server.openai.chat_stream import ChatStream, calls_of, logprobs_of
 from aitbc_server.openai.errors import unsupported
-from aitbc_server.openai.schema import Sampling, Schema
-from aitbc_server.openai.tools import Function, FunctionName, JsonSchema, Mode, add_tools, form
+from aitbc_server.openai.schema import MaxTokens, Sampling, Schema, Several
+from aitbc_server.openai.tools import (
+    Function,
+    FunctionName,
+    JsonSchema,
+    Mode,
+    Parallel,
+    add_tools,
+    form,
+)
 from aitbc_server.openai.usage import total_usage
 
 _ROLES = {"developer": "system"}
@@ -48,11 +56,11 @@ class ChatMessage(Schema):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[TextPart] = ""
     name: str = ""
-    tool_calls: tuple[Call, ...] = ()
+    tool_calls: Several[Call] = ()
     tool_call_id: str = ""
     # What an assistant's message of this API has beside.
     refusal: str | None = None
-    annotations: tuple[Any, ...] = ()
+    annotations: Several[Any] = ()
 
     def turn(self) -> jobs_pb2.ChatMessage:
         """Returns it as a job has it."""
@@ -103,17 +111,30 @@ class SchemaFormat(Schema):
 class ChatRequest(Sampling):
     """The body of a request."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "dependentSchemas": {
+                "top_logprobs": {
+                    "anyOf": [
+                        {"properties": {"top_logprobs": {"type": "null"}}},
+                        {"properties": {"logprobs": {"const": True}}, "required": ["logprobs"]},
+                    ]
+                }
+            }
+        }
+    )
+
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
-    max_completion_tokens: int | None = None
-    max_tokens: int | None = None
+    max_completion_tokens: MaxTokens | None = None
+    max_tokens: MaxTokens | None = None
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: Annotated[PlainFormat | SchemaFormat, Field(discriminator="type")] | None = (
         None
     )
-    tools: tuple[ChatTool, ...] = ()
+    tools: Several[ChatTool] = ()
     tool_choice: Mode | ChatToolChoice | None = None
-    parallel_tool_calls: bool | None = None
+    parallel_tool_calls: Parallel = None
     # Answers are kept as jobs, and not for anything that OpenAI keeps them for.
     store: Literal[False] = False
 

@@ -17,8 +17,16 @@ from aitbc_server.openai.errors import OpenAIError, unsupported
 from aitbc_server.openai.jobs import Client, Jobs
 from aitbc_server.openai.response_events import response_events
 from aitbc_server.openai.response_object import job_id_of, response_object
-from aitbc_server.openai.schema import Schema, Shared, read
-from aitbc_server.openai.tools import Function, FunctionName, JsonSchema, Mode, add_tools, form
+from aitbc_server.openai.schema import MaxTokens, Schema, Several, Shared, read
+from aitbc_server.openai.tools import (
+    Function,
+    FunctionName,
+    JsonSchema,
+    Mode,
+    Parallel,
+    add_tools,
+    form,
+)
 
 _ROLES = {"developer": "system"}
 
@@ -28,8 +36,8 @@ class Part(Schema):
 
     type: Literal["input_text", "output_text", "text"]
     text: str
-    annotations: tuple[Any, ...] = ()
-    logprobs: tuple[Any, ...] = ()
+    annotations: Several[Any] = ()
+    logprobs: Several[Any] = ()
 
 
 class MessageItem(Schema):
@@ -114,13 +122,13 @@ class ResponseRequest(Shared):
 
     input: str | Annotated[list[MessageItem | CallItem | OutputItem], Field(min_length=1)]
     instructions: str | None = None
-    max_output_tokens: int | None = None
+    max_output_tokens: MaxTokens | None = None
     previous_response_id: str | None = None
     background: bool = False
     text: Text | None = None
-    tools: tuple[ResponseTool, ...] = ()
+    tools: Several[ResponseTool] = ()
     tool_choice: Mode | ResponseToolChoice | None = None
-    parallel_tool_calls: bool | None = None
+    parallel_tool_calls: Parallel = None
     truncation: Literal["disabled"] = "disabled"
     # A response is a job, which is kept.
     store: Literal[True] = True

@@ -7,22 +7,50 @@ import re
 from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
 from aitbc.v1 import jobs_pb2
+from aitbc_server.api.generation import METADATA_ITEMS, METADATA_KEY, METADATA_VALUE
 from aitbc_server.openai.errors import OpenAIError, invalid, unsupported
+from aitbc_server.openai.ruled import ruled
 
 Request = TypeVar("Request", bound=BaseModel)
+_Item = TypeVar("_Item")
+# A list that nobody changes. Not strict: JSON has no tuples.
+Several = Annotated[tuple[_Item, ...], Field(strict=False)]
 
 # Conversations are named by printable ASCII.
 _NAME = re.compile(r"[!-~]{1,128}")
 _INT64 = 2**63
+_NULL: dict[str, Any] = {"type": "null"}
+
+_PARAMS = jobs_pb2.GenerationParams.DESCRIPTOR
+MaxTokens = Annotated[int, ruled(_PARAMS, "max_tokens")]
+_Temperature = Annotated[float, ruled(_PARAMS, "temperature")]
+_TopP = Annotated[float, ruled(_PARAMS, "top_p")]
+_TopK = Annotated[int, ruled(_PARAMS, "top_k")]
+_MinP = Annotated[float, ruled(_PARAMS, "min_p")]
+_RepetitionPenalty = Annotated[float, ruled(_PARAMS, "repetition_penalty")]
+_PresencePenalty = Annotated[float, ruled(_PARAMS, "presence_penalty")]
+_FrequencyPenalty = Annotated[float, ruled(_PARAMS, "frequency_penalty")]
+_Priority = Annotated[int, ruled(jobs_pb2.SubmitJobRequest.DESCRIPTOR, "priority")]
+_Key = Annotated[str, StringConstraints(min_length=1, max_length=METADATA_KEY)]
+_Value = Annotated[str, StringConstraints(max_length=METADATA_VALUE)]
 
 
 class Schema(BaseModel):
     """An object of a request: null reads as absent, and what is not known is refused."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -31,24 +59,36 @@ class Schema(BaseModel):
             return {key: value for key, value in data.items() if value is not None}
         return data
 
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        made = handler(core)
+        schema = handler.resolve_ref_schema(made)
+        required = schema.get("required", ())
+        for name, field in schema["properties"].items():
+            if name not in required and _NULL not in field.get("anyOf", ()):
+                schema["properties"][name] = _nullable(field)
+        return made
+
 
 class Shared(Schema):
     """Parameters of every request that generates."""
 
     model: str
     stream: bool = False
-    temperature: float | None = None
-    top_p: float | None = None
-    metadata: dict[str, str] = {}
+    temperature: _Temperature | None = None
+    top_p: _TopP | None = None
+    metadata: Annotated[dict[_Key, _Value], Field(max_length=METADATA_ITEMS)] = {}
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     service_tier: Literal["auto", "default"] | None = None
     # Not OpenAI's, but of the servers that speak as it does.
-    top_k: int | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
-    priority: int = 0
+    top_k: _TopK | None = None
+    min_p: _MinP | None = None
+    repetition_penalty: _RepetitionPenalty | None = None
+    priority: _Priority = 0
 
     def job(self, **fields: Any) -> jobs_pb2.SubmitJobRequest:
         """Returns the job that the parameters ask for, with more fields of its params."""
@@ -85,9 +125,10 @@ class Sampling(Shared):
     n: Annotated[int, Field(ge=1, le=16)] = 1
     stop: str | list[str] = []
     seed: Annotated[int, Field(ge=-_INT64, lt=_INT64)] | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    logit_bias: dict[str, float] = {}
+    presence_penalty: _PresencePenalty | None = None
+    frequency_penalty: _FrequencyPenalty | None = None
+    # Only an empty one is taken.
+    logit_bias: Annotated[dict[str, float], Field(json_schema_extra={"maxProperties": 0})] = {}
     stream_options: StreamOptions | None = None
 
     def jobs(self, **fields: Any) -> list[jobs_pb2.SubmitJobRequest]:
@@ -137,3 +178,10 @@ def conversation_id(name: str | None) -> str:
 def json_text(value: Any) -> str:
     """Returns a JSON value as a text."""
     return orjson.dumps(value).decode()
+
+
+def _nullable(field: dict[str, Any]) -> dict[str, Any]:
+    if "anyOf" in field:
+        return {**field, "anyOf": [*field["anyOf"], _NULL]}
+    about = {"default": field.pop("default")} if "default" in field else {}
+    return {"anyOf": [field, _NULL], **about}

@@ -18,14 +18,17 @@ from aitbc_server.ledger.note import verifier_key
 from aitbc_server.ledger.tiles import bundle, parse_tile
 from aitbc_server.rest.asgi import AsgiApp, Receive, Response, Scope, Send, send_response
 from aitbc_server.rest.errors import MethodNotAllowed, RouteNotFound, error_response
+from aitbc_server.rest.ledger_part import (
+    CHECKPOINT_PATH,
+    KEYS_PATH,
+    LEDGER_FILES,
+    SIGNATURES_PATH,
+    TILES_PATH,
+)
 from aitbc_server.rest.site import Mount
 from aitbc_server.store.ledger import StoredLedger
 from aitbc_server.store.ledger_reads import LedgerReads
 
-KEYS_PATH = "/.well-known/aitbc-keys.json"
-CHECKPOINT_PATH = "/checkpoint"
-SIGNATURES_PATH = "/ledger/signatures/"
-_TILES_PATH = "/tile/"
 _PREFIXES = ("", "/api")
 # What was appended never changes; what is newest changes with each block.
 _FOR_EVER = (b"cache-control", b"public, max-age=31536000, immutable")
@@ -40,12 +43,12 @@ def ledger_mounts(ledger: StoredLedger) -> list[Mount]:
     files = _Files(ledger)
     answers: dict[str, _Answer] = {
         CHECKPOINT_PATH: files.checkpoint,
-        _TILES_PATH: files.tile,
+        TILES_PATH: files.tile,
         SIGNATURES_PATH: files.signatures,
         KEYS_PATH: files.keys,
     }
     return [
-        Mount(prefix + path, _app(answer, prefix))
+        Mount(prefix + path, _app(answer, prefix), part=LEDGER_FILES)
         for prefix in _PREFIXES
         for path, answer in answers.items()
     ]

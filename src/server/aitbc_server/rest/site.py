@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from aitbc_server.rest.asgi import AsgiApp, Event, Receive, Scope, Send
+from aitbc_server.rest.openapi.part import Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class Mount:
     app: AsgiApp
     # Whether the mount takes a request at its path; the others go on to the next.
     takes: Callable[[Scope], bool] | None = None
+    # Where the document describes it. None for what is for people to look at.
+    part: Part | None = None
 
 
 class Site:

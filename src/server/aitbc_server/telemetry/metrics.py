@@ -154,6 +154,21 @@ class Metrics:
         yield families.STREAMS_ENDED.of(((reason.value,), count) for reason, count in closed)
 
 
+class HttpMetrics:
+    """What is measured where nothing but HTTP is."""
+
+    def __init__(self, http: Counted) -> None:
+        self._http = http
+
+    async def text(self) -> bytes:
+        """Returns all metrics in the text format of Prometheus."""
+        registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        build = families.BUILD.of([((__version__,), 1)])
+        registry.register(_Snapshot([build, families.HTTP.of(self._http.calls.items())]))
+        return generate_latest(registry)
+
+
 class _Snapshot(Collector):
     """Gives the registry what was gathered before, because it cannot wait."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Protocol
 
 import orjson
 
@@ -18,10 +20,24 @@ from aitbc_server.rest.asgi import (
     send_response,
 )
 from aitbc_server.rest.errors import MethodNotAllowed, error_response
+from aitbc_server.rest.openapi.part import (
+    JSON,
+    PUBLIC,
+    Contents,
+    Part,
+    failures,
+    get,
+    success,
+)
 from aitbc_server.rest.site import Mount
 from aitbc_server.telemetry.health import OK
-from aitbc_server.telemetry.metrics import CONTENT_TYPE, Metrics
+from aitbc_server.telemetry.metrics import CONTENT_TYPE
 
+_HEALTH = "Health"
+_METRICS = "Metrics"
+_LIVE = "/health/live"
+_READY = "/health/ready"
+_METRICS_PATH = "/metrics"
 _ADMINS = Access(roles=frozenset({Role.ADMIN}))
 
 
@@ -43,13 +59,21 @@ def health_mounts(checked: Callable[[], Awaitable[dict[str, str]]]) -> list[Moun
         return json_response(503, body, ((b"retry-after", b"1"),))
 
     return [
-        Mount(f"{prefix}/health/{name}", _getting(answer))
+        Mount(prefix + path, _getting(answer), part=HEALTH)
         for prefix in ("", "/api")
-        for name, answer in (("live", live), ("ready", ready))
+        for path, answer in ((_LIVE, live), (_READY, ready))
     ]
 
 
-def metrics_mount(metrics: Metrics, gate: Gate | None) -> Mount:
+class Shown(Protocol):
+    """What is measured."""
+
+    async def text(self) -> bytes:
+        """Returns all metrics in the text format of Prometheus."""
+        ...
+
+
+def metrics_mount(metrics: Shown, gate: Gate | None) -> Mount:
     """Returns the mount of the metrics: for admins, or without a gate for everybody."""
 
     async def show(scope: Scope) -> Response:
@@ -62,7 +86,7 @@ def metrics_mount(metrics: Metrics, gate: Gate | None) -> Mount:
         length = (b"content-length", b"%d" % len(text))
         return Response(200, ((b"content-type", CONTENT_TYPE), length), text)
 
-    return Mount("/metrics", _getting(show))
+    return Mount(_METRICS_PATH, _getting(show), part=METRICS)
 
 
 async def nothing_else(scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,3 +106,59 @@ def _getting(answer: Callable[[Scope], Awaitable[Response]]) -> AsgiApp:
         await send_response(send, response, with_body=scope["method"] != "HEAD")
 
     return app
+
+
+def _health() -> Contents:
+    status = {"type": "string", "enum": [OK, "unavailable"]}
+    checks = {
+        "type": "object",
+        "description": f"`{OK}`, or what is wrong, by what was checked.",
+        "additionalProperties": {"type": "string"},
+    }
+    readiness = {
+        "type": "object",
+        "properties": {"status": status, "checks": checks},
+        "required": ["status", "checks"],
+    }
+    live = {"type": "object", "properties": {"status": {"const": OK}}, "required": ["status"]}
+    unready = failures([503], readiness)
+    unready["503"]["description"] = "Not ready: `checks` says why."
+    describe = partial(get, _HEALTH, security=PUBLIC)
+    return Contents(
+        {
+            _LIVE: describe(
+                "getLiveness",
+                "Says that the process answers",
+                {"200": success("It does.", JSON, live)},
+            ),
+            _READY: describe(
+                "getReadiness",
+                "Says whether the process can do its work: store, and stream",
+                {"200": success("It can.", JSON, readiness), **unready},
+            ),
+        },
+        {},
+    )
+
+
+def _metrics() -> Contents:
+    item = get(
+        _METRICS,
+        "getMetrics",
+        "Shows the metrics in Prometheus' text format",
+        {
+            "200": success("The metrics.", _text_type(), {"type": "string"}),
+            **failures([401, 403, 429, 500, 503]),
+        },
+        description="Needs an admin's key, unless the coordinator is open and on loopback.",
+    )
+    # Not below `/api`, as nothing that scrapes looks for it there.
+    return Contents({_METRICS_PATH: {"servers": [{"url": "/"}], **item}}, {})
+
+
+def _text_type() -> str:
+    return CONTENT_TYPE.decode().partition(";")[0]
+
+
+HEALTH = Part(_HEALTH, "Tells whether the coordinator lives, and whether it is ready.", _health)
+METRICS = Part(_METRICS, "Tells operators what happens.", _metrics)

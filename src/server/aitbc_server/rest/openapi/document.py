@@ -11,6 +11,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from aitbc_server import __version__
 from aitbc_server.rest.openapi.comments import Comments, packaged_comments
 from aitbc_server.rest.openapi.operations import API_KEY, Operations, shared_responses
+from aitbc_server.rest.openapi.part import BEARER, Part, security_schemes
 from aitbc_server.rest.openapi.schemas import Schema, Schemas
 from aitbc_server.rest.route import Route, routes
 
@@ -36,12 +37,6 @@ _ERROR: Schema = {
     "required": ["detail", "error_code"],
     "additionalProperties": False,
 }
-_KEY: Schema = {
-    "type": "apiKey",
-    "in": "header",
-    "name": "X-Api-Key",
-    "description": "A key that `aitbc-coordinator keys create` printed.",
-}
 # OpenAPI 3.1 has no words for others.
 _DESCRIBABLE = frozenset({"GET", "PUT", "POST", "DELETE", "PATCH"})
 _VARIABLE = re.compile(r"\{([A-Za-z_][\w.]*)(=[^{}]*)?\}")
@@ -51,12 +46,14 @@ def document(
     methods: Sequence[MethodDescriptor],
     *,
     is_key_required: bool,
+    parts: Iterable[Part] = (),
     servers: Iterable[str] = ("/", "/api"),
     comments: Comments | None = None,
 ) -> Schema:
     """Returns the document of these methods. Raises ValueError for an HTTP rule that cannot work.
 
     `is_key_required`: whether calls without a key are refused, but for those to public methods.
+    `parts`: what is served beside the methods.
     """
     comments = comments or packaged_comments()
     every = [route for route in routes(methods) if route.http_method in _DESCRIBABLE]
@@ -66,7 +63,14 @@ def document(
     for route in every:
         item = paths.setdefault(_VARIABLE.sub(r"{\1}", route.path), {})
         item[route.http_method.lower()] = operations.operation(route)
-    key_or_none: list[Schema] = [{API_KEY: []}] if is_key_required else [{}, {API_KEY: []}]
+    tags = _tags(every, comments)
+    components = {**schemas.components, "Error": _ERROR}
+    for part in parts:
+        contents = part.contents()
+        paths |= contents.paths
+        components |= contents.schemas
+        tags.append({"name": part.name, "description": part.description})
+    key: list[Schema] = [{API_KEY: []}, {BEARER: []}]
     return {
         "openapi": "3.1.0",
         "info": {
@@ -76,13 +80,13 @@ def document(
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": url} for url in servers],
-        "security": key_or_none,
-        "tags": _tags(every, comments),
+        "security": key if is_key_required else [{}, *key],
+        "tags": tags,
         "paths": paths,
         "components": {
-            "schemas": dict(sorted({**schemas.components, "Error": _ERROR}.items())),
+            "schemas": dict(sorted(components.items())),
             "responses": shared_responses(),
-            "securitySchemes": {API_KEY: _KEY},
+            "securitySchemes": security_schemes(),
         },
     }
 

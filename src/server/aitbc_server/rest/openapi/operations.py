@@ -23,7 +23,7 @@ API_KEY = "ApiKey"
 _JSON = "application/json"
 # Reasons that no REST call meets: they end Work streams.
 _STREAM_REASONS = frozenset({"SESSION_SILENT", "SESSION_SUPERSEDED"})
-_ERROR = {"$ref": "#/components/schemas/Error"}
+ERROR = {"$ref": "#/components/schemas/Error"}
 # Statuses that mean the same in every call, and whether a call answers them.
 _SHARED = (400, 401, 403, 413, 415, 429, 500, 503)
 _RETRY_AFTER = {
@@ -159,7 +159,7 @@ class Operations:
             "type": "string",
             "contentMediaType": _JSON,
             # The last event of a stream that fails is named `error`.
-            "contentSchema": {"anyOf": [message, _ERROR]},
+            "contentSchema": {"anyOf": [message, ERROR]},
         }
         event = {
             "type": "object",
@@ -170,7 +170,7 @@ class Operations:
             },
             "required": ["data"],
         }
-        failed = {"type": "object", "properties": {"error": _ERROR}, "required": ["error"]}
+        failed = {"type": "object", "properties": {"error": ERROR}, "required": ["error"]}
         return {
             "description": self._said_of(route.method.output_type.full_name),
             "content": {
@@ -238,7 +238,7 @@ def failure(rows: Sequence[ErrorRow]) -> Schema:
             _JSON: {
                 "schema": {
                     "allOf": [
-                        _ERROR,
+                        ERROR,
                         {"properties": {"error_code": {"enum": codes}}},
                     ]
                 },
@@ -246,13 +246,18 @@ def failure(rows: Sequence[ErrorRow]) -> Schema:
             }
         },
     }
-    if status in {429, 503}:
-        answer["headers"] = {"Retry-After": _RETRY_AFTER}
-        if status == 429:
-            answer["headers"] |= _LIMITS
-    elif status == 401:
-        answer["headers"] = {"WWW-Authenticate": _CHALLENGE}
+    if headers := headers_of(status):
+        answer["headers"] = headers
     return answer
+
+
+def headers_of(status: int) -> Schema:
+    """Returns the headers of an answer with this status, whatever it is that failed."""
+    if status == 401:
+        return {"WWW-Authenticate": _CHALLENGE}
+    if status == 429:
+        return {"Retry-After": _RETRY_AFTER, **_LIMITS}
+    return {"Retry-After": _RETRY_AFTER} if status == 503 else {}
 
 
 def is_public(method: MethodDescriptor) -> bool:

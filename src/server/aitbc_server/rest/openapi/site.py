@@ -23,6 +23,7 @@ from aitbc_server.rest.asgi import (
 from aitbc_server.rest.backend import Backend
 from aitbc_server.rest.errors import MethodNotAllowed, error_response
 from aitbc_server.rest.openapi.document import document
+from aitbc_server.rest.openapi.part import Part
 from aitbc_server.rest.site import Mount
 
 _PREFIXES = ("", "/api")
@@ -39,13 +40,21 @@ _PAGE_HEADERS: Headers = (
 )
 
 
-def openapi_mounts(backend: Backend, *, is_key_required: bool) -> list[Mount]:
-    """Returns the mounts of `/openapi.json` and `/docs`, and of the same below `/api`."""
+def openapi_mounts(
+    backend: Backend, *, is_key_required: bool, beside: Sequence[Mount] = ()
+) -> list[Mount]:
+    """Returns the mounts of `/openapi.json` and `/docs`, and of the same below `/api`.
+
+    `beside`: the other mounts, which the document describes too.
+    """
+    parts = tuple(dict.fromkeys(mount.part for mount in beside if mount.part is not None))
     mounts: list[Mount] = []
     for prefix in _PREFIXES:
         # The server that the document was read from goes first.
         servers = [prefix or "/", *(other or "/" for other in _PREFIXES if other != prefix)]
-        document_app = _Document(backend, is_key_required=is_key_required, servers=servers)
+        document_app = _Document(
+            backend, is_key_required=is_key_required, parts=parts, servers=servers
+        )
         mounts += [
             Mount(f"{prefix}/openapi.json", document_app),
             Mount(f"{prefix}/docs", _file("docs.html", _PAGE_HEADERS)),
@@ -60,8 +69,16 @@ def openapi_mounts(backend: Backend, *, is_key_required: bool) -> list[Mount]:
 class _Document:
     """The document of the backend's methods, made again when these change."""
 
-    def __init__(self, backend: Backend, *, is_key_required: bool, servers: Sequence[str]) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        is_key_required: bool,
+        parts: Sequence[Part],
+        servers: Sequence[str],
+    ) -> None:
         self._backend = backend
+        self._parts = parts
         self._is_key_required = is_key_required
         self._servers = servers
         self._methods: Sequence[MethodDescriptor] = ()
@@ -73,7 +90,10 @@ class _Document:
             methods = await self._backend.methods()
             if methods is not self._methods:
                 made = document(
-                    methods, is_key_required=self._is_key_required, servers=self._servers
+                    methods,
+                    is_key_required=self._is_key_required,
+                    parts=self._parts,
+                    servers=self._servers,
                 )
                 self._body, self._methods = orjson.dumps(made), methods
             response = json_response(200, self._body)
