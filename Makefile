@@ -70,6 +70,8 @@ clean:  ## Remove environments, caches and build output; data stays
 
 .stamps/install: pyproject.toml constraints/dev.txt $(BIN)/python | .stamps
 	@scripts/step.sh "Installing into .venv" $(PIP) install -c constraints/dev.txt -e '.[dev]'
+	# As for an installed wheel. Python does it itself at the first start, but not everywhere.
+	$(BIN)/python -m compileall -q src
 	touch $@
 
 .stamps/vllm: pyproject.toml constraints/vllm.txt scripts/vllm-env.sh .venv-vllm/bin/python | .stamps

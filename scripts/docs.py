@@ -245,7 +245,7 @@ def _proto_table(api: Api, fields: Iterable[Field]) -> Iterator[str]:
 
 
 def _cli_page() -> Iterator[str]:
-    yield NOTICE.format(source="the commands' options in cli.py")
+    yield NOTICE.format(source="the options in cli.py and commands/")
     yield """
 # Commands
 

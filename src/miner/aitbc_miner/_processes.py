@@ -8,8 +8,6 @@ import threading
 import time
 from typing import NoReturn
 
-import psutil
-
 
 def end_with_parent() -> None:
     """In a process that `multiprocessing` started, ends it as soon as its parent is gone.
@@ -36,6 +34,9 @@ def leave_now() -> NoReturn:
     For a miner that holds nothing yet. The thread that loads cannot be interrupted, and Python
     would wait for it.
     """
+    # Here: every process that vLLM spawns imports this module, and none of them needs it.
+    import psutil
+
     for child in psutil.Process().children(recursive=True):
         child.kill()
     os._exit(0)

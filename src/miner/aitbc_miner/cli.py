@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 import sys
-from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
-import uvloop
 
-from aitbc_miner import gpu
-from aitbc_miner._processes import end_with_parent, leave_now
-from aitbc_miner.agent import Agent
-from aitbc_miner.engines import create_engines
-from aitbc_miner.engines.base import Engine
+from aitbc_miner._processes import end_with_parent
 from aitbc_miner.errors import Fatal
-from aitbc_miner.logs import configure_logging
-from aitbc_miner.miner import Miner, Stop
-from aitbc_miner.settings import Settings, default_miner_id, parse_engine_options, parse_models
-from aitbc_miner.signing import Signer, load_signer
-from aitbc_miner.tls import Tls
-
-_DISTRIBUTION = "aitbc-coordinator"
 
 end_with_parent()
 
@@ -127,6 +111,11 @@ def run(
     The first signal lets running jobs finish, the second hands them back to the coordinator, the
     third ends the process at once.
     """
+    # Here: help need not wait for it, nor what vLLM spawns, which imports this module anew.
+    from aitbc_miner.running import run_miner
+    from aitbc_miner.settings import Settings, default_miner_id, parse_engine_options, parse_models
+    from aitbc_miner.tls import Tls
+
     settings = Settings(
         coordinator=coordinator,
         miner_id=miner_id or default_miner_id(),
@@ -142,77 +131,16 @@ def run(
             else None
         ),
     )
-    uvloop.run(_work(settings))
+    run_miner(settings)
 
 
 def main() -> None:
     """Runs the command; a failure is one line on standard error."""
-    configure_logging()
     try:
         app()
     except Fatal as error:
         print(f"aitbc-miner: {error}", file=sys.stderr)  # noqa: T201 - the command's own output
         sys.exit(error.exit_code)
-
-
-async def _work(settings: Settings) -> None:
-    stop = Stop()
-    signer = load_signer(settings.key_file, settings.miner_id)
-    engines = create_engines(
-        settings.engine, settings.models, settings.slots, settings.engine_options
-    )
-    with stop.on_signals():
-        try:
-            await _start(engines, stop)
-            await _mine(settings, engines, signer, stop)
-        finally:
-            for engine in engines:
-                await engine.close()
-
-
-async def _start(engines: Sequence[Engine], stop: Stop) -> None:
-    """Starts the engines, one after the other; leaves when told to stop meanwhile."""
-
-    async def start_all() -> None:
-        for engine in engines:
-            await engine.start()
-
-    starting = asyncio.create_task(start_all())
-    asked = asyncio.create_task(stop.asked.wait())
-    await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
-    if not starting.done():
-        leave_now()
-    asked.cancel()
-    await starting
-
-
-async def _mine(settings: Settings, engines: Sequence[Engine], signer: Signer, stop: Stop) -> None:
-    agent = Agent(
-        miner_id=settings.miner_id,
-        engines=engines,
-        slots=settings.slots or sum(engine.slots for engine in engines),
-        gpu_info=gpu.describe(),
-        version=f"aitbc-miner/{version(_DISTRIBUTION)}",
-        clock=asyncio.get_running_loop().time,
-        signer=signer,
-    )
-
-    def say_ready() -> None:
-        line = (
-            f"miner {agent.miner_id} ready: engine {settings.engine},"
-            f" models {', '.join(agent.models)}, {agent.slots} slots"
-        )
-        print(line, flush=True)  # noqa: T201 - the command's own output
-
-    await Miner(
-        agent,
-        coordinator=settings.coordinator,
-        api_key=settings.api_key,
-        stop=stop,
-        on_ready=say_ready,
-        rng=random.Random(),
-        tls=settings.tls,
-    ).run()
 
 
 if __name__ == "__main__":

@@ -24,9 +24,10 @@ from aitbc_server.api.work import WorkStreams
 from aitbc_server.auth.allowance import Allowance
 from aitbc_server.auth.gate import Gate
 from aitbc_server.auth.keyring import Keyring
+from aitbc_server.auth.mode import AuthMode
 from aitbc_server.auth.peers import Peers
 from aitbc_server.clock import SystemClock
-from aitbc_server.config import AuthMode, Settings
+from aitbc_server.config import Settings
 from aitbc_server.dispatch.live import CloseReason
 from aitbc_server.dispatch.sessions import Patience
 from aitbc_server.dispatch.shell import Dispatcher

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from aitbc_server.address import Address
+from aitbc_server.auth.mode import AuthMode
 from aitbc_server.domain.limits import Limits
 from aitbc_server.rest.limits import HttpLimits
 from aitbc_server.tls import TlsFiles
@@ -22,51 +22,6 @@ _ORIGIN = re.compile(r"https?://[a-z0-9.\[\]:-]+")
 # A duration such as `30d`; by the letter, its seconds.
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([smhdw])")
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
-
-
-class AuthMode(StrEnum):
-    """Who may call."""
-
-    #: Anybody, also without a key.
-    OPEN = "open"
-    #: Whoever has a key.
-    REQUIRED = "required"
-
-
-class Address(str):
-    """`HOST:PORT`; an IPv6 host stands in brackets. Port 0 lets the system choose."""
-
-    __slots__ = ()
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """Returns the address. Raises ValueError."""
-        host, colon, port = text.rpartition(":")
-        if not colon or not host or not port.isdigit() or int(port) > 65535:
-            raise ValueError(f"{text!r} is not HOST:PORT")
-        if ":" in host and not (host.startswith("[") and host.endswith("]")):
-            raise ValueError(f"{text!r}: an IPv6 host stands in brackets, as in [::1]:8080")
-        return cls(text)
-
-    @property
-    def host(self) -> str:
-        """The host, without brackets."""
-        return self.rpartition(":")[0].strip("[]")
-
-    @property
-    def port(self) -> int:
-        """The port."""
-        return int(self.rpartition(":")[2])
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
 
 
 class Settings(BaseSettings):

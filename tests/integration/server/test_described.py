@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 from openapi_spec_validator import validate
 
-from aitbc_server.commands.openapi import PARTS
+from aitbc_server.described import PARTS
 from tests.integration.server.harness import coordinator
 
 PAGES = {"/", "/explorer", "/explorer/", "/explorer/static/"}

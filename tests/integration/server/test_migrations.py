@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aitbc_server.domain.jobs import JobStatus
-from aitbc_server.store import schema
+from aitbc_server.store import migrations, schema
 from aitbc_server.store.connection import connect, sqlite3
 from aitbc_server.store.directory import FILE_NAME
 from aitbc_server.store.job_reads import JobReads
@@ -140,7 +140,9 @@ def test_a_migration_that_breaks_off_changes_nothing(
     before = contents(database), shape(database)
     with monkeypatch.context() as patch:
         patch.setattr(
-            schema, "script", lambda file: "CREATE TABLE half (a);\nINSERT INTO nowhere VALUES (1);"
+            migrations,
+            "script",
+            lambda file: "CREATE TABLE half (a);\nINSERT INTO nowhere VALUES (1);",
         )
         with pytest.raises(sqlite3.OperationalError, match="nowhere"):
             schema.migrate(database)

@@ -9,8 +9,8 @@ import pytest
 
 from aitbc_server.auth.gate import Gate
 from aitbc_server.auth.keyring import Keyring
+from aitbc_server.auth.mode import AuthMode
 from aitbc_server.auth.peers import Peers
-from aitbc_server.config import AuthMode
 from aitbc_server.domain.caller import ANONYMOUS, Access, Caller, Role
 from aitbc_server.domain.errors import InvalidApiKey, PermissionDenied, RateLimited, Unauthenticated
 from aitbc_server.domain.keys import KeyRecord, new_key

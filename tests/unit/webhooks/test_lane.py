@@ -12,9 +12,9 @@ import pytest
 from aitbc_server.clock import SystemClock
 from aitbc_server.domain.webhooks import Delivery, DeliveryStatus, Webhook
 from aitbc_server.webhooks import lane as lanes
+from aitbc_server.webhooks.answer import Answer
 from aitbc_server.webhooks.lane import Lane
 from aitbc_server.webhooks.outbox import Outbox
-from aitbc_server.webhooks.poster import Answer
 
 _WEBHOOK = Webhook(
     webhook_id="w", owner="o", url="http://x/", events=("job.completed",), created_us=0

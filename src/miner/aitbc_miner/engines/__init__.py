@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from aitbc_miner import weights
 from aitbc_miner.engines.base import Engine
 from aitbc_miner.engines.options import EngineOptions
 
@@ -26,6 +25,7 @@ def create_engines(
         from aitbc_miner.engines.openai import OpenAIEngine, OpenAIOptions
 
         return [OpenAIEngine(models, slots, OpenAIOptions.parse(EngineOptions(engine, options)))]
+    from aitbc_miner import weights
     from aitbc_miner.engines.vllm import VllmEngine
 
     # Told to all: vLLM learns it from the environment, which they share.

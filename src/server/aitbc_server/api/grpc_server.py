@@ -19,11 +19,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from aitbc.v1 import miners_pb2, work_pb2
+from aitbc_server.address import Address
 from aitbc_server.api.endpoint import OPENED, Endpoint, Gate, access_of
 from aitbc_server.api.errors import INTERNAL_REASON, failure_of, to_status
 from aitbc_server.api.work import WorkStreams
 from aitbc_server.api.work_session import Context
-from aitbc_server.config import Address
 from aitbc_server.domain.call import Call, current_call, request_id
 from aitbc_server.tls import TlsFiles, grpc_server_credentials
 

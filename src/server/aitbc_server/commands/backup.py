@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from aitbc_server.store import backup
 from aitbc_server.store.connection import SqliteTooOldError
 from aitbc_server.store.failures import UnusableDatabaseError
 
@@ -28,7 +27,10 @@ def back_up(
 
     The copy is of one moment and is checked before it appears under its name.
     """
-    with _explained():
+    # Here, so that no other command waits for the cryptography of the ledger's keys to load.
+    from aitbc_server.store import backup
+
+    with _explained(backup.BackupError):
         size = backup.back_up(data, destination)
     typer.echo(f"{destination}: {size:,} bytes, checked")
 
@@ -42,7 +44,10 @@ def restore(
     ] = False,
 ) -> None:
     """Make a backup the database of a directory from which no coordinator serves."""
-    with _explained():
+    # Here, as above.
+    from aitbc_server.store import backup
+
+    with _explained(backup.BackupError):
         replaced = backup.restore(source, data, replace=replace)
     typer.echo(f"{data}: restored from {source}")
     if replaced is not None:
@@ -50,9 +55,9 @@ def restore(
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _explained(failure: type[Exception]) -> Iterator[None]:
     try:
         yield
-    except (OSError, backup.BackupError, SqliteTooOldError, UnusableDatabaseError) as error:
+    except (OSError, failure, SqliteTooOldError, UnusableDatabaseError) as error:
         typer.echo(f"aitbc-coordinator: {error}", err=True)
         raise typer.Exit(1) from error

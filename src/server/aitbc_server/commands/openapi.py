@@ -4,16 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import orjson
 import typer
-
-from aitbc_server.openai.part import OPENAI
-from aitbc_server.rest.ledger_part import LEDGER_FILES
-from aitbc_server.rest.openapi.document import document, packaged_methods
-from aitbc_server.telemetry.site import HEALTH, METRICS
-
-# What a coordinator serves beside its methods.
-PARTS = (HEALTH, METRICS, OPENAI, LEDGER_FILES)
 
 
 def print_openapi(
@@ -23,10 +14,10 @@ def print_openapi(
     ] = None,
 ) -> None:
     """Print the OpenAPI document of the REST API, as `/openapi.json` serves it."""
-    made = document(
-        packaged_methods(),
-        is_key_required=True,
-        parts=PARTS,
-        servers=server or ("/", "/api"),
-    )
+    # Here, so that no other command waits for the REST layer to load.
+    import orjson
+
+    from aitbc_server.described import whole_document
+
+    made = whole_document(server or ("/", "/api"))
     typer.echo(orjson.dumps(made, option=orjson.OPT_INDENT_2))

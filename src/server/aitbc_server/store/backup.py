@@ -12,7 +12,7 @@ from aitbc_server.ledger.keys import read_key_files, write_key_files
 from aitbc_server.store.connection import connect, sqlite3
 from aitbc_server.store.directory import FILE_NAME, locked, sync
 from aitbc_server.store.failures import unusable
-from aitbc_server.store.schema import check_known
+from aitbc_server.store.schema import applied
 
 _REPLACED = f"{FILE_NAME}.replaced"
 
@@ -98,7 +98,7 @@ def _copy(source: Path, target: Path) -> None:
         closing(connect(source, read_only=True)) as before,
         closing(sqlite3.connect(target, isolation_level=None)) as after,
     ):
-        if not check_known(before):
+        if not applied(before):
             raise BackupError(f"{source} is no database of a coordinator")
         before.backup(after)
         # The copy says of itself that it has a write-ahead log, which it does not need.

@@ -14,7 +14,7 @@ from aitbc_server.store.changes import mark_change
 from aitbc_server.store.connection import connect, sqlite3
 from aitbc_server.store.directory import FILE_NAME
 from aitbc_server.store.failures import unusable
-from aitbc_server.store.keys import SQL, key_of
+from aitbc_server.store.key_rows import SQL, key_of
 from aitbc_server.store.schema import migrate
 
 # A busy server holds the lock for most of the time, a few milliseconds at a time.

@@ -6,23 +6,19 @@ from asyncio import Future
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import orjson
 import structlog
 
-from aitbc_server.domain.caller import Role
 from aitbc_server.domain.errors import StorageUnavailable
 from aitbc_server.domain.keys import KeyRecord
 from aitbc_server.store.batch import BatchThread
 from aitbc_server.store.changes import Changes
 from aitbc_server.store.connection import sqlite3
+from aitbc_server.store.key_rows import SQL, key_of
 from aitbc_server.store.rows import json_rows
-from aitbc_server.store.statements import statements
 from aitbc_server.store.writer import Writes
 
 _log = structlog.get_logger(__name__)
-SQL = statements("keys.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +83,3 @@ class Keys:
         """Lets go of the mark and the connection."""
         self._changes.close()
         self._connection.close()
-
-
-def key_of(row: Sequence[Any]) -> KeyRecord:
-    """Returns the key that a row of `keys` is."""
-    return KeyRecord(
-        key_id=row[0],
-        digest=row[1],
-        role=Role(row[2]),
-        name=row[3],
-        created_us=row[4],
-        expires_us=row[5],
-        revoked_us=row[6],
-        last_used_us=row[7],
-        limits=orjson.loads(row[8]),
-    )

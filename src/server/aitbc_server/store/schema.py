@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import sqlite_utils
-from sqlite_utils import Migrations
-
 from aitbc_server.store.connection import sqlite3
 from aitbc_server.store.failures import UnusableDatabaseError
-from aitbc_server.store.statements import schema_files, script
+from aitbc_server.store.statements import schema_files
 
 _SET = "aitbc"
 
@@ -26,7 +21,12 @@ def migrate(connection: sqlite3.Connection) -> None:
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
-        _migrate(connection)
+        files = schema_files()
+        if applied(connection) != set(files):
+            # Here: sqlite-utils takes a fifth of a second to load, and most starts lack nothing.
+            from aitbc_server.store.migrations import apply
+
+            apply(connection, _SET, files)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -34,23 +34,15 @@ def migrate(connection: sqlite3.Connection) -> None:
         raise
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
-    check_known(connection)
-    migrations = Migrations(_SET)
-    for file in schema_files():
-        migrations(name=file)(_migration(file))
-    migrations.apply(sqlite_utils.Database(connection, execute_plugins=False))
+def applied(connection: sqlite3.Connection) -> set[str]:
+    """Returns the migrations that the database holds; none when no coordinator made it.
 
-
-def check_known(connection: sqlite3.Connection) -> bool:
-    """Says whether a coordinator made the database; one that is empty is nobody's.
-
-    Raises NewerSchemaError when it holds a migration of a newer version.
+    Raises NewerSchemaError when there is one of a newer version.
     """
-    db = sqlite_utils.Database(connection, execute_plugins=False)
-    if "_sqlite_migrations" not in db.table_names():
-        return False
-    rows = db.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = ?", [_SET])
+    table = "SELECT 1 FROM sqlite_schema WHERE name = '_sqlite_migrations'"
+    if connection.execute(table).fetchone() is None:
+        return set()
+    rows = connection.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = ?", [_SET])
     names = {name for (name,) in rows}
     unknown = names - set(schema_files())
     if unknown:
@@ -58,17 +50,4 @@ def check_known(connection: sqlite3.Connection) -> bool:
             f"the database holds {max(unknown)}, which this version does not know: it was written "
             "by a newer aitbc-coordinator; run that version, or restore an older backup"
         )
-    return bool(names)
-
-
-def _migration(file: str) -> Callable[[sqlite_utils.Database], None]:
-    def apply(db: sqlite_utils.Database) -> None:
-        # Statement by statement: executescript would first commit the migration's transaction.
-        statement = ""
-        for line in script(file).splitlines(keepends=True):
-            statement += line
-            if sqlite3.complete_statement(statement):
-                db.execute(statement)
-                statement = ""
-
-    return apply
+    return names

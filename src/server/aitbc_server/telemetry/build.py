@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from aitbc_server.api.endpoint import Gate
-from aitbc_server.config import AuthMode, Settings
+from aitbc_server.auth.mode import AuthMode
+from aitbc_server.config import Settings
 from aitbc_server.dispatch.observer import Observer
 from aitbc_server.dispatch.shell import Dispatcher
 from aitbc_server.domain.clock import Clock

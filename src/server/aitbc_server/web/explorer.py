@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import orjson
@@ -32,8 +32,10 @@ from aitbc_server.web import (
 from aitbc_server.web.negotiation import wants_page
 from aitbc_server.web.page import Page, Redirect, Show, Visit
 from aitbc_server.web.reading import reader
-from aitbc_server.web.rendering import Templates
 from aitbc_server.web.static import StaticFiles
+
+if TYPE_CHECKING:
+    from aitbc_server.web.rendering import Templates
 
 _STATIC = "/explorer/static/"
 # Nothing on a page comes from elsewhere or is sent elsewhere, and no script is part of a page.
@@ -65,7 +67,7 @@ class Explorer:
         self._gate = gate
         self._data = compile_routes(endpoint.method for endpoint in endpoints.values())
         self._static = StaticFiles()
-        self._templates = Templates(self._static.version)
+        self._templates: Templates | None = None
         self._overview = overview.Overview()
         self._kept: dict[str, tuple[float, Response]] = {}
         self._sampler: asyncio.Task[None] | None = None
@@ -130,7 +132,7 @@ class Explorer:
                 return kept[1]
             response = await self._show(path, query)
         except Exception as error:
-            return self._error(error, path)
+            return await self._error(error, path)
         if len(self._kept) >= _KEPT_PAGES:
             self._kept.clear()
         self._kept[key] = (now, response)
@@ -144,22 +146,30 @@ class Explorer:
         if isinstance(page, Redirect):
             root = "../" * (path.count("/") - 1) or "./"
             return Response(303, ((b"location", (root + page.path).encode()), *_HEADERS))
-        return self._html(page, path)
+        return await self._html(page, path)
 
-    def _error(self, error: Exception, path: str) -> Response:
+    async def _error(self, error: Exception, path: str) -> Response:
         told = error_response(error, f"GET {path}")
         page = Page(
             template="error.html",
             values={"status": told.status, **orjson.loads(told.body)},
             status=told.status,
         )
-        response = self._html(page, path)
+        response = await self._html(page, path)
         retry = tuple(header for header in told.headers if header[0] == b"retry-after")
         return response._replace(headers=(*response.headers, *retry))
 
-    def _html(self, page: Page, path: str) -> Response:
+    async def _html(self, page: Page, path: str) -> Response:
+        if self._templates is None:
+            self._templates = await asyncio.to_thread(self._load_templates)
         body = self._templates.render(page, path)
         return Response(page.status, (*_HEADERS, (b"content-length", b"%d" % len(body))), body)
+
+    def _load_templates(self) -> Templates:
+        # Here, for the first visit, on a thread beside the loop: a start does not wait for it.
+        from aitbc_server.web.rendering import Templates
+
+        return Templates(self._static.version)
 
 
 def _has(router: Router[Any], path: str) -> bool:

@@ -11,7 +11,7 @@ from aitbc_server.domain.webhooks import (
     DeliveryStatus,
     Outcome,
 )
-from aitbc_server.webhooks.poster import Answer
+from aitbc_server.webhooks.answer import Answer
 from aitbc_server.webhooks.schedule import Schedule
 
 _GONE = 410

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-
-import httpx
+from typing import TYPE_CHECKING
 
 from aitbc.v1.receipts_pb2 import Receipt
 from aitbc_server.api.receipts import read_receipt
@@ -17,8 +16,10 @@ from aitbc_server.webhooks.courier import Courier
 from aitbc_server.webhooks.guard import Guard
 from aitbc_server.webhooks.names import SystemResolver
 from aitbc_server.webhooks.outbox import Jobs, Outbox
-from aitbc_server.webhooks.poster import Poster
 from aitbc_server.webhooks.schedule import Schedule
+
+if TYPE_CHECKING:
+    from aitbc_server.webhooks.poster import Poster
 
 _DAY_S = 86_400
 
@@ -47,14 +48,21 @@ def build_courier(
             return None
         return await read_receipt(ledger, receipt_id_of(record.job_id), owner=record.owner)
 
-    poster = Poster(
-        guard,
-        clock,
-        # Trusts what SSL_CERT_FILE names, else what the Mozilla project does.
-        ssl_context=httpx.create_ssl_context(),
-        timeout_s=settings.webhook_timeout_seconds,
-        connections=settings.webhook_concurrency,
-    )
+    def poster() -> Poster:
+        # Here: most coordinators have no webhook, and a start does not wait for an HTTP client.
+        import httpx
+
+        from aitbc_server.webhooks.poster import Poster
+
+        return Poster(
+            guard,
+            clock,
+            # Trusts what SSL_CERT_FILE names, else what the Mozilla project does.
+            ssl_context=httpx.create_ssl_context(),
+            timeout_s=settings.webhook_timeout_seconds,
+            connections=settings.webhook_concurrency,
+        )
+
     return Courier(
         outbox,
         jobs,

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
@@ -25,13 +25,16 @@ from aitbc_server.domain.webhooks import (
     DeliveryStatus,
     Webhook,
 )
+from aitbc_server.webhooks.answer import Answer
 from aitbc_server.webhooks.attempts import once, outcome_of
 from aitbc_server.webhooks.lane import Lane
 from aitbc_server.webhooks.outbox import Jobs, Outbox
 from aitbc_server.webhooks.payload import job_payload, test_payload
-from aitbc_server.webhooks.poster import Answer, Poster
 from aitbc_server.webhooks.schedule import Schedule
 from aitbc_server.webhooks.signing import signed_headers
+
+if TYPE_CHECKING:
+    from aitbc_server.webhooks.poster import Poster
 
 T = TypeVar("T")
 
@@ -55,7 +58,7 @@ class Courier:
         outbox: Outbox,
         jobs: Jobs,
         receipt_of: ReceiptOf,
-        poster: Poster,
+        make_poster: Callable[[], Poster],
         schedule: Schedule,
         clock: Clock,
         *,
@@ -63,11 +66,16 @@ class Courier:
         most_each: int,
         retention_s: float,
     ) -> None:
-        """Makes `most` requests at once, and `most_each` of them to one webhook."""
+        """Makes `most` requests at once, and `most_each` of them to one webhook.
+
+        `make_poster` is called when there is a webhook.
+        """
         self._outbox = outbox
         self._jobs = jobs
         self._receipt_of = receipt_of
-        self._poster = poster
+        self._make_poster = make_poster
+        # Without webhooks, a final job costs nothing here, and there is no HTTP client.
+        self._poster: Poster | None = None
         self._schedule = schedule
         self._clock = clock
         self._slots = asyncio.Semaphore(most)
@@ -76,8 +84,6 @@ class Courier:
         self._lanes: dict[str, Lane] = {}
         # Number of the newest delivery that the lanes have heard of.
         self._seen = 0
-        # Without webhooks, a final job costs nothing here.
-        self._is_needed = False
         self._news = asyncio.Event()
         # What ends at once, and what may finish, when the courier stops.
         self._loops: set[asyncio.Task[None]] = set()
@@ -87,7 +93,8 @@ class Courier:
 
     async def start(self) -> None:
         """Takes up what waits. Raises StorageUnavailable."""
-        self._is_needed = await self._outbox.exists()
+        if await self._outbox.exists():
+            self.expect()
         self._seen, waiting = await self._outbox.waiting()
         for webhook_id in waiting:
             self.wake(webhook_id)
@@ -96,11 +103,12 @@ class Courier:
 
     def expect(self) -> None:
         """Says that there is a webhook now."""
-        self._is_needed = True
+        if self._poster is None:
+            self._poster = self._make_poster()
 
     def jobs_ended(self) -> None:
         """Says that jobs may have become final: there may be something to deliver."""
-        if self._is_needed:
+        if self._poster is not None:
             self._news.set()
 
     def wake(self, webhook_id: str) -> None:
@@ -124,7 +132,8 @@ class Courier:
         for attempt in self._attempts:
             attempt.cancel()
         await asyncio.gather(*self._attempts, return_exceptions=True)
-        await self._poster.close()
+        if self._poster is not None:
+            await self._poster.close()
 
     async def deliver(self, webhook: Webhook, delivery: Delivery) -> Answer:
         """Makes an attempt and stores what came of it."""
@@ -226,6 +235,7 @@ class Courier:
         now_us = self._clock.wall_us()
         keys = webhook.secrets_at(now_us)
         headers = signed_headers(keys, delivery.delivery_id, now_us // 1_000_000, body)
+        assert self._poster is not None  # noqa: S101 - a webhook was expected before
         return await self._poster.post(webhook.url, headers, body)
 
     async def _prune(self) -> None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import TYPE_CHECKING
 
-import httpx
+if TYPE_CHECKING:
+    import httpx
 
 IpAddress = IPv4Address | IPv6Address
 IpNetwork = IPv4Network | IPv6Network
@@ -69,6 +71,9 @@ class Guard:
 
         Raises Refused.
         """
+        # Here: a coordinator without webhooks does not wait for an HTTP client to load.
+        import httpx
+
         try:
             url = httpx.URL(text)
         except httpx.InvalidURL as error:

@@ -12,9 +12,9 @@ import structlog
 
 from aitbc_server.domain.clock import Clock
 from aitbc_server.domain.webhooks import Delivery, Webhook
+from aitbc_server.webhooks.answer import Answer
 from aitbc_server.webhooks.attempts import pause_s
 from aitbc_server.webhooks.outbox import Outbox
-from aitbc_server.webhooks.poster import Answer
 
 _log = structlog.get_logger(__name__)
 

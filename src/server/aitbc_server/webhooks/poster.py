@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 import httpcore
 
 from aitbc_server import __version__
 from aitbc_server.domain.clock import Clock
+from aitbc_server.webhooks.answer import Answer
 from aitbc_server.webhooks.guard import Guard, NameNotFound, Refused, target_port
 
 # What is read of an answer's body: enough that a connection can be used again. Nothing is kept.
@@ -25,19 +25,6 @@ _HEADERS = [
     (b"user-agent", f"aitbc-coordinator/{__version__}".encode()),
     (b"accept", b"*/*"),
 ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What came of a request."""
-
-    duration_ms: int
-    # None when the receiver did not answer.
-    status_code: int | None = None
-    # Why it counts as failed; empty when it does not.
-    error: str = ""
-    # Seconds after which the receiver wants the next request.
-    retry_after_s: float | None = None
 
 
 class Poster:
