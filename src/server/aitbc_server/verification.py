@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from aitbc_server.api.convert import prompt_of_spec
 from aitbc_server.ledger.audit import Audited, LedgerWrong, Source, audit
 from aitbc_server.ledger.published import PublishedLedger
 from aitbc_server.store.connection import SqliteTooOldError
@@ -24,7 +25,7 @@ _PATIENCE_S = 30.0
 
 def verify_stored(data: Path) -> None:
     """Verifies the ledger of a directory and prints what it held. Raises Exit."""
-    _verify(open_ledger(data))
+    _verify(open_ledger(data, prompt_of_spec))
 
 
 def verify_published(url: str) -> None:
@@ -47,6 +48,7 @@ def _verify(opened: AbstractContextManager[Source]) -> None:
     typer.echo(
         f"{source.origin}: {done.receipts:,} receipts in {done.blocks:,} blocks"
         + (f" ({done.pending:,} in none yet)" if done.pending else "")
+        + (f", {done.forgotten:,} of them of jobs no longer kept," if done.forgotten else "")
         + f" verified, {done.signatures:,} signatures by {done.keys:,} keys and by miners, in "
         f"{seconds:.1f} s"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,14 +15,16 @@ from aitbc_server.domain.prices import PriceTable, UnitType
 from aitbc_server.domain.receipts import BatchSignature, Work
 from aitbc_server.ledger.keys import Signer, create_key
 from aitbc_server.ledger.merkle import leaf_hash, root_of
-from aitbc_server.ledger.receipts import statement
+from aitbc_server.ledger.receipts import salted_hash, statement
 from aitbc_server.ledger.signing import STATEMENTS, for_each, sign_root
 from aitbc_server.store.connection import connect
 from aitbc_server.store.directory import FILE_NAME
+from aitbc_server.store.forgetting import Forget, ForgettingWrites
 from aitbc_server.store.ledger_writes import LedgerOptions, LedgerWrites, SealBlock
 from aitbc_server.store.schema import migrate
 
 START_US = 1_790_000_000_000_000
+SALT = b"0123456789abcdef"
 PRICES = PriceTable("AITBC", {UnitType.TOKENS: 3 * 10**11, UnitType.CHARACTERS: 10**11})
 
 
@@ -56,6 +57,15 @@ class Book:
             works = [one for at in range(0, count, 2) for one in self._stated(works[at : at + 2])]
         with self.transaction(undone=undone):
             self.writes.append(works)
+            for work in works:
+                self._keep(work)
+
+    def forget(self, *indexes: int) -> None:
+        """Forgets the jobs of receipts."""
+        find = "SELECT job_id FROM receipts WHERE leaf_index = ?1"
+        ids = [self.connection.execute(find, (index,)).fetchone()[0] for index in indexes]
+        with self.transaction(undone=False):
+            ForgettingWrites(self.connection).writes[Forget]([Forget(ids)])
 
     def seal(self, *, undone: bool = False) -> None:
         """Seals what no block holds."""
@@ -83,10 +93,32 @@ class Book:
             prompt_tokens=self.random.randrange(100) if has_usage else None,
             completion_tokens=self.random.randrange(100) if has_usage else None,
             characters=self.random.randrange(1000),
-            prompt_hash=hashlib.sha256(self.random.randbytes(8)).digest(),
-            result_hash=hashlib.sha256(self.random.randbytes(8)).digest(),
+            prompt_hash=salted_hash(SALT, _prompt_at(self._now_us)),
+            result_hash=salted_hash(SALT, _result_at(self._now_us)),
             miner_signature=None,
         )
+
+    def _keep(self, work: Work) -> None:
+        """Stores the job of a receipt."""
+        execute = self.connection.execute
+        execute(
+            "INSERT INTO jobs (job_id, owner, model, priority, status, max_attempts, created_us, "
+            "attempt, miner_id, started_us, finished_us, prompt_tokens, completion_tokens) "
+            "VALUES (?1, ?2, ?3, 0, 'completed', 3, ?6, ?4, ?5, ?6, ?7, ?8, ?9)",
+            (
+                *(work.job_id, work.client, work.model, work.attempt, work.miner_id),
+                *(work.started_us, work.completed_us, work.prompt_tokens, work.completion_tokens),
+            ),
+        )
+        execute(
+            "INSERT INTO specs (job_id, spec, prompt_salt) VALUES (?1, ?2, ?3)",
+            (work.job_id, _prompt_at(work.completed_us).encode(), SALT),
+        )
+        execute(
+            "INSERT INTO results (job_id, result, result_salt) VALUES (?1, ?2, ?3)",
+            (work.job_id, _result_at(work.completed_us), SALT),
+        )
+        execute("UPDATE totals SET jobs = jobs + 1 WHERE status = 'completed'")
 
     def _stated(self, works: list[Work]) -> list[Work]:
         leaves = [
@@ -105,6 +137,14 @@ class Book:
         signature = sign_root(STATEMENTS, root_of(leaves), self.miner)
         signatures = for_each(leaves, self.miner.public_key, signature)
         return [_signed(work, one) for work, one in zip(works, signatures, strict=True)]
+
+
+def _prompt_at(time_us: int) -> str:
+    return f"what is {time_us}?"
+
+
+def _result_at(time_us: int) -> str:
+    return f"{time_us} is a time"
 
 
 def _signed(work: Work, signature: BatchSignature) -> Work:

@@ -16,20 +16,30 @@ from aitbc_server.ledger.merkle import leaf_hash
 from aitbc_server.store.ledger_file import LedgerFile, open_ledger
 from tests.integration.ledger.books import Book
 
-# Everything that is stored of a ledger, by table.
+# Everything that is stored of a ledger and of the jobs that it is about, by table.
 COLUMNS = {
+    "jobs": (
+        *("job_id", "owner", "model", "status", "attempt", "miner_id", "started_us"),
+        *("finished_us", "prompt_tokens", "completion_tokens"),
+    ),
+    "specs": ("job_id", "spec", "prompt_salt"),
+    "results": ("job_id", "result", "result_salt"),
+    "forgotten": ("leaf_index",),
+    "totals": ("jobs", "forgotten"),
     "receipts": ("leaf_index", "job_id", "client", "miner", "leaf_hash", "body"),
     "receipt_batches": ("first_index", "size", "stored_us", "key_number", "signature"),
     "blocks": ("height", "tree_size", "hash", "note"),
     "ledger_keys": ("public_key", "endorsement"),
     "ledger": ("origin",),
 }
+# What finds a row of a table that has no rowid.
+KEYS = {"jobs": "job_id", "totals": "status"}
 FLIPS = 2_000
 
 
 @pytest.fixture(scope="module")
 def book(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Book]:
-    """Three blocks by two keys, and receipts that no block holds yet."""
+    """Three blocks by two keys, receipts that no block holds yet, some of forgotten jobs."""
     book = Book(tmp_path_factory.mktemp("book"))
     for number, counts in enumerate([(1, 5), (4,), (3, 1)]):
         for count in counts:
@@ -38,6 +48,7 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Book]:
         if number == 0:
             book.rotate()
     book.add(2)
+    book.forget(2, 7, 8, 15)
     yield book
     book.close()
 
@@ -65,6 +76,7 @@ def wrong(book: Book) -> str:
 def test_an_honest_ledger_is_right(book: Book) -> None:
     done = audited(book)
     assert (done.receipts, done.blocks, done.keys, done.pending) == (16, 3, 2, 2)
+    assert done.forgotten == 4
     with open_ledger(book.directory) as ledger:
         assert audit(ledger) == done
 
@@ -75,14 +87,15 @@ def test_any_byte_that_is_flipped_is_found(book: Book) -> None:
     places = [(table, column) for table, columns in COLUMNS.items() for column in columns]
     for number in range(FLIPS):
         table, column = places[number % len(places)]
+        key = KEYS.get(table, "rowid")
         rows = book.connection.execute(
-            f"SELECT rowid, CAST({column} AS BLOB), typeof({column}) FROM {table} "
+            f"SELECT {key}, CAST({column} AS BLOB), typeof({column}) FROM {table} "
             f"WHERE {column} IS NOT NULL"
         ).fetchall()
         rowid, value, kind = rng.choice(rows)
         with undone(book):
             book.connection.execute("PRAGMA ignore_check_constraints = ON")
-            where = f"UPDATE OR IGNORE {table} SET {column} = {{}} WHERE rowid = ?1"
+            where = f"UPDATE OR IGNORE {table} SET {column} = {{}} WHERE {key} = ?1"
             if kind == "integer":
                 flipped: object = int(value) ^ 1 << rng.randrange(24)
                 book.connection.execute(where.format("?2"), (rowid, flipped))
@@ -191,17 +204,53 @@ def test_a_block_without_its_receipts_is_named(book: Book) -> None:
 
 def test_a_ledger_that_was_cut_off_lacks_the_receipts_of_completed_jobs(book: Book) -> None:
     with undone(book):
-        book.connection.execute(
-            "INSERT INTO jobs (job_id, owner, model, priority, status, max_attempts, created_us, "
-            "finished_us) SELECT job_id, client, 'm', 0, 'completed', 1, 0, 0 FROM receipts"
-        )
-        assert audited(book).receipts == 16
         (job_id,) = book.connection.execute(
             "SELECT job_id FROM receipts WHERE leaf_index = 14"
         ).fetchone()
         for table, column in (("receipts", "leaf_index"), ("receipt_batches", "first_index")):
             book.connection.execute(f"DELETE FROM {table} WHERE {column} >= 14")
         assert wrong(book) == f"job {job_id}: it is completed, but has no receipt"
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ("DELETE FROM {table} WHERE job_id = ?1", "its job is missing, and was not forgotten"),
+        ("UPDATE jobs SET model = 'n' WHERE job_id = ?1", "its job has another model"),
+        ("DELETE FROM specs WHERE job_id = ?1", "its job has no prompt"),
+        ("UPDATE specs SET spec = x'78' WHERE job_id = ?1", "its job has another prompt"),
+        ("DELETE FROM results WHERE job_id = ?1", "its job has no result"),
+        ("UPDATE results SET result = 'x' WHERE job_id = ?1", "its job has another result"),
+    ],
+)
+def test_a_job_that_is_not_what_its_receipt_tells_is_named(
+    book: Book, change: str, problem: str
+) -> None:
+    with undone(book):
+        (job_id,) = book.connection.execute(
+            "SELECT job_id FROM receipts WHERE leaf_index = 5"
+        ).fetchone()
+        for table in ("jobs", "specs", "results") if "{table}" in change else ("",):
+            book.connection.execute(change.format(table=table), (job_id,))
+        assert wrong(book) == f"receipt 5: {problem}"
+
+
+def test_what_says_that_a_job_was_forgotten_is_believed_of_no_other(book: Book) -> None:
+    with undone(book):
+        book.connection.execute("INSERT INTO forgotten VALUES (6)")
+        assert wrong(book) == "receipt 6: its job was forgotten, and is there"
+    with undone(book):
+        book.connection.execute("DELETE FROM forgotten WHERE leaf_index = 7")
+        assert wrong(book) == "receipt 7: its job is missing, and was not forgotten"
+    with undone(book):
+        book.connection.execute("INSERT INTO forgotten VALUES (16)")
+        assert wrong(book) == "receipts of forgotten jobs: there are 4, and should be 5"
+
+
+def test_a_job_without_a_receipt_that_is_missing_is_counted(book: Book) -> None:
+    with undone(book):
+        book.connection.execute("UPDATE totals SET jobs = 2 WHERE status = 'failed'")
+        assert wrong(book) == "failed jobs: there are 0, and should be 2"
 
 
 def test_a_key_that_nobody_endorsed_is_named(book: Book, tmp_path: Path) -> None:

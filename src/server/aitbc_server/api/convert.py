@@ -6,7 +6,7 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Any
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from aitbc.v1 import jobs_pb2
@@ -141,8 +141,11 @@ def prompt_text(job: jobs_pb2.Job | jobs_pb2.SubmitJobRequest) -> str:
 
 
 def prompt_of_spec(spec: bytes) -> str:
-    """Returns that text of a job as it was stored."""
-    return prompt_text(jobs_pb2.Job.FromString(spec))
+    """Returns that text of a job as it was stored. Raises ValueError."""
+    try:
+        return prompt_text(jobs_pb2.Job.FromString(spec))
+    except DecodeError as error:
+        raise ValueError("it is no job") from error
 
 
 def page_token(last_id: str) -> str:

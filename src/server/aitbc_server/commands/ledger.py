@@ -36,8 +36,9 @@ def verify(
 ) -> None:
     """Recompute every hash, root, link and signature of the ledger.
 
-    Exits with 0 and the count, or with 1 and the first thing that is wrong. With --url only what
-    blocks hold is there to verify.
+    With --data, each receipt is also compared with its job, prompt and result, unless the job was
+    deleted as it may be. With --url only what blocks hold is there to verify. Exits with 0 and the
+    count, or with 1 and the first thing that is wrong.
     """
     # Here, so that no other command waits for what verifies to load.
     from aitbc_server.verification import verify_published, verify_stored

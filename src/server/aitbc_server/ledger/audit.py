@@ -16,6 +16,7 @@ from aitbc_server.domain.times import micros_of
 from aitbc_server.ledger import note
 from aitbc_server.ledger.blocks import NO_BLOCK, Block, parse_block
 from aitbc_server.ledger.canonical import parse
+from aitbc_server.ledger.kept import KeptJob, problem_with
 from aitbc_server.ledger.keys import LedgerKey, endorsed, is_signed_by
 from aitbc_server.ledger.merkle import GrowingTree, leaf_hash, root_by_path, root_of
 from aitbc_server.ledger.receipts import SIGNED_FIELDS, miner_address, signed_in, statement_in
@@ -41,6 +42,9 @@ class StoredReceipt(NamedTuple):
     client: str | None = None
     miner: str | None = None
     leaf_hash: bytes | None = None
+    # Of its job, where jobs are known: whether it was forgotten, and what is kept of it.
+    is_forgotten: bool | None = None
+    job: KeptJob | None = None
 
 
 class StoredBlock(NamedTuple):
@@ -83,6 +87,10 @@ class Source(Protocol):
         """Returns a completed job without a receipt, where jobs are known."""
         ...
 
+    def counts(self) -> Sequence[tuple[str, int, int]]:
+        """Returns what is counted, how many there are and should be, where jobs are known."""
+        ...
+
 
 @dataclass(slots=True)
 class Audited:
@@ -93,6 +101,8 @@ class Audited:
     keys: int = 0
     # Receipts that no block holds yet.
     pending: int = 0
+    # Receipts whose jobs were forgotten.
+    forgotten: int = 0
     # Signatures that were verified.
     signatures: int = 0
     # Hash of the last block.
@@ -117,6 +127,8 @@ class _Audit:
         self._next_block = next(self._blocks, None)
         self._sealed = 0
         self._statements: set[tuple[bytes, bytes, bytes]] = set()
+        # The first receipt whose job is not as it should be.
+        self._of_job: LedgerWrong | None = None
 
     def run(self) -> Audited:
         self._check_keys()
@@ -136,6 +148,9 @@ class _Audit:
         missing = self._source.unreceipted()
         if missing is not None:
             raise LedgerWrong(f"job {missing}", "it is completed, but has no receipt")
+        for things, count, expected in self._source.counts():
+            if count != expected:
+                raise LedgerWrong(things, f"there are {count}, and should be {expected}")
         self._done.receipts = self._tree.size
         self._done.pending = self._tree.size - self._sealed
         return self._done
@@ -183,6 +198,9 @@ class _Audit:
         self._done.signatures += 1
         if batch.stored_us != self._stored_us:
             raise LedgerWrong(f"signature of receipt {first}", "its time is another than theirs")
+        if self._of_job is not None:
+            # After the signature: where both are wrong, the receipt was changed and not the job.
+            raise self._of_job
         for level, position, hash_ in self._tree.append(leaves):
             self._nodes[level, position] = hash_
 
@@ -196,11 +214,20 @@ class _Audit:
             body = parse(receipt.body)
             self._stored_us = max(self._stored_us, micros_of(body["completed_at"]))
             problem = self._problem(body, receipt, leaf)
+            of_job = self._problem_of_job(body, receipt)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             problem = f"it cannot be read: {error}"
         if problem is not None:
             raise LedgerWrong(f"receipt {expected}", problem)
+        if of_job is not None and self._of_job is None:
+            self._of_job = LedgerWrong(f"receipt {expected}", of_job)
         return leaf
+
+    def _problem_of_job(self, body: dict[str, Any], receipt: StoredReceipt) -> str | None:
+        if receipt.is_forgotten is None:
+            return None
+        self._done.forgotten += receipt.is_forgotten
+        return problem_with(body, receipt.job, is_forgotten=receipt.is_forgotten)
 
     def _problem(self, body: dict[str, Any], receipt: StoredReceipt, leaf: bytes) -> str | None:
         if not SIGNED_FIELDS.keys() >= body.keys():

@@ -99,6 +99,10 @@ class PublishedLedger:
         """Returns nothing: jobs are not public."""
         return None
 
+    def counts(self) -> Sequence[tuple[str, int, int]]:
+        """Returns nothing: jobs are not public."""
+        return ()
+
     def _json(self, path: str) -> Any:
         data = self._get(path)
         if data is None:

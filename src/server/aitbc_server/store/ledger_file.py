@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from aitbc_server.domain.receipts import BatchRecord
 from aitbc_server.ledger.audit import StoredBlock, StoredReceipt
+from aitbc_server.ledger.kept import KeptJob, KeptText
 from aitbc_server.ledger.keys import LedgerKey
 from aitbc_server.store.connection import connect, sqlite3
 from aitbc_server.store.directory import FILE_NAME
@@ -21,8 +23,12 @@ _SQL = statements("ledger_audit.sql")
 class LedgerFile:
     """The source of an audit, as of one moment."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, prompt_of: Callable[[bytes], str] = bytes.decode
+    ) -> None:
+        """`prompt_of` returns the prompt in what was submitted, or raises ValueError."""
         self._connection = connection
+        self._prompt_of = prompt_of
         self._reads = LedgerReads(connection)
         self.origin = self._reads.origin()
         self.size = self._reads.size()
@@ -32,8 +38,9 @@ class LedgerFile:
         return self._reads.signing_keys()
 
     def receipts(self) -> Iterator[StoredReceipt]:
-        """Yields its receipts."""
-        return map(StoredReceipt._make, self._connection.execute(_SQL["receipts"]))
+        """Yields its receipts, with what is kept of their jobs."""
+        for row in self._connection.execute(_SQL["receipts"]):
+            yield StoredReceipt._make((*row[:6], bool(row[6]), self._job(row[7:])))
 
     def batches(self) -> Iterator[BatchRecord]:
         """Yields what was signed together."""
@@ -60,13 +67,32 @@ class LedgerFile:
         job_id: str | None = self._connection.execute(_SQL["unreceipted"]).fetchone()[0]
         return job_id
 
+    def counts(self) -> Sequence[tuple[str, int, int]]:
+        """Returns what is counted, how many there are, and how many should be."""
+        return self._connection.execute(_SQL["counts"]).fetchall()
+
+    def _job(self, row: Sequence[Any]) -> KeptJob | None:
+        """Returns what is kept of a job: None only when nothing is."""
+        *facts, prompt_salt, spec, result_salt, result = row
+        if facts[0] is None and spec is None and result is None:
+            return None
+        prompt, answer = None, None
+        if prompt_salt is not None and spec is not None:
+            with suppress(ValueError):
+                prompt = KeptText(prompt_salt, self._prompt_of(spec))
+        if result_salt is not None and result is not None:
+            answer = KeptText(result_salt, result)
+        return KeptJob._make((*facts, prompt, answer))
+
 
 def _text(data: bytes) -> str:
     return data.decode(errors="surrogateescape")
 
 
 @contextmanager
-def open_ledger(directory: Path) -> Iterator[LedgerFile]:
+def open_ledger(
+    directory: Path, prompt_of: Callable[[bytes], str] = bytes.decode
+) -> Iterator[LedgerFile]:
     """Gives the ledger of a coordinator's directory, which stays as it is meanwhile.
 
     Raises OSError, UnusableDatabaseError and SqliteTooOldError.
@@ -82,6 +108,6 @@ def open_ledger(directory: Path) -> Iterator[LedgerFile]:
         connection.text_factory = _text
         try:
             connection.execute("BEGIN")
-            yield LedgerFile(connection)
+            yield LedgerFile(connection, prompt_of)
         finally:
             connection.close()
