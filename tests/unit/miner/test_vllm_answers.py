@@ -15,10 +15,11 @@ from aitbc_miner.errors import EngineFailed
 
 
 class ScriptedParser:
-    """Answers each delta with the next of a script."""
+    """Answers each delta with the next of a script, and all together with a text and calls."""
 
-    def __init__(self, *script: Any) -> None:
+    def __init__(self, *script: Any, whole: tuple[str | None, list[Any]] = (None, [])) -> None:
         self.script = list(script)
+        self.whole = whole
         self.told: list[tuple[str, list[int], bool]] = []
 
     def parse_delta(
@@ -34,6 +35,20 @@ class ScriptedParser:
         assert prompt_token_ids == [7, 8]
         self.told.append((delta_text, delta_token_ids, finished))
         return self.script.pop(0)
+
+    def parse(
+        self,
+        model_output: str,
+        request: Any,
+        enable_auto_tools: bool,
+        model_output_token_ids: Sequence[int],
+    ) -> tuple[str | None, str | None, list[Any] | None]:
+        """Says what the test says."""
+        assert enable_auto_tools
+        assert model_output == "".join(text for text, _, _ in self.told)
+        assert model_output_token_ids == [one for _, ids, _ in self.told for one in ids]
+        content, calls = self.whole
+        return None, content, calls
 
 
 def said(content: str | None = None, *calls: tuple[int, str | None, str | None, str | None]) -> Any:
@@ -64,7 +79,7 @@ async def outputs(*items: Any) -> AsyncIterator[Any]:
 
 async def chunks(parser: ScriptedParser | None, *items: Any, **params: Any) -> list[Chunk]:
     job = Job(request_id="r", model="m", prompt="p", params=cast("Params", params))
-    calls = CallReader(parser, None, (7, 8), is_parallel=True) if parser else None
+    calls = CallReader(lambda: parser, None, (7, 8), is_parallel=True) if parser else None
     tokenizer = SimpleNamespace(decode=lambda ids: f"<{ids[0]}>")
     return [chunk async for chunk in AnswerReader(tokenizer).read(job, outputs(*items), calls)]
 
@@ -111,6 +126,31 @@ async def test_only_a_call_that_is_complete_ends_an_answer_as_one(
     message = said("text", (0, "a", "f", "{")) if calls else said("text")
     (chunk,) = await chunks(ScriptedParser(message), output("text", [1], reason))
     assert (chunk.text, chunk.finish_reason, len(chunk.tool_calls)) == ("text", finish, int(calls))
+
+
+async def test_a_call_that_only_the_whole_answer_shows_is_told_at_its_end() -> None:
+    call = SimpleNamespace(id=None, name="look_up", arguments="{}")
+    parser = ScriptedParser(said("I"), None, None, whole=("I look. ", [call]))
+    told = await chunks(
+        parser, output("I", [1]), output(" look. ", [2]), output("functools[...]", [3], "stop")
+    )
+    assert "".join(chunk.text for chunk in told) == "I look. "
+    [part] = told[-1].tool_calls
+    assert (part.index, part.name, part.arguments) == (0, "look_up", "{}")
+    assert told[-1].finish_reason == "tool_calls"
+
+
+@pytest.mark.parametrize(
+    ("whole", "text"),
+    [("I <tool_call> nothing", "I <tool_call> nothing"), ("Else", "I "), (None, "I ")],
+)
+async def test_what_was_held_back_and_is_no_call_is_text_in_the_end(
+    whole: str | None, text: str
+) -> None:
+    parser = ScriptedParser(said("I "), None, whole=(whole, []))
+    told = await chunks(parser, output("I <tool", [1]), output("_call> nothing", [2], "stop"))
+    assert "".join(chunk.text for chunk in told) == text
+    assert told[-1].finish_reason == "stop"
 
 
 async def test_probabilities_are_those_of_the_tokens_of_the_chunk() -> None:

@@ -129,7 +129,9 @@ class _JobEventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobEvent
     JOB_EVENT_TYPE_DELTA: _JobEventType.ValueType  # 2
     """More of the answer: what comes after the text before, and after the calls before."""
     JOB_EVENT_TYPE_RESTARTED: _JobEventType.ValueType  # 3
-    """The text and the calls before are void: another attempt began anew. The deltas that follow begin at offset 0."""
+    """The text and the calls before are void: another attempt began anew. The deltas that follow begin
+    at offset 0.
+    """
     JOB_EVENT_TYPE_FINAL: _JobEventType.ValueType  # 4
     """The job is final, and the stream ends. The texts of the deltas since the beginning, or since the
     last restart, are the result of a completed job, byte for byte.
@@ -145,7 +147,9 @@ JOB_EVENT_TYPE_STATUS: JobEventType.ValueType  # 1
 JOB_EVENT_TYPE_DELTA: JobEventType.ValueType  # 2
 """More of the answer: what comes after the text before, and after the calls before."""
 JOB_EVENT_TYPE_RESTARTED: JobEventType.ValueType  # 3
-"""The text and the calls before are void: another attempt began anew. The deltas that follow begin at offset 0."""
+"""The text and the calls before are void: another attempt began anew. The deltas that follow begin
+at offset 0.
+"""
 JOB_EVENT_TYPE_FINAL: JobEventType.ValueType  # 4
 """The job is final, and the stream ends. The texts of the deltas since the beginning, or since the
 last restart, are the result of a completed job, byte for byte.

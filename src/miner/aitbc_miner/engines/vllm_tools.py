@@ -6,7 +6,8 @@ also say what the generation is to be held to, so that a call that must be made 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -15,6 +16,8 @@ from aitbc_miner.engines.tools import AUTO, REQUIRED, CallFeed, is_calling
 from aitbc_miner.errors import BadRequest, Misconfigured
 
 _OPTION = "--engine-opt tool_parser"
+# Of an answer that they cannot read, they tell a part.
+_LOGGERS = ("vllm.tool_parsers", "vllm.parser")
 
 
 class Parser(Protocol):
@@ -31,18 +34,37 @@ class Parser(Protocol):
     ) -> Any:
         """Returns what is new as a DeltaMessage, or None."""
 
+    def parse(
+        self,
+        model_output: str,
+        request: Any,
+        enable_auto_tools: bool,
+        model_output_token_ids: Sequence[int],
+    ) -> tuple[str | None, str | None, list[Any] | None]:
+        """Returns the reasoning, the text and the calls of a whole answer."""
+
 
 class CallReader:
     """Tells what of one answer is text and what calls tools."""
 
     def __init__(
-        self, parser: Parser, request: Any, prompt_token_ids: Sequence[int], *, is_parallel: bool
+        self,
+        make_parser: Callable[[], Parser],
+        request: Any,
+        prompt_token_ids: Sequence[int],
+        *,
+        is_parallel: bool,
     ) -> None:
-        """`request`: the ChatCompletionRequest that is answered, as the parser adjusted it."""
-        self._parser = parser
+        """`request`: the ChatCompletionRequest that is answered, as a parser adjusted it."""
+        self._make_parser = make_parser
+        self._parser = make_parser()
         self._request = request
         self._prompt = list(prompt_token_ids)
         self._feed = CallFeed(is_parallel=is_parallel)
+        # What the model wrote, and what of it was told as text.
+        self._written = ""
+        self._token_ids: list[int] = []
+        self._told = ""
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -62,17 +84,38 @@ class CallReader:
         self, text: str, token_ids: Sequence[int], *, is_last: bool
     ) -> tuple[str, tuple[ToolCallPart, ...]]:
         """Takes more of the answer; returns more of its text, and of its calls."""
+        self._written += text
+        self._token_ids += token_ids
         delta = self._parser.parse_delta(
             text, list(token_ids), self._request, self._prompt, finished=is_last
         )
-        if delta is None:
-            return "", ()
+        content, parts = "", list[ToolCallPart]()
+        if delta is not None:
+            content = delta.content or ""
+            for call in delta.tool_calls or ():
+                function = call.function
+                name, arguments = (function.name, function.arguments) if function else (None, None)
+                parts += self._feed.take(call.index, call.id, name, arguments)
+        self._told += content
+        if is_last and not self._feed.has_calls:
+            rest, parts = self._read_whole()
+            content += rest
+        return content, tuple(parts)
+
+    def _read_whole(self) -> tuple[str, list[ToolCallPart]]:
+        """Returns what only the whole answer tells.
+
+        Some parsers cannot read calls while they are made; others wait for the end of one that
+        turns out to be none.
+        """
+        _, content, calls = self._make_parser().parse(
+            self._written, self._request, True, self._token_ids
+        )
         parts: list[ToolCallPart] = []
-        for call in delta.tool_calls or ():
-            function = call.function
-            name, arguments = (function.name, function.arguments) if function else (None, None)
-            parts += self._feed.take(call.index, call.id, name, arguments)
-        return delta.content or "", tuple(parts)
+        for number, call in enumerate(calls or ()):
+            parts += self._feed.take(number, call.id, call.name, call.arguments)
+        text = content or ""
+        return text[len(self._told) :] if text.startswith(self._told) else "", parts
 
 
 class ToolParsing:
@@ -80,6 +123,8 @@ class ToolParsing:
 
     def __init__(self, llm: Any, name: str | None) -> None:
         """`name`: of vLLM's parser of the model's own language. Raises Misconfigured."""
+        for logger in _LOGGERS:
+            logging.getLogger(logger).setLevel(logging.CRITICAL)
         self._tokenizer = llm.get_tokenizer()
         self._model_config = llm.model_config
         self._has_language = name is not None
@@ -119,7 +164,7 @@ class ToolParsing:
             # Its text may show the tools.
             raise BadRequest("tools: vLLM cannot take them as they are described") from error
         return CallReader(
-            self._make(request), request, prompt_token_ids, is_parallel=job.is_parallel
+            lambda: self._make(request), request, prompt_token_ids, is_parallel=job.is_parallel
         )
 
     def _request(self, job: Job) -> Any:
