@@ -342,11 +342,39 @@ def test_bad_input_is_told_as_what_it_is(
     assert_error(api.get(path), status, error_code)
 
 
-def test_the_documented_example_with_an_address_cut_short_names_the_field(
-    api: httpx.Client,
+@pytest.mark.parametrize("prefix", ["", "/api"])
+def test_the_documented_example_with_an_address_cut_short_finds_nobodys(
+    api: httpx.Client, prefix: str
 ) -> None:
-    response = api.get("/v1/receipts", params={"client": "ait1client...", "limit": 20})
-    assert_error(response, 400, "INVALID_ARGUMENT", "client")
+    work(api)
+    # Exactly as the documentation writes it.
+    response = api.get(f"{prefix}/v1/receipts?client=ait1client...&limit=20")
+    assert (response.status_code, response.json()) == (200, {})
+    for path in ("/explorer/receipts", "/explorer/transactions"):
+        response = api.get(path, params={"address": "ait1q8z…"})
+        assert (response.status_code, response.json()) == (200, {})
+
+
+def test_an_address_with_a_typing_error_is_refused_by_name(api: httpx.Client) -> None:
+    client = answer(api, f"/v1/receipts/{work(api)['receipt_id']}")["client"]
+    wrong = client[:-1] + ("q" if client[-1] != "q" else "p")
+    for text in (wrong, client[:-1], "ait1client", "nobody", "...", f"{client}..."):
+        for path, field in (
+            ("/v1/receipts", "client"),
+            ("/explorer/receipts", "address"),
+            ("/explorer/transactions", "address"),
+        ):
+            assert_error(api.get(path, params={field: text}), 400, "INVALID_ARGUMENT", field)
+
+
+def test_a_miner_and_an_address_are_asked_for_together(api: httpx.Client) -> None:
+    receipt = answer(api, f"/v1/receipts/{work(api)['receipt_id']}")
+    asked = {"miner_id": receipt["miner_id"], "limit": 1}
+    for address in (receipt["client"], receipt["miner"]):
+        found = api.get("/explorer/receipts", params={**asked, "address": address}).json()
+        assert found["receipts"][0]["receipt_id"] == receipt["receipt_id"]
+    other = {**asked, "miner_id": "another", "address": receipt["miner"]}
+    assert api.get("/explorer/receipts", params=other).json() == {}
 
 
 def test_a_stream_miner_signs_its_results_with_a_key_of_its_own(api: httpx.Client) -> None:
@@ -430,7 +458,7 @@ def test_the_miner_id_may_stand_in_the_receipt_alone(api: httpx.Client) -> None:
     api.post(f"/v1/jobs/{job_id}/claim", json={"miner_id": "stated"})
     path = f"/v1/jobs/{job_id}/complete"
     assert_error(api.post(path, json={"result": "x"}), 400, "INVALID_ARGUMENT", "miner_id")
-    both = {"miner_id": "first", "receipt": {"miner_id": "stated"}, "result": "x"}
+    both = {"miner_id": "stated", "receipt": {"miner_id": "first"}, "result": "x"}
     assert_error(api.post(path, json=both), 400, "INVALID_ARGUMENT", "receipt.miner_id")
     done = api.post(path, json={"result": "x", "receipt": {"miner_id": "stated"}})
     assert done.status_code == 200, done.text

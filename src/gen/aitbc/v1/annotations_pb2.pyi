@@ -181,6 +181,8 @@ class Rules(_message.Message):
     WITHOUT_FIELD_NUMBER: _builtins.int
     MISMATCH_FIELD_NUMBER: _builtins.int
     NOT_BLANK_FIELD_NUMBER: _builtins.int
+    IS_DATE_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
     min: _builtins.float
     """Least number."""
     max: _builtins.float
@@ -203,6 +205,10 @@ class Rules(_message.Message):
     """What is said of a string that does not match the pattern, after "must"."""
     not_blank: _builtins.bool
     """Whether a string must have a character that is not white space."""
+    is_date: _builtins.bool
+    """Whether a string is a day, such as `2026-01-24`."""
+    bytes: _builtins.int
+    """Exact number of bytes."""
     @_builtins.property
     def without(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Fields that each message of a list must leave unset, because they belong to the whole list."""
@@ -220,10 +226,12 @@ class Rules(_message.Message):
         without: _abc.Iterable[_builtins.str] | None = ...,
         mismatch: _builtins.str = ...,
         not_blank: _builtins.bool = ...,
+        is_date: _builtins.bool = ...,
+        bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_above", b"_above", "_max", b"_max", "_min", b"_min", "above", b"above", "max", b"max", "min", b"min"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_above", b"_above", "_max", b"_max", "_min", b"_min", "above", b"above", "max", b"max", "max_bytes", b"max_bytes", "max_items", b"max_items", "max_length", b"max_length", "min", b"min", "mismatch", b"mismatch", "not_blank", b"not_blank", "pattern", b"pattern", "without", b"without"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_above", b"_above", "_max", b"_max", "_min", b"_min", "above", b"above", "bytes", b"bytes", "is_date", b"is_date", "max", b"max", "max_bytes", b"max_bytes", "max_items", b"max_items", "max_length", b"max_length", "min", b"min", "mismatch", b"mismatch", "not_blank", b"not_blank", "pattern", b"pattern", "without", b"without"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__above: _TypeAlias = _typing.Literal["above"]  # noqa: Y015
     _WhichOneofArgType__above: _TypeAlias = _typing.Literal["_above", b"_above"]  # noqa: Y015
@@ -264,6 +272,30 @@ class ExactlyOne(_message.Message):
 
 Global___ExactlyOne: _TypeAlias = ExactlyOne  # noqa: Y015
 
+@_typing.final
+class AtLeastOne(_message.Message):
+    """Says that a message must have at least one of some fields, perhaps of messages that it holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATHS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Paths of the fields, such as `a` and `b.a`, the usual one first."""
+
+    def __init__(
+        self,
+        *,
+        paths: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["paths", b"paths"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AtLeastOne: _TypeAlias = AtLeastOne  # noqa: Y015
+
 HTTP_SUCCESS_FIELD_NUMBER: _builtins.int
 IS_PUBLIC_FIELD_NUMBER: _builtins.int
 ROLES_FIELD_NUMBER: _builtins.int
@@ -272,6 +304,7 @@ HTTP_TABLE_FIELD_NUMBER: _builtins.int
 HTTP_EVENTS_FIELD_NUMBER: _builtins.int
 EXAMPLE_FIELD_NUMBER: _builtins.int
 EXACTLY_ONE_FIELD_NUMBER: _builtins.int
+AT_LEAST_ONE_FIELD_NUMBER: _builtins.int
 HTTP_HEADER_FIELD_NUMBER: _builtins.int
 RULES_FIELD_NUMBER: _builtins.int
 http_success: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___HttpSuccess]
@@ -290,6 +323,8 @@ example: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MessageOption
 """A valid message as JSON, for the documentation. It is what the REST API takes or gives."""
 exactly_one: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MessageOptions, Global___ExactlyOne]
 """Fields of which exactly one must be set."""
+at_least_one: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MessageOptions, Global___AtLeastOne]
+"""Fields of which at least one must be set."""
 http_header: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.str]
 """Name of the HTTP header that fills the field when the request body does not."""
 rules: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___Rules]

@@ -28,23 +28,37 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61itbc/v1/receipts.proto\x12\x08\x61itbc.v1\x1a\x1a\x61itbc/v1/annotations.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcc\x06\n\x07Receipt\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x0e\n\x06\x63lient\x18\x03 \x01(\t\x12\x10\n\x08miner_id\x18\x04 \x01(\t\x12\r\n\x05miner\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x12\n\x05units\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12%\n\tunit_type\x18\x08 \x01(\x0e\x32\x12.aitbc.v1.UnitType\x12\x1a\n\rprompt_tokens\x18\t \x01(\x03H\x01\x88\x01\x01\x12\x1e\n\x11\x63ompletion_tokens\x18\n \x01(\x03H\x02\x88\x01\x01\x12\r\n\x05price\x18\x0b \x01(\t\x12\x10\n\x08\x63urrency\x18\x0c \x01(\t\x12\x13\n\x0bprompt_hash\x18\r \x01(\t\x12\x13\n\x0bresult_hash\x18\x0e \x01(\t\x12.\n\nstarted_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63ompleted_at\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x07\x61ttempt\x18\x11 \x01(\x05H\x03\x88\x01\x01\x12\x13\n\x0b\x63oordinator\x18\x12 \x01(\t\x12\r\n\x05nonce\x18\x13 \x01(\t\x12\x31\n\x0fminer_signature\x18\x14 \x01(\x0b\x32\x18.aitbc.v1.BatchSignature\x12+\n\tsignature\x18\x1e \x01(\x0b\x32\x18.aitbc.v1.BatchSignature\x12\'\n\x06status\x18\x1f \x01(\x0e\x32\x17.aitbc.v1.ReceiptStatus\x12\x17\n\nleaf_index\x18  \x01(\x03H\x04\x88\x01\x01\x12\x11\n\tleaf_hash\x18! \x01(\t\x12\x19\n\x0c\x62lock_height\x18\" \x01(\x03H\x05\x88\x01\x01\x12\'\n\x05proof\x18# \x01(\x0b\x32\x18.aitbc.v1.InclusionProof\x12(\n\ndisclosure\x18$ \x01(\x0b\x32\x14.aitbc.v1.DisclosureB\x08\n\x06_unitsB\x10\n\x0e_prompt_tokensB\x14\n\x12_completion_tokensB\n\n\x08_attemptB\r\n\x0b_leaf_indexB\x0f\n\r_block_height\"\x7f\n\x0e\x42\x61tchSignature\x12\x12\n\npublic_key\x18\x01 \x01(\t\x12\x11\n\tsignature\x18\x02 \x01(\t\x12\x12\n\x05index\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\x04size\x18\x04 \x01(\x03H\x01\x88\x01\x01\x12\x0c\n\x04path\x18\x05 \x03(\tB\x08\n\x06_indexB\x07\n\x05_size\"6\n\nDisclosure\x12\x13\n\x0bprompt_salt\x18\x01 \x01(\t\x12\x13\n\x0bresult_salt\x18\x02 \x01(\t\"\xe7\x01\n\x0eInclusionProof\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\x12\x17\n\nleaf_index\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\tleaf_hash\x18\x03 \x01(\t\x12\x11\n\ttree_size\x18\x04 \x01(\x03\x12\x11\n\troot_hash\x18\x05 \x01(\t\x12\x0c\n\x04path\x18\x06 \x03(\t\x12\x19\n\x0c\x62lock_height\x18\x07 \x01(\x03H\x01\x88\x01\x01\x12\x12\n\nblock_hash\x18\x08 \x01(\t\x12\x12\n\ncheckpoint\x18\t \x01(\tB\r\n\x0b_leaf_indexB\x0f\n\r_block_height\"-\n\x11GetReceiptRequest\x12\x18\n\nreceipt_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x82\x02\n\x13ListReceiptsRequest\x12\x0e\n\x06\x63lient\x18\x01 \x01(\t\x12\x19\n\x08miner_id\x18\x02 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x01\x12\x17\n\x06job_id\x18\x03 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x01\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x05limit\x18\x06 \x01(\x05\x42\x16\xf2\xe0\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00Y@H\x00\x88\x01\x01\x12\x1b\n\npage_token\x18\x07 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x42\x08\n\x06_limit\"T\n\x14ListReceiptsResponse\x12#\n\x08receipts\x18\x01 \x03(\x0b\x32\x11.aitbc.v1.Receipt\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"2\n\x16GetReceiptProofRequest\x12\x18\n\nreceipt_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x8a\x01\n\x14VerifyReceiptRequest\x12(\n\x07receipt\x18\x01 \x01(\x0b\x32\x11.aitbc.v1.ReceiptB\x04\xe2\x41\x01\x02\x12\x1d\n\x06prompt\x18\x02 \x01(\tB\x08\xf2\xe0\x18\x04 \x80\x80@H\x00\x88\x01\x01\x12\x13\n\x06result\x18\x03 \x01(\tH\x01\x88\x01\x01\x42\t\n\x07_promptB\t\n\x07_result\"]\n\x15VerifyReceiptResponse\x12\x12\n\x05valid\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12&\n\x06\x63hecks\x18\x02 \x03(\x0b\x32\x16.aitbc.v1.ReceiptCheckB\x08\n\x06_valid\"U\n\x0cReceiptCheck\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x07outcome\x18\x02 \x01(\x0e\x32\x16.aitbc.v1.CheckOutcome\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t*U\n\x08UnitType\x12\x19\n\x15UNIT_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10UNIT_TYPE_TOKENS\x10\x01\x12\x18\n\x14UNIT_TYPE_CHARACTERS\x10\x02*f\n\rReceiptStatus\x12\x1e\n\x1aRECEIPT_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16RECEIPT_STATUS_PENDING\x10\x01\x12\x19\n\x15RECEIPT_STATUS_SEALED\x10\x02*|\n\x0c\x43heckOutcome\x12\x1d\n\x19\x43HECK_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43HECK_OUTCOME_PASSED\x10\x01\x12\x18\n\x14\x43HECK_OUTCOME_FAILED\x10\x02\x12\x19\n\x15\x43HECK_OUTCOME_SKIPPED\x10\x03\x32\xc0\x03\n\x0eReceiptService\x12_\n\nGetReceipt\x12\x1b.aitbc.v1.GetReceiptRequest\x1a\x11.aitbc.v1.Receipt\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/receipts/{receipt_id}\x12\x63\n\x0cListReceipts\x12\x1d.aitbc.v1.ListReceiptsRequest\x1a\x1e.aitbc.v1.ListReceiptsResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/receipts\x12v\n\x0fGetReceiptProof\x12 .aitbc.v1.GetReceiptProofRequest\x1a\x18.aitbc.v1.InclusionProof\"\'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/receipts/{receipt_id}/proof\x12p\n\rVerifyReceipt\x12\x1e.aitbc.v1.VerifyReceiptRequest\x1a\x1f.aitbc.v1.VerifyReceiptResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\"\x13/v1/receipts/verify:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61itbc/v1/receipts.proto\x12\x08\x61itbc.v1\x1a\x1a\x61itbc/v1/annotations.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcc\x06\n\x07Receipt\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x0e\n\x06\x63lient\x18\x03 \x01(\t\x12\x10\n\x08miner_id\x18\x04 \x01(\t\x12\r\n\x05miner\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x12\n\x05units\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12%\n\tunit_type\x18\x08 \x01(\x0e\x32\x12.aitbc.v1.UnitType\x12\x1a\n\rprompt_tokens\x18\t \x01(\x03H\x01\x88\x01\x01\x12\x1e\n\x11\x63ompletion_tokens\x18\n \x01(\x03H\x02\x88\x01\x01\x12\r\n\x05price\x18\x0b \x01(\t\x12\x10\n\x08\x63urrency\x18\x0c \x01(\t\x12\x13\n\x0bprompt_hash\x18\r \x01(\t\x12\x13\n\x0bresult_hash\x18\x0e \x01(\t\x12.\n\nstarted_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63ompleted_at\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x07\x61ttempt\x18\x11 \x01(\x05H\x03\x88\x01\x01\x12\x13\n\x0b\x63oordinator\x18\x12 \x01(\t\x12\r\n\x05nonce\x18\x13 \x01(\t\x12\x31\n\x0fminer_signature\x18\x14 \x01(\x0b\x32\x18.aitbc.v1.BatchSignature\x12+\n\tsignature\x18\x1e \x01(\x0b\x32\x18.aitbc.v1.BatchSignature\x12\'\n\x06status\x18\x1f \x01(\x0e\x32\x17.aitbc.v1.ReceiptStatus\x12\x17\n\nleaf_index\x18  \x01(\x03H\x04\x88\x01\x01\x12\x11\n\tleaf_hash\x18! \x01(\t\x12\x19\n\x0c\x62lock_height\x18\" \x01(\x03H\x05\x88\x01\x01\x12\'\n\x05proof\x18# \x01(\x0b\x32\x18.aitbc.v1.InclusionProof\x12(\n\ndisclosure\x18$ \x01(\x0b\x32\x14.aitbc.v1.DisclosureB\x08\n\x06_unitsB\x10\n\x0e_prompt_tokensB\x14\n\x12_completion_tokensB\n\n\x08_attemptB\r\n\x0b_leaf_indexB\x0f\n\r_block_height\"\xfe\x02\n\x0e\x42\x61tchSignature\x12t\n\npublic_key\x18\x01 \x01(\tB`\xf2\xe0\x18\\2O([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?J\tbe Base64\x12s\n\tsignature\x18\x02 \x01(\tB`\xf2\xe0\x18\\2O([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?J\tbe Base64\x12\x12\n\x05index\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\x04size\x18\x04 \x01(\x03H\x01\x88\x01\x01\x12G\n\x04path\x18\x05 \x03(\tB9\xf2\xe0\x18\x35\x32\x11([0-9a-fA-F]{2})*J be hex digits, two for each byteB\x08\n\x06_indexB\x07\n\x05_size\"\xac\x01\n\nDisclosure\x12N\n\x0bprompt_salt\x18\x01 \x01(\tB9\xf2\xe0\x18\x35\x32\x11([0-9a-fA-F]{2})*J be hex digits, two for each byte\x12N\n\x0bresult_salt\x18\x02 \x01(\tB9\xf2\xe0\x18\x35\x32\x11([0-9a-fA-F]{2})*J be hex digits, two for each byte\"\xdd\x02\n\x0eInclusionProof\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\x12\x17\n\nleaf_index\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\tleaf_hash\x18\x03 \x01(\t\x12\x11\n\ttree_size\x18\x04 \x01(\x03\x12L\n\troot_hash\x18\x05 \x01(\tB9\xf2\xe0\x18\x35\x32\x11([0-9a-fA-F]{2})*J be hex digits, two for each byte\x12G\n\x04path\x18\x06 \x03(\tB9\xf2\xe0\x18\x35\x32\x11([0-9a-fA-F]{2})*J be hex digits, two for each byte\x12\x19\n\x0c\x62lock_height\x18\x07 \x01(\x03H\x01\x88\x01\x01\x12\x12\n\nblock_hash\x18\x08 \x01(\t\x12\x12\n\ncheckpoint\x18\t \x01(\tB\r\n\x0b_leaf_indexB\x0f\n\r_block_height\"-\n\x11GetReceiptRequest\x12\x18\n\nreceipt_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xe4\x02\n\x13ListReceiptsRequest\x12\x0e\n\x06\x63lient\x18\x01 \x01(\t\x12\x19\n\x08miner_id\x18\x02 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x01\x12I\n\x06job_id\x18\x03 \x01(\tB9\xf2\xe0\x18\x35\x32\x1fjob-[0-7][0-9a-hjkmnp-tv-z]{25}J\x12\x62\x65 the id of a job\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x05limit\x18\x06 \x01(\x05\x42\x16\xf2\xe0\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00Y@H\x00\x88\x01\x01\x12K\n\npage_token\x18\x07 \x01(\tB7\xf2\xe0\x18\x33\x32\x0e\x61t-[0-9]{1,18}J!be a next_page_token of this listB\x08\n\x06_limit\"T\n\x14ListReceiptsResponse\x12#\n\x08receipts\x18\x01 \x03(\x0b\x32\x11.aitbc.v1.Receipt\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"2\n\x16GetReceiptProofRequest\x12\x18\n\nreceipt_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x8a\x01\n\x14VerifyReceiptRequest\x12(\n\x07receipt\x18\x01 \x01(\x0b\x32\x11.aitbc.v1.ReceiptB\x04\xe2\x41\x01\x02\x12\x1d\n\x06prompt\x18\x02 \x01(\tB\x08\xf2\xe0\x18\x04 \x80\x80@H\x00\x88\x01\x01\x12\x13\n\x06result\x18\x03 \x01(\tH\x01\x88\x01\x01\x42\t\n\x07_promptB\t\n\x07_result\"]\n\x15VerifyReceiptResponse\x12\x12\n\x05valid\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12&\n\x06\x63hecks\x18\x02 \x03(\x0b\x32\x16.aitbc.v1.ReceiptCheckB\x08\n\x06_valid\"U\n\x0cReceiptCheck\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x07outcome\x18\x02 \x01(\x0e\x32\x16.aitbc.v1.CheckOutcome\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t*U\n\x08UnitType\x12\x19\n\x15UNIT_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10UNIT_TYPE_TOKENS\x10\x01\x12\x18\n\x14UNIT_TYPE_CHARACTERS\x10\x02*f\n\rReceiptStatus\x12\x1e\n\x1aRECEIPT_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16RECEIPT_STATUS_PENDING\x10\x01\x12\x19\n\x15RECEIPT_STATUS_SEALED\x10\x02*|\n\x0c\x43heckOutcome\x12\x1d\n\x19\x43HECK_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43HECK_OUTCOME_PASSED\x10\x01\x12\x18\n\x14\x43HECK_OUTCOME_FAILED\x10\x02\x12\x19\n\x15\x43HECK_OUTCOME_SKIPPED\x10\x03\x32\xc0\x03\n\x0eReceiptService\x12_\n\nGetReceipt\x12\x1b.aitbc.v1.GetReceiptRequest\x1a\x11.aitbc.v1.Receipt\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/receipts/{receipt_id}\x12\x63\n\x0cListReceipts\x12\x1d.aitbc.v1.ListReceiptsRequest\x1a\x1e.aitbc.v1.ListReceiptsResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/receipts\x12v\n\x0fGetReceiptProof\x12 .aitbc.v1.GetReceiptProofRequest\x1a\x18.aitbc.v1.InclusionProof\"\'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/receipts/{receipt_id}/proof\x12p\n\rVerifyReceipt\x12\x1e.aitbc.v1.VerifyReceiptRequest\x1a\x1f.aitbc.v1.VerifyReceiptResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\"\x13/v1/receipts/verify:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aitbc.v1.receipts_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_BATCHSIGNATURE'].fields_by_name['public_key']._loaded_options = None
+  _globals['_BATCHSIGNATURE'].fields_by_name['public_key']._serialized_options = b'\362\340\030\\2O([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?J\tbe Base64'
+  _globals['_BATCHSIGNATURE'].fields_by_name['signature']._loaded_options = None
+  _globals['_BATCHSIGNATURE'].fields_by_name['signature']._serialized_options = b'\362\340\030\\2O([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?J\tbe Base64'
+  _globals['_BATCHSIGNATURE'].fields_by_name['path']._loaded_options = None
+  _globals['_BATCHSIGNATURE'].fields_by_name['path']._serialized_options = b'\362\340\03052\021([0-9a-fA-F]{2})*J be hex digits, two for each byte'
+  _globals['_DISCLOSURE'].fields_by_name['prompt_salt']._loaded_options = None
+  _globals['_DISCLOSURE'].fields_by_name['prompt_salt']._serialized_options = b'\362\340\03052\021([0-9a-fA-F]{2})*J be hex digits, two for each byte'
+  _globals['_DISCLOSURE'].fields_by_name['result_salt']._loaded_options = None
+  _globals['_DISCLOSURE'].fields_by_name['result_salt']._serialized_options = b'\362\340\03052\021([0-9a-fA-F]{2})*J be hex digits, two for each byte'
+  _globals['_INCLUSIONPROOF'].fields_by_name['root_hash']._loaded_options = None
+  _globals['_INCLUSIONPROOF'].fields_by_name['root_hash']._serialized_options = b'\362\340\03052\021([0-9a-fA-F]{2})*J be hex digits, two for each byte'
+  _globals['_INCLUSIONPROOF'].fields_by_name['path']._loaded_options = None
+  _globals['_INCLUSIONPROOF'].fields_by_name['path']._serialized_options = b'\362\340\03052\021([0-9a-fA-F]{2})*J be hex digits, two for each byte'
   _globals['_GETRECEIPTREQUEST'].fields_by_name['receipt_id']._loaded_options = None
   _globals['_GETRECEIPTREQUEST'].fields_by_name['receipt_id']._serialized_options = b'\342A\001\002'
   _globals['_LISTRECEIPTSREQUEST'].fields_by_name['miner_id']._loaded_options = None
   _globals['_LISTRECEIPTSREQUEST'].fields_by_name['miner_id']._serialized_options = b'\362\340\030\0038\200\001'
   _globals['_LISTRECEIPTSREQUEST'].fields_by_name['job_id']._loaded_options = None
-  _globals['_LISTRECEIPTSREQUEST'].fields_by_name['job_id']._serialized_options = b'\362\340\030\0038\200\001'
+  _globals['_LISTRECEIPTSREQUEST'].fields_by_name['job_id']._serialized_options = b'\362\340\03052\037job-[0-7][0-9a-hjkmnp-tv-z]{25}J\022be the id of a job'
   _globals['_LISTRECEIPTSREQUEST'].fields_by_name['limit']._loaded_options = None
   _globals['_LISTRECEIPTSREQUEST'].fields_by_name['limit']._serialized_options = b'\362\340\030\022\t\000\000\000\000\000\000\360?\021\000\000\000\000\000\000Y@'
   _globals['_LISTRECEIPTSREQUEST'].fields_by_name['page_token']._loaded_options = None
-  _globals['_LISTRECEIPTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\362\340\030\0038\200\002'
+  _globals['_LISTRECEIPTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\362\340\03032\016at-[0-9]{1,18}J!be a next_page_token of this list'
   _globals['_GETRECEIPTPROOFREQUEST'].fields_by_name['receipt_id']._loaded_options = None
   _globals['_GETRECEIPTPROOFREQUEST'].fields_by_name['receipt_id']._serialized_options = b'\342A\001\002'
   _globals['_VERIFYRECEIPTREQUEST'].fields_by_name['receipt']._loaded_options = None
@@ -59,34 +73,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECEIPTSERVICE'].methods_by_name['GetReceiptProof']._serialized_options = b'\202\323\344\223\002!\022\037/v1/receipts/{receipt_id}/proof'
   _globals['_RECEIPTSERVICE'].methods_by_name['VerifyReceipt']._loaded_options = None
   _globals['_RECEIPTSERVICE'].methods_by_name['VerifyReceipt']._serialized_options = b'\202\323\344\223\002\030\"\023/v1/receipts/verify:\001*'
-  _globals['_UNITTYPE']._serialized_start=2196
-  _globals['_UNITTYPE']._serialized_end=2281
-  _globals['_RECEIPTSTATUS']._serialized_start=2283
-  _globals['_RECEIPTSTATUS']._serialized_end=2385
-  _globals['_CHECKOUTCOME']._serialized_start=2387
-  _globals['_CHECKOUTCOME']._serialized_end=2511
+  _globals['_UNITTYPE']._serialized_start=2787
+  _globals['_UNITTYPE']._serialized_end=2872
+  _globals['_RECEIPTSTATUS']._serialized_start=2874
+  _globals['_RECEIPTSTATUS']._serialized_end=2976
+  _globals['_CHECKOUTCOME']._serialized_start=2978
+  _globals['_CHECKOUTCOME']._serialized_end=3102
   _globals['_RECEIPT']._serialized_start=162
   _globals['_RECEIPT']._serialized_end=1006
-  _globals['_BATCHSIGNATURE']._serialized_start=1008
-  _globals['_BATCHSIGNATURE']._serialized_end=1135
-  _globals['_DISCLOSURE']._serialized_start=1137
-  _globals['_DISCLOSURE']._serialized_end=1191
-  _globals['_INCLUSIONPROOF']._serialized_start=1194
-  _globals['_INCLUSIONPROOF']._serialized_end=1425
-  _globals['_GETRECEIPTREQUEST']._serialized_start=1427
-  _globals['_GETRECEIPTREQUEST']._serialized_end=1472
-  _globals['_LISTRECEIPTSREQUEST']._serialized_start=1475
-  _globals['_LISTRECEIPTSREQUEST']._serialized_end=1733
-  _globals['_LISTRECEIPTSRESPONSE']._serialized_start=1735
-  _globals['_LISTRECEIPTSRESPONSE']._serialized_end=1819
-  _globals['_GETRECEIPTPROOFREQUEST']._serialized_start=1821
-  _globals['_GETRECEIPTPROOFREQUEST']._serialized_end=1871
-  _globals['_VERIFYRECEIPTREQUEST']._serialized_start=1874
-  _globals['_VERIFYRECEIPTREQUEST']._serialized_end=2012
-  _globals['_VERIFYRECEIPTRESPONSE']._serialized_start=2014
-  _globals['_VERIFYRECEIPTRESPONSE']._serialized_end=2107
-  _globals['_RECEIPTCHECK']._serialized_start=2109
-  _globals['_RECEIPTCHECK']._serialized_end=2194
-  _globals['_RECEIPTSERVICE']._serialized_start=2514
-  _globals['_RECEIPTSERVICE']._serialized_end=2962
+  _globals['_BATCHSIGNATURE']._serialized_start=1009
+  _globals['_BATCHSIGNATURE']._serialized_end=1391
+  _globals['_DISCLOSURE']._serialized_start=1394
+  _globals['_DISCLOSURE']._serialized_end=1566
+  _globals['_INCLUSIONPROOF']._serialized_start=1569
+  _globals['_INCLUSIONPROOF']._serialized_end=1918
+  _globals['_GETRECEIPTREQUEST']._serialized_start=1920
+  _globals['_GETRECEIPTREQUEST']._serialized_end=1965
+  _globals['_LISTRECEIPTSREQUEST']._serialized_start=1968
+  _globals['_LISTRECEIPTSREQUEST']._serialized_end=2324
+  _globals['_LISTRECEIPTSRESPONSE']._serialized_start=2326
+  _globals['_LISTRECEIPTSRESPONSE']._serialized_end=2410
+  _globals['_GETRECEIPTPROOFREQUEST']._serialized_start=2412
+  _globals['_GETRECEIPTPROOFREQUEST']._serialized_end=2462
+  _globals['_VERIFYRECEIPTREQUEST']._serialized_start=2465
+  _globals['_VERIFYRECEIPTREQUEST']._serialized_end=2603
+  _globals['_VERIFYRECEIPTRESPONSE']._serialized_start=2605
+  _globals['_VERIFYRECEIPTRESPONSE']._serialized_end=2698
+  _globals['_RECEIPTCHECK']._serialized_start=2700
+  _globals['_RECEIPTCHECK']._serialized_end=2785
+  _globals['_RECEIPTSERVICE']._serialized_start=3105
+  _globals['_RECEIPTSERVICE']._serialized_end=3553
 # @@protoc_insertion_point(module_scope)

@@ -433,7 +433,7 @@ class ListReceiptsRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     client: _builtins.str
-    """Only receipts that this address pays."""
+    """Only receipts that this address pays. One that is shortened, such as `ait1client...`, is nobody's."""
     miner_id: _builtins.str
     """Only receipts of this miner."""
     job_id: _builtins.str

@@ -11,7 +11,6 @@ from aitbc_server.dispatch.shell import Dispatcher
 from aitbc_server.domain.caller import Caller
 from aitbc_server.domain.clock import Clock
 from aitbc_server.domain.errors import (
-    InvalidArgument,
     JobAlreadyClaimed,
     JobAlreadyFinal,
     LeaseLost,
@@ -157,12 +156,7 @@ def _available(spec: bytes) -> jobs_pb2.AvailableJob:
 
 
 def _settle_miner_id(request: jobs_pb2.CompleteJobRequest) -> None:
-    stated = request.receipt.miner_id
-    if request.miner_id and stated and request.miner_id != stated:
-        raise InvalidArgument("receipt.miner_id", "is not the request's miner_id")
-    request.miner_id = request.miner_id or stated
-    if not request.miner_id:
-        raise InvalidArgument("miner_id", "is required")
+    request.miner_id = request.miner_id or request.receipt.miner_id
 
 
 def _is_answered_by(record: JobRecord, request: jobs_pb2.CompleteJobRequest) -> bool:

@@ -171,17 +171,17 @@ class ExplorerService:
         height: int | None = None,
     ) -> list[ReceiptRecord]:
         before = token_place(page_token)
-        if address and miner_id:
-            raise InvalidArgument("miner_id", "cannot be given together with address")
+        miner = miner_address(miner_id) if miner_id else None
 
         def query(reads: LedgerReads) -> list[ReceiptRecord]:
             first, end = (0, before) if height is None else _leaves_of(reads, height)
             end = min(before, end)
-            if address:
+            if address and miner is None:
                 return reads.receipts_of(address, first=first, before=end, limit=limit + 1)
-            miner = miner_address(miner_id) if miner_id else None
+            # Of a miner's receipts, its own address is paid by all, and any other one pays some.
+            client = address if address and address != miner else None
             return reads.receipts(
-                first=first, before=end, limit=limit + 1, client=None, miner=miner
+                first=first, before=end, limit=limit + 1, client=client, miner=miner
             )
 
         return await self._ledger.read(query)
@@ -193,14 +193,14 @@ class ExplorerService:
     ) -> explorer_pb2.ConsistencyProof:
         """Returns the proof that the ledger only grew from one block to another."""
         to_height = request.to_height if request.HasField("to_height") else None
-        if to_height is not None and to_height < request.from_height:
-            raise InvalidArgument("to_height", "must not be below from_height")
 
         def query(reads: LedgerReads) -> explorer_pb2.ConsistencyProof | None:
             old = reads.block(request.from_height)
             new = reads.last_block() if to_height is None else reads.block(to_height)
             if old is None or new is None:
                 return None
+            if new.height < old.height:
+                raise InvalidArgument("to_height", "must not be below from_height")
             return explorer_pb2.ConsistencyProof(
                 from_size=old.tree_size,
                 from_root=_root(old),

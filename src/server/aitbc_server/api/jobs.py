@@ -27,13 +27,12 @@ from aitbc_server.dispatch.shell import Dispatcher
 from aitbc_server.domain.caller import Caller
 from aitbc_server.domain.clock import Clock
 from aitbc_server.domain.errors import (
-    InvalidArgument,
     JobAlreadyFinal,
     JobNotFinal,
     JobNotFound,
     TooManyWaiting,
 )
-from aitbc_server.domain.ids import IdSource, is_job_id
+from aitbc_server.domain.ids import IdSource
 from aitbc_server.domain.jobs import (
     DEFAULT_MAX_ATTEMPTS,
     JobRecord,
@@ -136,8 +135,6 @@ class JobService:
     ) -> jobs_pb2.ListJobsResponse:
         """Returns a page of the caller's jobs."""
         before = page_start(request.page_token)
-        if before is not None and not is_job_id(before):
-            raise InvalidArgument("page_token", "is not a next_page_token of this list")
         limit = request.limit if request.HasField("limit") else _PAGE
         page = await self._store.jobs(
             caller.owner,

@@ -10,7 +10,6 @@ import orjson
 
 from aitbc.v1 import explorer_pb2, receipts_pb2
 from aitbc_server.api.convert import timestamp
-from aitbc_server.domain.errors import InvalidArgument
 from aitbc_server.domain.prices import UnitType
 from aitbc_server.domain.receipts import BatchSignature, BlockRecord, ReceiptRecord
 from aitbc_server.domain.times import micros_of, rfc3339
@@ -139,29 +138,23 @@ def check_messages(checks: list[Check]) -> list[receipts_pb2.ReceiptCheck]:
 
 
 def claim_of(request: receipts_pb2.VerifyReceiptRequest) -> Claim:
-    """Returns what a caller claims to be a receipt. Raises InvalidArgument."""
+    """Returns what a caller claims to be a receipt."""
     receipt = request.receipt
     opened = receipt.disclosure
     return Claim(
         body=_body(receipt),
-        signature=(
-            _signature(receipt.signature, "receipt.signature")
-            if receipt.HasField("signature")
-            else None
-        ),
+        signature=(_signature(receipt.signature) if receipt.HasField("signature") else None),
         miner_signature=(
-            _signature(receipt.miner_signature, "receipt.miner_signature")
-            if receipt.HasField("miner_signature")
-            else None
+            _signature(receipt.miner_signature) if receipt.HasField("miner_signature") else None
         ),
         proof=_proof(receipt.proof) if receipt.HasField("proof") else None,
         prompt=(
-            (_hex(opened.prompt_salt, "receipt.disclosure.prompt_salt"), request.prompt)
+            (bytes.fromhex(opened.prompt_salt), request.prompt)
             if request.HasField("prompt") and opened.prompt_salt
             else None
         ),
         result=(
-            (_hex(opened.result_salt, "receipt.disclosure.result_salt"), request.result)
+            (bytes.fromhex(opened.result_salt), request.result)
             if request.HasField("result") and opened.result_salt
             else None
         ),
@@ -175,9 +168,11 @@ def _body(receipt: receipts_pb2.Receipt) -> Mapping[str, Any]:
             body[field.name] = value
     for name in _TIMES:
         if name in body:
-            if body[name].nanos % 1000:
-                raise InvalidArgument(f"receipt.{name}", "must have at most six digits of a second")
-            body[name] = rfc3339(body[name].ToMicroseconds())
+            # With more digits than six it is not what was signed.
+            is_exact = body[name].nanos % 1000 == 0
+            body[name] = (
+                rfc3339(body[name].ToMicroseconds()) if is_exact else body[name].ToJsonString()
+            )
     if "unit_type" in body:
         body["unit_type"] = _UNIT_NAMES[body["unit_type"]]
     if "miner_signature" in body:
@@ -188,13 +183,13 @@ def _body(receipt: receipts_pb2.Receipt) -> Mapping[str, Any]:
     return body
 
 
-def _signature(message: receipts_pb2.BatchSignature, path: str) -> BatchSignature:
+def _signature(message: receipts_pb2.BatchSignature) -> BatchSignature:
     return BatchSignature(
-        public_key=_base64(message.public_key, f"{path}.public_key"),
-        signature=_base64(message.signature, f"{path}.signature"),
+        public_key=b64decode(message.public_key),
+        signature=b64decode(message.signature),
         index=message.index,
         size=message.size,
-        path=[_hex(hash_, f"{path}.path") for hash_ in message.path],
+        path=[bytes.fromhex(hash_) for hash_ in message.path],
     )
 
 
@@ -202,27 +197,10 @@ def _proof(message: receipts_pb2.InclusionProof) -> Proof:
     return Proof(
         leaf_index=message.leaf_index,
         tree_size=message.tree_size,
-        root=_hex(message.root_hash, "receipt.proof.root_hash"),
-        path=tuple(_hex(hash_, "receipt.proof.path") for hash_ in message.path),
+        root=bytes.fromhex(message.root_hash),
+        path=tuple(bytes.fromhex(hash_) for hash_ in message.path),
         checkpoint=message.checkpoint,
     )
-
-
-def _hex(text: str, field: str) -> bytes:
-    try:
-        return bytes.fromhex(text)
-    except ValueError as error:
-        raise InvalidArgument(field, "must be hex digits") from error
-
-
-def _base64(text: str, field: str) -> bytes:
-    try:
-        data = b64decode(text, validate=True)
-    except ValueError as error:
-        raise InvalidArgument(field, "must be Base64") from error
-    if b64encode(data).decode() != text:
-        raise InvalidArgument(field, "must be Base64 with no bits to spare")
-    return data
 
 
 def _parsed(record: BlockRecord) -> Block:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from aitbc.v1 import miners_pb2, work_pb2
 from aitbc_server.api.convert import page_start, page_token, timestamp
-from aitbc_server.api.statements import check_public_key
 from aitbc_server.dispatch.live import Now
 from aitbc_server.dispatch.shell import Dispatcher
 from aitbc_server.domain.caller import Caller
@@ -32,7 +31,6 @@ class MinerService:
     ) -> miners_pb2.RegisterMinerResponse:
         """Registers a miner, or updates what it said before."""
         self._lifecycle.check_serving()
-        check_public_key("public_key", request.public_key)
         now = self._dispatcher.now()
         known = self._dispatcher.registry.find(request.miner_id)
         record = MinerRecord(

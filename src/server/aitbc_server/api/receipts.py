@@ -10,10 +10,9 @@ from aitbc_server.api.ledger_convert import (
     proof_message,
     receipt_message,
 )
-from aitbc_server.domain.addresses import is_address
+from aitbc_server.domain.addresses import is_address, is_shortened
 from aitbc_server.domain.caller import Caller
 from aitbc_server.domain.errors import InvalidArgument, ReceiptNotFound, ReceiptNotSealed
-from aitbc_server.domain.ids import is_job_id
 from aitbc_server.domain.receipts import BatchSignature, ReceiptRecord, job_of_receipt
 from aitbc_server.ledger.check import Known, check_receipt, is_valid
 from aitbc_server.ledger.receipts import miner_address
@@ -97,8 +96,6 @@ class ReceiptService:
     async def _of_job(
         self, request: receipts_pb2.ListReceiptsRequest
     ) -> receipts_pb2.ListReceiptsResponse:
-        if not is_job_id(request.job_id):
-            raise InvalidArgument("job_id", "is not the id of a job")
         record = await self._ledger.read(lambda reads: reads.receipt(request.job_id))
         receipt = receipt_message(record) if record else None
         is_asked = receipt is not None and (
@@ -142,6 +139,6 @@ async def read_receipt(
 
 
 def check_address(field: str, text: str) -> None:
-    """Raises InvalidArgument when a text that is given is no address."""
-    if text and not is_address(text):
+    """Raises InvalidArgument when a text that is given is no address, whole or shortened."""
+    if text and not is_address(text) and not is_shortened(text):
         raise InvalidArgument(field, "is not an address (ait1...), or has a typing error")

@@ -26,12 +26,6 @@ class Stated:
     signature: BatchSignature
 
 
-def check_public_key(field: str, key: bytes) -> None:
-    """Raises InvalidArgument when what is given as a key is none."""
-    if len(key) not in (0, PUBLIC_KEY_BYTES):
-        raise InvalidArgument(field, f"must be {PUBLIC_KEY_BYTES} bytes, or absent")
-
-
 def stated_in(
     updates: Iterable[work_pb2.Update], signature: bytes, *, miner_id: str, public_key: bytes
 ) -> Mapping[str, Stated]:
@@ -92,6 +86,7 @@ def _check_agreement(
 ) -> None:
     given = request.receipt
     expected = {
+        "miner_id": request.miner_id,
         "job_id": request.job_id,
         "lease_id": lease_id,
         "result_hash": result_hash.hex(),

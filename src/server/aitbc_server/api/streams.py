@@ -30,12 +30,9 @@ _MOST_BYTES = 1024 * 1024
 
 
 def position_of(request: jobs_pb2.StreamJobRequest) -> Position:
-    """Returns where a reader is. Raises InvalidArgument."""
+    """Returns where a reader is."""
     if request.after_event_id:
-        try:
-            return Position.parse(request.after_event_id)
-        except ValueError as error:
-            raise InvalidArgument("after_event_id", f"(Last-Event-ID) {error}") from None
+        return Position.parse(request.after_event_id)
     if request.from_offset:
         return Position(request.from_offset, None)
     return START

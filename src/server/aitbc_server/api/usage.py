@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from asyncio import Future
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import UTC, date, datetime
-from typing import Any, Protocol
-
-import orjson
+from typing import Protocol
 
 from aitbc.v1 import usage_pb2
+from aitbc_server.api.convert import page_token
 from aitbc_server.domain.caller import Caller, Role
 from aitbc_server.domain.clock import Clock
-from aitbc_server.domain.errors import InvalidArgument
 from aitbc_server.domain.keys import key_address
 from aitbc_server.domain.prices import decimal
 from aitbc_server.domain.usage import DAY_US, Usage, UsageQuery
@@ -65,7 +62,7 @@ class UsageService:
 
     def _query(self, request: usage_pb2.GetUsageRequest, caller: Caller, limit: int) -> UsageQuery:
         today = self._clock.wall_us() // DAY_US
-        last = _day("until", request.until) if request.until else today
+        last = _day(request.until) if request.until else today
         groups = set(request.group_by)
         owner = key_address(request.key_id) if request.key_id else None
         is_miner = caller.role is Role.MINER
@@ -74,7 +71,7 @@ class UsageService:
             owner = caller.owner if owner in (None, caller.owner) else ""
         by_owner = not groups or usage_pb2.USAGE_DIMENSION_KEY in groups
         return UsageQuery(
-            first_day=_day("since", request.since) if request.since else last - _DAYS,
+            first_day=_day(request.since) if request.since else last - _DAYS,
             last_day=last,
             # Whose jobs a miner did is not the miner's to know.
             owner=None if is_miner else owner,
@@ -106,11 +103,8 @@ class UsageService:
         )
 
 
-def _day(field: str, text: str) -> int:
-    try:
-        return date.fromisoformat(text).toordinal() - _EPOCH
-    except ValueError:
-        raise InvalidArgument(field, "must be a day such as 2026-01-24") from None
+def _day(text: str) -> int:
+    return date.fromisoformat(text).toordinal() - _EPOCH
 
 
 def _shown(day: int) -> str:
@@ -118,15 +112,14 @@ def _shown(day: int) -> str:
 
 
 def _token(last: Usage) -> str:
-    return urlsafe_b64encode(orjson.dumps(last.place)).decode().rstrip("=")
+    day, owner, model, miner_id = last.place
+    return page_token(f"{day}-{owner}-{model.encode().hex()}-{miner_id.encode().hex()}")
 
 
 def _place(token: str) -> tuple[int, str, str, str]:
-    try:
-        place: Any = orjson.loads(urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-    except ValueError:
-        place = None
-    match place:
-        case [int(day), str(owner), str(model), str(miner_id)] if -1 <= day < 2**53:
-            return day, owner, model, miner_id
-    raise InvalidArgument("page_token", "is not a next_page_token of this list")
+    _, day, owner, model, miner_id = token.split("-")
+    return int(day), owner, _text(model), _text(miner_id)
+
+
+def _text(digits: str) -> str:
+    return bytes.fromhex(digits).decode(errors="replace")

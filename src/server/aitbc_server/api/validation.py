@@ -1,8 +1,8 @@
 """Checks requests against the rules that their protos declare, compiled once for each message.
 
-Read are `google.api.field_behavior` (REQUIRED), `(aitbc.v1.rules)` of fields and
-`(aitbc.v1.exactly_one)` of messages. Beyond these, an enum holds
-a value that its proto names, and a string holds no NUL, at which databases and C programs cut it.
+Read are `google.api.field_behavior` (REQUIRED), `(aitbc.v1.rules)` of fields, and
+`(aitbc.v1.exactly_one)` and `(aitbc.v1.at_least_one)` of messages. Beyond these, an enum holds a
+value that its proto names, and a string holds no NUL, at which databases and C programs cut it.
 Free text is the exception: a string without rules that may be empty is what a model wrote, and may
 hold anything.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 from google.api import field_behavior_pb2
@@ -63,7 +64,7 @@ def _message_validator(descriptor: Descriptor) -> _MessageValidator:
 
 
 class _MessageValidator:
-    __slots__ = ("_checks", "_exactly_one", "_required", "accepts_everything")
+    __slots__ = ("_at_least_one", "_checks", "_exactly_one", "_required", "accepts_everything")
 
     def __init__(self) -> None:
         self._checks: dict[FieldDescriptor, _Check] = {}
@@ -71,6 +72,8 @@ class _MessageValidator:
         self._required: list[tuple[str, bool]] = []
         # Names of fields of which one must be set.
         self._exactly_one: tuple[str, ...] = ()
+        # Paths of fields of which at least one must be set.
+        self._at_least_one: tuple[str, ...] = ()
         self.accepts_everything = False
 
     def compile(self, descriptor: Descriptor) -> None:
@@ -81,7 +84,10 @@ class _MessageValidator:
             if check is not None:
                 self._checks[field] = check
         self._exactly_one = exactly_one(descriptor)
-        self.accepts_everything = not (self._checks or self._required or self._exactly_one)
+        self._at_least_one = at_least_one(descriptor)
+        self.accepts_everything = not (
+            self._checks or self._required or self._exactly_one or self._at_least_one
+        )
 
     def __call__(self, message: Message) -> None:
         for name, has_presence in self._required:
@@ -92,6 +98,8 @@ class _MessageValidator:
         fields = message.ListFields()
         if self._exactly_one:
             self._check_exactly_one([field.name for field, _ in fields])
+        if self._at_least_one and not any(_holds(message, path) for path in self._at_least_one):
+            raise _missing(self._at_least_one)
         for field, value in fields:
             check = checks.get(field)
             if check is not None:
@@ -104,16 +112,34 @@ class _MessageValidator:
         names = self._exactly_one
         found = [name for name in names if name in given]
         if not found:
-            raise InvalidArgument(names[0], f"is required (or {' or '.join(names[1:])})")
+            raise _missing(names)
         if len(found) > 1:
             raise InvalidArgument(found[1], f"give either {' or '.join(names)}, not both")
 
 
 def exactly_one(descriptor: Descriptor) -> tuple[str, ...]:
     """Returns the names of the fields of which a message must have exactly one."""
+    return tuple(_options_of(descriptor).Extensions[annotations_pb2.exactly_one].fields)
+
+
+def at_least_one(descriptor: Descriptor) -> tuple[str, ...]:
+    """Returns the paths of the fields of which a message must have at least one."""
+    return tuple(_options_of(descriptor).Extensions[annotations_pb2.at_least_one].paths)
+
+
+def _options_of(descriptor: Descriptor) -> Any:
     # Parsed again, as field options are: see `rules_of`.
-    options = MessageOptions.FromString(descriptor.GetOptions().SerializeToString())
-    return tuple(options.Extensions[annotations_pb2.exactly_one].fields)
+    return MessageOptions.FromString(descriptor.GetOptions().SerializeToString())
+
+
+def _holds(value: Any, path: str) -> bool:
+    for name in path.split("."):
+        value = getattr(value, name)
+    return bool(value)
+
+
+def _missing(names: Sequence[str]) -> InvalidArgument:
+    return InvalidArgument(names[0], f"is required (or {' or '.join(names[1:])})")
 
 
 def _field_check(field: FieldDescriptor) -> _Check | None:
@@ -142,7 +168,7 @@ def _value_check(field: FieldDescriptor, rules: Any) -> _Check | None:
         return _no_nul if is_required(field) and not field.has_presence else None
     if rules is not None and field.cpp_type in _NUMBERS:
         return _in_range(rules)
-    return None
+    return None if rules is None or not rules.bytes else _sized(rules.bytes)
 
 
 def _without(names: Sequence[str]) -> _Check:
@@ -211,10 +237,19 @@ def _in_range(rules: Any) -> _Check:
     return check
 
 
+def _sized(size: int) -> _Check:
+    def check(value: bytes) -> None:
+        # Empty is absent.
+        if len(value) not in (0, size):
+            raise InvalidArgument("", f"must be {size} bytes, or absent")
+
+    return check
+
+
 def _string(rules: Any) -> _Check:
     max_bytes = rules.max_bytes or math.inf
     max_length = rules.max_length or math.inf
-    not_blank = rules.not_blank
+    not_blank, is_date = rules.not_blank, rules.is_date
     pattern = rules.pattern
     matches = re.compile(pattern).fullmatch if pattern else None
     mismatch = f"must {rules.mismatch}" if rules.mismatch else f"must match the pattern {pattern}"
@@ -232,8 +267,18 @@ def _string(rules: Any) -> _Check:
             raise InvalidArgument("", "must not be empty")
         if matches is not None and matches(value) is None:
             raise InvalidArgument("", mismatch)
+        if is_date and not _is_day(value):
+            raise InvalidArgument("", "must be a day such as 2026-01-24")
 
     return check
+
+
+def _is_day(text: str) -> bool:
+    try:
+        # Python reads other forms of ISO 8601 too.
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def _no_nul(value: str) -> None:

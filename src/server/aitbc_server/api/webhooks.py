@@ -226,8 +226,6 @@ class WebhookService:
         webhook = await self._own(request.webhook_id, caller)
         start = page_start(request.page_token)
         before = None if start is None else number_of_delivery(start)
-        if start is not None and before is None:
-            raise InvalidArgument("page_token", "is not a next_page_token of this list")
         limit = request.limit if request.HasField("limit") else _PAGE
         found = await self._store.deliveries(
             webhook.webhook_id,

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 
 from aitbc.v1 import work_pb2
 from aitbc_server.api.convert import timestamp
-from aitbc_server.api.statements import Stated, check_public_key, stated_in
+from aitbc_server.api.statements import Stated, stated_in
 from aitbc_server.api.validation import validator
 from aitbc_server.api.work_messages import (
     acks_of,
@@ -85,7 +85,6 @@ class WorkSession:
     ) -> None:
         """`check_live` raises when the stream's key is no longer valid."""
         _validate_hello(hello)
-        check_public_key("hello.public_key", hello.public_key)
         self._dispatcher = dispatcher
         self._context = context
         self._hello = hello

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 _PREFIX = "ait"
 _ALPHABET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _FORM = re.compile(rf"{_PREFIX}1[{_ALPHABET}]{{38}}")
+_SHORTENED = re.compile(rf"{_PREFIX}1[a-z0-9]{{1,37}}(\.\.\.|…)")
 _GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 _EXPANDED_PREFIX = [ord(c) >> 5 for c in _PREFIX] + [0] + [ord(c) & 31 for c in _PREFIX]
 _CHECKSUM_LENGTH = 6
@@ -37,6 +38,11 @@ def is_address(text: str) -> bool:
         return False
     data = [_ALPHABET.index(c) for c in text[len(_PREFIX) + 1 :]]
     return _polymod([*_EXPANDED_PREFIX, *data]) == 1
+
+
+def is_shortened(text: str) -> bool:
+    """Says whether the text stands for an address as people shorten it: `ait1client...`."""
+    return _SHORTENED.fullmatch(text) is not None
 
 
 def _polymod(values: Iterable[int]) -> int:

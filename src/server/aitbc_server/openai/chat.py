@@ -17,7 +17,6 @@ from aitbc_server.openai.tools import (
     FunctionName,
     JsonSchema,
     Mode,
-    Parallel,
     add_tools,
     form,
 )
@@ -134,7 +133,7 @@ class ChatRequest(Sampling):
     )
     tools: Several[ChatTool] = ()
     tool_choice: Mode | ChatToolChoice | None = None
-    parallel_tool_calls: Parallel = None
+    parallel_tool_calls: bool | None = None
     # Answers are kept as jobs, and not for anything that OpenAI keeps them for.
     store: Literal[False] = False
 

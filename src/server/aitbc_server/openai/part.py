@@ -16,8 +16,10 @@ _NAME = "OpenAI"
 # Its objects have names that ours have too.
 _PREFIX = "OpenAI."
 _REFERENCE = "#/components/schemas/" + _PREFIX
+# Not that of the examples with miners that poll: nobody would answer.
+_MODEL = "smollm2"
 _VARIABLES = {
-    "model": path_parameter("model", "Name of the model.", {"type": "string"}, "llama3.2"),
+    "model": path_parameter("model", "Name of the model.", {"type": "string"}, _MODEL),
     "response_id": path_parameter(
         "response_id", "The response.", {"type": "string"}, "resp_01k9zq4b5mr6t8vwxyz0123456"
     ),
@@ -52,11 +54,11 @@ _JOB_ID = {
 }
 _EXAMPLES: dict[str, Schema] = {
     "createChatCompletion": {
-        "model": "llama3.2",
+        "model": _MODEL,
         "messages": [{"role": "user", "content": "Explain quantum computing"}],
     },
-    "createCompletion": {"model": "llama3.2", "prompt": "Once upon a time"},
-    "createResponse": {"model": "llama3.2", "input": "Explain quantum computing"},
+    "createCompletion": {"model": _MODEL, "prompt": "Once upon a time"},
+    "createResponse": {"model": _MODEL, "input": "Explain quantum computing"},
 }
 _ALWAYS = (401, 403, 429, 500, 503)
 _OF_BODIES = (400, 413, 415)

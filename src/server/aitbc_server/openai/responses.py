@@ -23,7 +23,6 @@ from aitbc_server.openai.tools import (
     FunctionName,
     JsonSchema,
     Mode,
-    Parallel,
     add_tools,
     form,
 )
@@ -128,7 +127,7 @@ class ResponseRequest(Shared):
     text: Text | None = None
     tools: Several[ResponseTool] = ()
     tool_choice: Mode | ResponseToolChoice | None = None
-    parallel_tool_calls: Parallel = None
+    parallel_tool_calls: bool | None = None
     truncation: Literal["disabled"] = "disabled"
     # A response is a job, which is kept.
     store: Literal[True] = True

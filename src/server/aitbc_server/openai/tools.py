@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, WithJsonSchema
+from pydantic import ConfigDict, Field
 
 from aitbc.v1 import jobs_pb2
 from aitbc_server.openai.errors import OpenAIError
@@ -55,8 +55,6 @@ class FunctionName(Schema):
 
 
 Mode = Literal["auto", "none", "required"]
-# Whether several calls may come at once: a model may always ask for them.
-Parallel = Annotated[bool | None, WithJsonSchema({"enum": [True, None]})]
 
 
 def form(kind: str, schema: dict[str, Any]) -> jobs_pb2.ResponseFormat:

@@ -106,6 +106,8 @@ class Operations:
         if comment := self._comments.description(field.full_name):
             parameter["description"] = comment
         parameter["schema"] = self._schemas.parameter(field)
+        if place == "query" and not text.is_string:
+            parameter["schema"] = _or_empty(parameter["schema"])
         if len(text.path) == 1 and text.path[0] in example:
             parameter["example"] = example[text.path[0]]
         return parameter
@@ -264,6 +266,13 @@ def is_public(method: MethodDescriptor) -> bool:
     """Says whether anybody may call the method."""
     public: bool = _options(method).Extensions[annotations_pb2.is_public]
     return public
+
+
+def _or_empty(schema: Schema) -> Schema:
+    # As HTML forms send what is not filled in.
+    if schema.get("type") == "array":
+        return {**schema, "items": _or_empty(schema["items"])}
+    return {"anyOf": [schema, {"const": ""}]}
 
 
 def _rows_of(status: int) -> list[ErrorRow]:

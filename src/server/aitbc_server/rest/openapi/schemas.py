@@ -8,7 +8,7 @@ older clients live with new fields.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -16,7 +16,13 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from google.protobuf.descriptor_pb2 import MessageOptions
 
 from aitbc.v1 import annotations_pb2
-from aitbc_server.api.validation import WORDS, exactly_one, is_required, rules_of
+from aitbc_server.api.validation import (
+    WORDS,
+    at_least_one,
+    exactly_one,
+    is_required,
+    rules_of,
+)
 from aitbc_server.rest.codec import map_entry
 from aitbc_server.rest.openapi.comments import Comments
 from aitbc_server.rest.values import INTEGERS, is_ordinary, short_names
@@ -84,6 +90,8 @@ class Schemas:
         if names := exactly_one(descriptor):
             members = [descriptor.fields_by_name[name] for name in names]
             schema["oneOf"] = [_only(field, members) for field in members]
+        if paths := at_least_one(descriptor):
+            schema["anyOf"] = [_with(path.split(".")) for path in paths]
         if example := {k: v for k, v in example_of(descriptor).items() if k not in without}:
             schema["examples"] = [example]
         return schema
@@ -133,7 +141,7 @@ class Schemas:
         if field.type == FieldDescriptor.TYPE_STRING:
             return _string(field)
         if field.type == FieldDescriptor.TYPE_BYTES:
-            return {"type": "string", "contentEncoding": "base64", "pattern": _BASE64}
+            return _bytes(rules_of(field))
         if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
             return {"type": "boolean"}
         return _number(field, takes_text=field.containing_type in self._in_requests)
@@ -191,6 +199,9 @@ def _string(field: FieldDescriptor) -> Schema:
     if WORDS.fullmatch(rules.pattern):
         words = rules.pattern.split("|")
         return {"type": "string", "enum": [*words, ""] if may_be_empty else words}
+    if rules.is_date:
+        day = {"type": "string", "format": "date"}
+        return {"anyOf": [day, {"const": ""}]} if may_be_empty else day
     if rules.max_length:
         schema["maxLength"] = rules.max_length
     schema["pattern"] = _NO_NUL
@@ -237,6 +248,27 @@ def _nullable(schema: Schema) -> Schema:
 
 def _or_null(schema: Schema) -> Schema:
     return {"anyOf": [schema, _NULL]} if schema else schema
+
+
+def _bytes(rules: Any) -> Schema:
+    pattern = _BASE64
+    if rules is not None and rules.bytes:
+        threes, rest = divmod(rules.bytes, 3)
+        padding = ("", "(==)?", "=?")[rest]
+        count = threes * 4 + (0, 2, 3)[rest]
+        # Those of the last digit's bits that mean nothing are zero.
+        last = ("[A-Za-z0-9+/_-]", "[AQgw]", "[AEIMQUYcgkosw048]")[rest]
+        pattern = f"^([A-Za-z0-9+/_-]{{{count - 1}}}{last}{padding})?$"
+    return {"type": "string", "contentEncoding": "base64", "pattern": pattern}
+
+
+def _with(path: Sequence[str]) -> Schema:
+    """Returns the schema of an object in which the field at this path is set."""
+    name, *below = path
+    held: Schema = {"type": "string", "minLength": 1}
+    if below:
+        held = {"type": "object", **_with(below)}
+    return {"required": [name], "properties": {name: held}}
 
 
 def _only(field: FieldDescriptor, members: Iterable[FieldDescriptor]) -> Schema:
