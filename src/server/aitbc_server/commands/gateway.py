@@ -17,6 +17,7 @@ from aitbc_server.commands.options import (
     TlsKey,
     address,
 )
+from aitbc_server.loading import uncollected
 
 
 def gateway(
@@ -63,8 +64,9 @@ def gateway(
     environment variables, those of HTTP count here too.
     """
     # Here, so that no other command waits for the REST layer to load.
-    from aitbc_server.gateway import serve_gateway
-    from aitbc_server.tls import TargetTls
+    with uncollected():
+        from aitbc_server.gateway import serve_gateway
+        from aitbc_server.tls import TargetTls
 
     try:
         towards = TargetTls.of(target_ca, target_cert, target_key, is_wanted=target_tls)

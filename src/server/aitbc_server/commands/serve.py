@@ -18,6 +18,7 @@ from aitbc_server.commands.options import (
     TlsKey,
     address,
 )
+from aitbc_server.loading import uncollected
 
 _GRPC = Address("127.0.0.1:50051")
 
@@ -50,7 +51,8 @@ def serve(
     Further settings are environment variables; the documentation lists them.
     """
     # Here, so that no other command waits for the whole server to load.
-    from aitbc_server.serving import serve_coordinator
+    with uncollected():
+        from aitbc_server.serving import serve_coordinator
 
     serve_coordinator(
         http=http,

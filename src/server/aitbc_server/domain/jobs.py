@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from aitbc_server.domain.receipts import BatchSignature
 
@@ -229,9 +230,11 @@ class OldJobs:
     next_after: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LiveRecord:
-    """What the dispatcher needs of a stored job that is not final."""
+class LiveRecord(NamedTuple):
+    """What the dispatcher needs of a stored job that is not final.
+
+    A tuple, because a start makes as many as there are jobs that wait.
+    """
 
     job_id: str
     owner: str

@@ -183,7 +183,6 @@ def _attempts(rows: str) -> tuple[AttemptRecord, ...]:
 
 
 def _live(row: Sequence[Any]) -> LiveRecord:
-    values = dict(zip(LiveRecord.__slots__, row, strict=True))
-    failed = values["failed_miners"]
-    values["failed_miners"] = tuple(orjson.loads(failed)) if failed else ()
-    return LiveRecord(**values)
+    *given, cancel_requested, failed, spec_bytes = row
+    failed_miners = tuple(orjson.loads(failed)) if failed else ()
+    return LiveRecord._make((*given, bool(cancel_requested), failed_miners, spec_bytes))
