@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from scripts.processes import Coordinator
 
 from tests.e2e.keys import create_key
 
@@ -70,6 +71,17 @@ def test_keys_load_no_server(words: list[str], data: Path) -> None:
         _COMMAND, "aitbc_server.cli", "aitbc-coordinator", "keys", *words, "--data", data
     )
     assert loaded & (_SERVER | _ON_DEMAND) == set()
+
+
+def test_the_help_of_the_miner_loads_no_miner() -> None:
+    loaded = _loaded(_COMMAND, "aitbc_miner.cli", "aitbc-miner", "run", "--help")
+    assert loaded & {*_SERVER, *_ON_DEMAND, "psutil", "pynvml", "uvloop"} == set()
+
+
+def test_a_job_is_submitted_without_loading_what_draws(coordinator: Coordinator) -> None:
+    words = ["--coordinator", coordinator.grpc, "submit", "-m", "llama3.2", "--json", "hello"]
+    loaded = _loaded(_COMMAND, "aitbc_client.cli", "aitbc", *words)
+    assert loaded & {*_ON_DEMAND, "rich", "structlog"} == set()
 
 
 def test_a_coordinator_serves_before_it_loads_what_may_never_be_asked_for(data: Path) -> None:

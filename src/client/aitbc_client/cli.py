@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
@@ -12,11 +11,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from aitbc_client import batch as batches
 from aitbc_client import shown
-from aitbc_client.aio import AsyncClient
 from aitbc_client.chat import HELP, Chat
 from aitbc_client.client import Client
 from aitbc_client.connection import DEFAULT_TARGET, DEFAULT_TIMEOUT_S, Connection
@@ -193,7 +189,10 @@ def list_jobs(
         for job in found:
             shown.as_json(job)
     else:
-        shown.jobs(found)
+        # Here: programs, which ask for JSON, need not wait for what draws tables to load.
+        from aitbc_client import tables
+
+        tables.jobs(found)
 
 
 @app.command()
@@ -209,7 +208,10 @@ def miners(
         for miner in found:
             shown.as_json(miner)
     else:
-        shown.miners(found)
+        # Here, as above.
+        from aitbc_client import tables
+
+        tables.miners(found)
 
 
 @app.command()
@@ -230,35 +232,17 @@ def batch(
     ] = 256,
 ) -> None:
     """Answer a file of prompts. Started again, it goes on where it ended."""
+    # Here: the other commands need neither an event loop nor a progress bar.
+    from aitbc_client.batch_progress import run_shown
+
     try:
-        progress = asyncio.run(_batch(options_of(context), source, target, model, concurrency))
+        progress = run_shown(options_of(context), source, target, model, concurrency)
     except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
     answered = f"{progress.done} of {progress.total} lines answered in {target}"
-    shown.err.print(f"{answered}, {progress.unsuccessful} of them without a result")
+    typer.echo(f"{answered}, {progress.unsuccessful} of them without a result", err=True)
     if progress.unsuccessful:
         raise typer.Exit(1)
-
-
-async def _batch(
-    options: Options, source: Path, target: Path, model: str | None, concurrency: int
-) -> batches.Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=shown.err) as bar:
-        task = bar.add_task(source.name, total=None)
-
-        def show(progress: batches.Progress) -> None:
-            bar.update(task, completed=progress.done, total=progress.total)
-
-        async with AsyncClient(options.connection, timeout_s=options.timeout_s) as client:
-            return await batches.run_batch(
-                client, source, target, model=model, concurrency=concurrency, on_progress=show
-            )
 
 
 def _prompt(words: Iterable[str]) -> str:
@@ -317,8 +301,7 @@ def main() -> None:
     try:
         app()
     except AitbcError as error:
-        hint = f" ({error.error_code})"
-        shown.err.print(f"aitbc: {error}{hint}", style="red", markup=False, emoji=False)
+        shown.failure(f"aitbc: {error} ({error.error_code})")
         sys.exit(1)
 
 

@@ -31,7 +31,10 @@ def list_receipts(
         for receipt in found:
             shown.as_json(receipt)
     else:
-        shown.receipts(found)
+        # Here: programs, which ask for JSON, need not wait for what draws tables to load.
+        from aitbc_client import tables
+
+        tables.receipts(found)
 
 
 def show_receipt(

@@ -1,109 +1,47 @@
-"""How the command shows things: text and tables for people, JSON for programs."""
+"""How the command shows things: text as it is for people, and JSON for programs. See tables.py."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+from datetime import datetime
+from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+import typer
 
-from aitbc_client.models import Job, JobStatus, Miner, MinerStatus, Submitted
+from aitbc_client.models import Job, Miner, Submitted
 from aitbc_client.receipts import Check, Outcome, Receipt
 from aitbc_client.streams import JobEvent
-
-T = TypeVar("T")
-
-# Wider than terminals are: a line that wraps is better than an id that is cut short.
-_tables = Console(width=500, highlight=False)
-
-# Answers go to standard output, so that they can be piped; all else to standard error.
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-
-_COLOURS = {
-    JobStatus.PENDING: "yellow",
-    JobStatus.RUNNING: "cyan",
-    JobStatus.COMPLETED: "green",
-    JobStatus.FAILED: "red",
-    JobStatus.CANCELLED: "dim",
-    MinerStatus.ONLINE: "green",
-    MinerStatus.DRAINING: "yellow",
-    MinerStatus.OFFLINE: "dim",
-}
 
 _MARKS = {
     Outcome.PASSED: ("\u2713", "green"),
     Outcome.FAILED: ("\u2717", "red"),
-    Outcome.SKIPPED: ("-", "dim"),
+    Outcome.SKIPPED: ("-", "bright_black"),
 }
+
+# Answers go to standard output, so that they can be piped; all else to standard error.
 
 
 def text(value: str, *, end: str = "\n") -> None:
-    """Prints text as it is: brackets in it are no markup."""
-    out.print(value, end=end, markup=False, emoji=False)
-    out.file.flush()
+    """Prints text as it is, whatever it holds."""
+    typer.echo(value + end, nl=False, color=True)
 
 
 def note(value: str) -> None:
     """Prints a remark that is no part of an answer."""
-    err.print(value, style="dim", markup=False, emoji=False)
+    typer.secho(value, err=True, dim=True)
+
+
+def failure(value: str) -> None:
+    """Prints why a command failed."""
+    typer.secho(value, err=True, fg="red")
 
 
 def as_json(value: Job | JobEvent | Miner | Receipt | Submitted) -> None:
     """Prints a value as one line of JSON; what is not set is absent."""
     document = value.document if isinstance(value, Receipt) else _set_only(asdict(value))
     text(json.dumps(document, default=_plain, ensure_ascii=False))
-
-
-def jobs(found: Iterable[Job]) -> None:
-    """Prints jobs as a table."""
-    _table(
-        found,
-        {
-            "job": lambda job: job.job_id,
-            "status": lambda job: _status(job.status),
-            "model": lambda job: job.model,
-            "created": lambda job: _when(job.created_at),
-            "tokens": lambda job: str(job.usage.completion_tokens or "") if job.usage else "",
-            "miner": lambda job: job.miner_id or "",
-            "error": lambda job: job.error.code if job.error else "",
-        },
-    )
-
-
-def miners(found: Iterable[Miner]) -> None:
-    """Prints miners as a table."""
-    _table(
-        found,
-        {
-            "miner": lambda miner: miner.miner_id,
-            "status": lambda miner: _status(miner.status),
-            "models": lambda miner: ", ".join(miner.models),
-            "jobs": lambda miner: f"{miner.running_jobs}/{miner.slots or '-'}",
-            "gpu": lambda miner: miner.gpu or "",
-            "last seen": lambda miner: _when(miner.last_seen),
-        },
-    )
-
-
-def receipts(found: Iterable[Receipt]) -> None:
-    """Prints receipts as a table."""
-    fields = (
-        "receipt_id",
-        "status",
-        "model",
-        "units",
-        "unit_type",
-        "price",
-        "currency",
-        "miner_id",
-    )
-    _table(found, {name.removesuffix("_id"): _field(name) for name in fields})
 
 
 def receipt(one: Receipt) -> None:
@@ -118,36 +56,7 @@ def checks(made: Iterable[Check]) -> None:
     """Prints how the checks of a receipt went."""
     for check in made:
         mark, colour = _MARKS[check.outcome]
-        out.print(Text.assemble((mark, colour), f" {check.name}: {check.detail}"))
-
-
-def _field(name: str) -> Callable[[Receipt], str]:
-    return lambda one: str(one.document.get(name, ""))
-
-
-def _table(rows: Iterable[T], columns: dict[str, Callable[[T], str | Text]]) -> None:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in columns:
-        table.add_column(name, no_wrap=name != "models")
-    for row in rows:
-        table.add_row(
-            *(cell if isinstance(cell := of(row), Text) else Text(cell) for of in columns.values())
-        )
-    _tables.print(table if table.row_count else Text("none", style="dim"))
-
-
-def _status(status: JobStatus | MinerStatus) -> Text:
-    return Text(status.value, style=_COLOURS[status])
-
-
-def _when(time: datetime | None) -> str:
-    if time is None:
-        return ""
-    seconds = max(0, int((datetime.now(UTC) - time).total_seconds()))
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds // length} {unit} ago"
-    return f"{seconds} s ago"
+        typer.echo(f"{typer.style(mark, fg=colour)} {check.name}: {check.detail}")
 
 
 def _set_only(value: Any) -> Any:
