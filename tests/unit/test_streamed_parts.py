@@ -63,14 +63,14 @@ class Reader:
         # Whether the next that it is told may be another answer's.
         self.may_restart = False
 
-    def read(self) -> None:
-        """Takes what there is."""
+    def read(self, *, is_void: bool) -> None:
+        """Takes what there is. `is_void`: it is of an attempt that another began anew."""
         news = self.follower.news()
         if news is None:
             return
         if news.is_restarted:
             assert self.may_restart
-            self.text, self.parts, self.may_restart = b"", [], False
+            self.text, self.parts, self.may_restart = b"", [], is_void
         self.text += news.text
         self.parts.append(news.parts)
 
@@ -103,13 +103,14 @@ _STEPS = st.tuples(
 def test_a_reader_has_what_the_job_keeps(steps: list[tuple[str, int, str]]) -> None:
     async def run() -> None:
         kept, attempt, number = Transcripts(100_000, {"j"}), Attempt(0, None), 0
-        reader = Reader(kept)
+        reader, is_void = Reader(kept), False
         for step, count, argument in steps:
             if step == "lose":
                 number += 1
                 resume = _resume(kept)
                 attempt = Attempt(number, resume)
-                reader.may_restart |= resume is None
+                is_void |= resume is None
+                reader.may_restart |= is_void
                 continue
             if step == "tell again":
                 attempt.lease.rewind(0)
@@ -119,8 +120,9 @@ def test_a_reader_has_what_the_job_keeps(steps: list[tuple[str, int, str]]) -> N
                 for update in attempt.lease.take_updates():
                     delta = update.delta
                     kept.extend("j", update.sequence, delta.text, delta.tokens, parts_of(delta))
+                    is_void = False
             if step.endswith("read"):
-                reader.read()
+                reader.read(is_void=is_void)
         completion = attempt.finish()
         assert completion.result == "".join(TOKENS)
         assert [one.token for one in completion.logprobs] == TOKENS

@@ -135,12 +135,7 @@ class Lease:
         """Returns what was not told yet, and counts it as told."""
         updates = []
         # The completion holds the whole text: no delta precedes it unless somebody already follows.
-        if self._ending is None:
-            # Tokens without a text too: they are progress.
-            is_due = self._has_news() or self._tokens > self._mark.tokens
-        else:
-            is_due = self._has_news() and self._marks_precede_completion()
-        if is_due:
+        if self._has_news() and (self._ending is None or self._marks_precede_completion()):
             updates.append(self._take_delta())
         if self._ending is not None and not self._is_ending_told:
             updates.append(self._ending_update(self._ending))
@@ -155,27 +150,43 @@ class Lease:
         return self._marks[-1] if self._marks else _BEGIN
 
     def _has_news(self) -> bool:
-        return bool(self._untold) or self._call_lengths() != self._mark.calls
+        if self._untold:
+            return True
+        told = self._mark
+        if self._tool_calls and self._call_lengths() != told.calls:
+            return True
+        # Tokens without a text too: they are progress.
+        return self._ending is None and self._tokens > told.tokens
 
     def _call_lengths(self) -> tuple[int, ...]:
-        return tuple(len(call.arguments) for call in self._tool_calls) if self._tool_calls else ()
+        return tuple(len(call.arguments) for call in self._tool_calls)
 
     def _take_delta(self) -> Update:
         text = "".join(self._untold)
         told = self._mark
-        delta = Delta(text=text, tokens=self._tokens - told.tokens)
-        calls, logprobs = self._call_lengths(), told.logprobs
-        if calls != told.calls:
-            delta.tool_calls.extend(_parts(self._tool_calls, told.calls))
-        # Those of tokens whose text is not there yet wait for it.
-        if logprobs < len(self._logprobs) and (text or calls != told.calls):
-            delta.logprobs.extend(self._logprobs[logprobs:])
-            logprobs = len(self._logprobs)
+        characters, tokens = told.characters + len(text), self._tokens
+        delta = Delta(text=text, tokens=tokens - told.tokens)
+        if self._tool_calls or self._logprobs:
+            logprobs, calls = self._add_parts(delta, told)
+            mark = _Mark(characters, tokens, logprobs, calls)
+        else:
+            mark = _Mark(characters, tokens)
         update = Update(lease_id=self.lease_id, sequence=len(self._marks), delta=delta)
-        self._marks.append(_Mark(told.characters + len(text), self._tokens, logprobs, calls))
+        self._marks.append(mark)
         self._told.append(text)
         self._untold.clear()
         return update
+
+    def _add_parts(self, delta: Delta, told: _Mark) -> tuple[int, tuple[int, ...]]:
+        """Adds what is new beside the text; returns how much of it is told then."""
+        logprobs, calls = told.logprobs, self._call_lengths()
+        if calls != told.calls:
+            delta.tool_calls.extend(_parts(self._tool_calls, told.calls))
+        # Those of tokens whose text is not there yet wait for it.
+        if delta.text or calls != told.calls:
+            delta.logprobs.extend(self._logprobs[logprobs:])
+            logprobs = len(self._logprobs)
+        return logprobs, calls
 
     def _ending_update(self, ending: Completion | Failure) -> Update:
         sequence = len(self._marks)

@@ -126,8 +126,6 @@ class Place:
 
 def size_of(parts: Parts) -> int:
     """Returns the bytes that parts take in memory, nearly."""
-    if parts is NO_PARTS:
-        return 0
     texts = sum(len(p.call_id) + len(p.name) + len(p.arguments) for p in parts.calls)
     count = len(parts.calls) + len(parts.logprobs)
     return texts + sum(map(len, parts.logprobs)) + count * _OVERHEAD

@@ -118,12 +118,12 @@ class Transcripts:
                 # A miner that goes on, told again after a reconnection.
                 said, parts = rest
                 tokens -= transcript.tokens
-        size = len(said) + size_of(parts)
+        size = len(said) if parts is NO_PARTS else len(said) + size_of(parts)
         if not transcript.is_kept or size > self._left:
             self.drop(job_id)
             return
         self._left -= size
-        is_first = not transcript.size
+        is_first = not transcript.text and transcript.extras is None
         transcript.text += said
         transcript.tokens += tokens
         if parts is not NO_PARTS:
@@ -216,7 +216,8 @@ class Follower:
     def news(self) -> News | None:
         """Returns what the reader does not have, and counts it as had. Raises ValueError."""
         transcript, position = self._transcript, self.position
-        if not transcript.is_kept or not transcript.size:
+        extras = transcript.extras
+        if not transcript.is_kept or not (transcript.text or extras is not None):
             return None
         is_restarted = False
         if self._version != transcript.version:
@@ -227,8 +228,8 @@ class Follower:
             found = position.within(transcript.text)
             is_restarted = found is None
             position = found or START
-            if transcript.extras is not None:
-                self.place.skip_to(transcript.extras, position.offset)
+            if extras is not None:
+                self.place.skip_to(extras, position.offset)
         self._version, self._is_checked = transcript.version, True
         if is_restarted:
             position, self.place = START, Place()
@@ -236,8 +237,8 @@ class Follower:
         text = bytes(memoryview(transcript.text)[position.offset : end])
         self.position = position.advanced(text)
         parts = NO_PARTS
-        if transcript.extras is not None:
-            parts = self.place.take(transcript.extras, self.position.offset)
+        if extras is not None:
+            parts = self.place.take(extras, self.position.offset)
         if not text and not is_restarted and parts is NO_PARTS:
             return None
         return News(text, position, is_restarted, parts)
