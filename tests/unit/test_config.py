@@ -34,8 +34,26 @@ def test_lists_are_written_with_commas(
 
 
 @pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("0", 0), ("45s", 45), ("1.5h", 5_400), (" 30d ", 2_592_000), ("2w", 1_209_600)],
+)
+def test_a_duration_is_written_with_its_unit(
+    monkeypatch: pytest.MonkeyPatch, text: str, seconds: float
+) -> None:
+    assert Settings(**NOTHING).job_retention == 0
+    monkeypatch.setenv("AITBC_JOB_RETENTION", text)
+    assert Settings(**NOTHING).job_retention == seconds
+
+
+@pytest.mark.parametrize(
     ("name", "text"),
     [
+        ("job_retention", "30"),
+        ("job_retention", "30 days"),
+        ("job_retention", "-1d"),
+        ("job_retention", "0.5s"),
+        ("job_retention", "99999w"),
+        ("job_retention", ""),
         ("cors_origins", "app.example"),
         ("cors_origins", "https://app.example/"),
         ("cors_origins", "https://APP.example"),

@@ -123,6 +123,10 @@ class AsyncClient:
         """Cancels a job. Raises Conflict when it is final."""
         return await self.call(operations.cancel(job_id))
 
+    async def delete(self, job_id: str) -> None:
+        """Deletes a job, its prompt and its result. Raises Conflict unless it is final."""
+        await self.call(operations.delete(job_id))
+
     async def stream(self, job_id: str, after_event_id: str = "") -> AsyncGenerator[JobEvent, None]:
         """Yields what a job produced so far, then the rest as it is made, and its end.
 

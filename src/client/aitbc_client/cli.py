@@ -174,6 +174,20 @@ def cancel(context: typer.Context, job: _JOB, json: Json = False) -> None:
     shown.as_json(cancelled) if json else shown.text(f"{job} is {cancelled.status}")
 
 
+@app.command()
+def delete(
+    context: typer.Context,
+    jobs: Annotated[
+        list[str], typer.Argument(metavar="JOB...", help="Ids of jobs that have ended.")
+    ],
+) -> None:
+    """Delete jobs, with their prompts and answers, for good. Their receipts stay."""
+    with options_of(context).client() as client:
+        for job in jobs:
+            client.delete(job)
+            shown.text(f"{job} is deleted")
+
+
 @app.command("list")
 def list_jobs(
     context: typer.Context,

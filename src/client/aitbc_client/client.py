@@ -121,6 +121,10 @@ class Client:
         """Cancels a job. Raises Conflict when it is final."""
         return self.call(operations.cancel(job_id))
 
+    def delete(self, job_id: str) -> None:
+        """Deletes a job, its prompt and its result. Raises Conflict unless it is final."""
+        self.call(operations.delete(job_id))
+
     def stream(self, job_id: str, after_event_id: str = "") -> Iterator[JobEvent]:
         """Yields what a job produced so far, then the rest as it is made, and its end.
 

@@ -122,6 +122,14 @@ def cancel(job_id: str) -> Operation[Job]:
     return Operation("/aitbc.v1.JobService/CancelJob", request, jobs_pb2.Job, job_of)
 
 
+def delete(job_id: str) -> Operation[None]:
+    """Deletes a job that is final."""
+    request = jobs_pb2.DeleteJobRequest(job_id=job_id)
+    return Operation(
+        "/aitbc.v1.JobService/DeleteJob", request, jobs_pb2.DeleteJobResponse, lambda _: None
+    )
+
+
 def jobs(
     status: JobStatus | str | None = None, model: str | None = None, token: str | None = None
 ) -> Operation[Page[Job]]:

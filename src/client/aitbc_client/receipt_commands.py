@@ -81,12 +81,20 @@ def verify(
 
 
 def _receipt(client: Client, name: str) -> Receipt:
-    if name.startswith("job-"):
-        job = client.get(name)
-        if job.receipt_id is None:
-            raise typer.BadParameter(f"{name} is {job.status}: only completed jobs have receipts")
-        name = job.receipt_id
-    return client.receipt(name)
+    return client.receipt(_receipt_of_job(client, name) if name.startswith("job-") else name)
+
+
+def _receipt_of_job(client: Client, job_id: str) -> str:
+    try:
+        job = client.get(job_id)
+    except NotFound:
+        # A job that was deleted has its receipt still.
+        for receipt in client.receipts(job_id=job_id):
+            return receipt.receipt_id
+        raise
+    if job.receipt_id is None:
+        raise typer.BadParameter(f"{job_id} is {job.status}: only completed jobs have receipts")
+    return job.receipt_id
 
 
 def _own_job(client: Client, receipt: Receipt) -> Job | None:

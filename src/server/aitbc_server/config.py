@@ -247,7 +247,9 @@ class Settings(BaseSettings):
         if isinstance(value, str) and value.strip() != "0":
             match = _DURATION.fullmatch(value.strip())
             if match is None:
-                raise ValueError(f"{value!r} is not a number and its unit, such as 12h or 30d")
+                raise ValueError(
+                    f"{value!r} is neither a number and its unit, such as 12h or 30d, nor 0"
+                )
             return float(match[1]) * _UNITS_S[match[2]]
         return value
 

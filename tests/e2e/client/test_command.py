@@ -60,6 +60,19 @@ def test_a_job_is_cancelled(coordinator: Coordinator, model: str) -> None:
     assert "(CANCELLED)" in waited.stderr
 
 
+def test_a_job_is_deleted_and_its_receipt_stays(coordinator: Coordinator, model: str) -> None:
+    answered = _aitbc(coordinator, "submit", "-m", "llama3.2", "--wait", "--json", "x").stdout
+    waiting = _aitbc(coordinator, "submit", "-m", model, "x").stdout.strip()
+    job_id = json.loads(answered)["job_id"]
+    done = _aitbc(coordinator, "delete", job_id, waiting)
+    assert (done.returncode, done.stdout) == (1, f"{job_id} is deleted\n")
+    assert done.stderr.startswith("aitbc: the job has not ended yet")
+    assert "(JOB_NOT_FINAL)" in done.stderr
+    assert "(JOB_NOT_FOUND)" in _aitbc(coordinator, "wait", job_id).stderr
+    verified = _aitbc(coordinator, "verify", job_id)
+    assert (verified.returncode, verified.stdout.count("\u2717")) == (0, 0)
+
+
 def test_jobs_and_miners_are_shown_as_tables(coordinator: Coordinator, model: str) -> None:
     job_id = _aitbc(coordinator, "submit", "-m", model, "x").stdout.strip()
     assert job_id in _aitbc(coordinator, "list", "--model", model).stdout

@@ -125,8 +125,10 @@ async def test_the_client_for_asyncio_does_the_same(coordinator: Coordinator, mo
         running = asyncio.create_task(client.wait(submitted.job_id))
         await client.cancel(submitted.job_id)
         assert (await running).status is JobStatus.CANCELLED
-        with pytest.raises(NotFound):
-            await client.get("job-nope")
+        await client.delete(submitted.job_id)
+        for unknown in ("job-nope", submitted.job_id):
+            with pytest.raises(NotFound):
+                await client.get(unknown)
         assert [one async for one in client.miners(model="llama3.2")]
 
 

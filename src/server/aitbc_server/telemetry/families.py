@@ -58,6 +58,12 @@ JOBS_ENDED = Family(
     "Jobs that became final, since the database was made.",
     ("status",),
 )
+JOBS_FORGOTTEN = Family(
+    "aitbc_jobs_forgotten",
+    "counter",
+    "Jobs that were deleted after their end, by their clients or for their age, since the database "
+    "was made.",
+)
 TOKENS = Family(
     "aitbc_tokens", "counter", "Tokens of completed jobs, since the database was made.", ("kind",)
 )
@@ -117,6 +123,7 @@ FAMILIES = (
     QUEUE_AGE,
     DISPATCH,
     JOBS_ENDED,
+    JOBS_FORGOTTEN,
     TOKENS,
     RETRIES,
     MINERS,

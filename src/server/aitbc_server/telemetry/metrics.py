@@ -187,6 +187,7 @@ def _ended(totals: Totals) -> Iterator[Metric]:
             (("cancelled",), totals.cancelled),
         ]
     )
+    yield families.JOBS_FORGOTTEN.single(totals.forgotten)
     yield families.TOKENS.of(
         [(("prompt",), totals.prompt_tokens), (("completion",), totals.completion_tokens)]
     )

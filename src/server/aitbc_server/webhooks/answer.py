@@ -16,3 +16,5 @@ class Answer:
     error: str = ""
     # Seconds after which the receiver wants the next request.
     retry_after_s: float | None = None
+    # Whether a repetition may be answered otherwise.
+    is_repeatable: bool = True

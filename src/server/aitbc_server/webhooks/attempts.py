@@ -23,7 +23,7 @@ def outcome_of(delivery: Delivery, answer: Answer, began_us: int, schedule: Sche
     """Returns what is stored of an attempt: delivered, to be tried again, or given up."""
     tries = delivery.tries + 1
     delay_s = None
-    if answer.error and answer.status_code != _GONE:
+    if answer.error and answer.status_code != _GONE and answer.is_repeatable:
         delay_s = schedule.next_delay_s(tries, answer.retry_after_s)
     outcome = once(delivery, answer, began_us)
     if delay_s is None:

@@ -215,7 +215,7 @@ class Courier:
         try:
             body = await self._body(delivery)
             if body is None:
-                return Answer(duration_ms=0, error="its job is no more")
+                return Answer(duration_ms=0, error="its job is no more", is_repeatable=False)
             return await self._send(webhook, delivery, body)
         except Exception as error:
             # Whatever it is, the lane goes on, and the schedule says when this one does.
