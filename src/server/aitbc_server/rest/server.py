@@ -18,6 +18,7 @@ from aitbc_server.rest.protocol import HttpProtocol
 from aitbc_server.tls import TlsFiles, server_context
 
 _BACKLOG = 2048
+_DATE_S = 1.0
 # Time for cancelled requests to send their last words.
 _CANCEL_GRACE_S = 1.0
 _LIMITS = HttpLimits()
@@ -76,7 +77,7 @@ class RestServer:
         if self._serving is None:
             return
         self._server.config.timeout_graceful_shutdown = math.ceil(grace_s)
-        self._server.should_exit = True
+        self._server.ending.set()
         await self._serving
         if tasks := set(self._server.server_state.tasks):
             await asyncio.wait(tasks, timeout=_CANCEL_GRACE_S)
@@ -96,10 +97,19 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.ready = asyncio.Event()
+        self.ending = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.ready.set()
+
+    async def main_loop(self) -> None:
+        # Not uvicorn's, which looks ten times a second whether it is to end.
+        while not self.ending.is_set():
+            # The date of responses.
+            await self.on_tick(0)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.ending.wait(), _DATE_S)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
