@@ -100,7 +100,7 @@ def _build(directory: Path, arguments: argparse.Namespace) -> dict[str, float]:
 
 def _works(arguments: argparse.Namespace) -> Iterator[list[Work]]:
     rng = random.Random(1)
-    ids = IdSource(rng.getrandbits)
+    ids = IdSource(rng.randbytes)
     miners = [(f"miner-{n}", Signer(Ed25519PrivateKey.generate())) for n in range(50)]
     clients = [address_of(f"client {n}") for n in range(1000)]
     left, now_us = arguments.receipts, 1_790_000_000_000_000

@@ -14,7 +14,7 @@ from aitbc_server.domain.jobs import Begin, Completion, Ending, JobStatus, NewJo
 from aitbc_server.domain.keys import KeyRecord, digest_of, key_id_of, new_key
 
 START_US = 1_769_266_800_000_000
-_IDS = IdSource(random.Random(7).getrandbits)
+_IDS = IdSource(random.Random(7).randbytes)
 _TICKS = count()
 
 

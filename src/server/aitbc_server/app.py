@@ -178,7 +178,7 @@ class Coordinator:
 
     def _services(self, guard: Guard, clock: Clock, currency: str) -> list[Service]:
         settings, store, dispatcher = self._settings, self._store, self._dispatcher
-        ids = IdSource(secrets.randbits)
+        ids = IdSource(secrets.token_bytes)
         allowance = Allowance(
             dispatcher.jobs_of,
             store.usage,

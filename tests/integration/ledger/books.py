@@ -40,7 +40,7 @@ class Book:
         self.writes = LedgerWrites(self.connection, directory, options)
         self.random = random.Random(seed)
         self.miner = Signer(Ed25519PrivateKey.generate())
-        self._ids = IdSource(self.random.getrandbits)
+        self._ids = IdSource(self.random.randbytes)
         self._now_us = START_US
 
     @contextmanager

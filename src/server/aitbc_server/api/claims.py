@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aitbc.v1 import jobs_pb2
-from aitbc_server.api.convert import job_message, timestamp
+from aitbc_server.api.convert import job_message, set_timestamp
 from aitbc_server.api.records import find_job
 from aitbc_server.api.statements import Stated, stated_by
 from aitbc_server.dispatch.live import Lease, LiveJob
@@ -115,7 +115,7 @@ class ClaimService:
         if lease.expires_at is not None:
             now = self._dispatcher.now()
             left_us = int((lease.expires_at - now.mono) * 1e6)
-            message.lease_expires_at.CopyFrom(timestamp(now.wall_us + left_us))
+            set_timestamp(message.lease_expires_at, now.wall_us + left_us)
         return message
 
     def _completion(

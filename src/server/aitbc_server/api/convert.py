@@ -25,8 +25,15 @@ _NO_PLACE = 2**62
 
 def timestamp(micros: int) -> Timestamp:
     """Returns the Timestamp of microseconds since the Unix epoch."""
-    seconds, rest = divmod(micros, 1_000_000)
-    return Timestamp(seconds=seconds, nanos=rest * 1000)
+    made = Timestamp()
+    set_timestamp(made, micros)
+    return made
+
+
+def set_timestamp(field: Timestamp, micros: int) -> None:
+    """Sets a field to microseconds since the Unix epoch."""
+    field.seconds, rest = divmod(micros, 1_000_000)
+    field.nanos = rest * 1000
 
 
 _OUTCOMES = {
@@ -47,11 +54,11 @@ def job_message(record: JobRecord) -> jobs_pb2.Job:
     if record.status is not JobStatus.PENDING and record.miner_id:
         job.miner_id = record.miner_id
     if record.status is not JobStatus.PENDING and record.started_us is not None:
-        job.started_at.CopyFrom(timestamp(record.started_us))
+        set_timestamp(job.started_at, record.started_us)
     if record.cancel_requested_us is not None:
-        job.cancel_requested_at.CopyFrom(timestamp(record.cancel_requested_us))
+        set_timestamp(job.cancel_requested_at, record.cancel_requested_us)
     if record.finished_us is not None:
-        job.completed_at.CopyFrom(timestamp(record.finished_us))
+        set_timestamp(job.completed_at, record.finished_us)
     if record.details:
         job.MergeFromString(record.details)
     if record.has_receipt:
@@ -110,9 +117,9 @@ def queue_message(job_id: str, wait: Wait) -> jobs_pb2.GetJobQueueResponse:
     if wait.jobs_ahead is not None:
         message.position, message.jobs_ahead = wait.jobs_ahead + 1, wait.jobs_ahead
     if wait.not_before_us is not None:
-        message.not_before.CopyFrom(timestamp(wait.not_before_us))
+        set_timestamp(message.not_before, wait.not_before_us)
     if wait.expected_us is not None:
-        message.expected_start_at.CopyFrom(timestamp(wait.expected_us))
+        set_timestamp(message.expected_start_at, wait.expected_us)
     message.able_miner_count = wait.able
     message.unable_miner_count = sum(wait.counts.values()) - wait.able
     message.able_miners.extend(_queue_miners(wait, able=True))

@@ -77,22 +77,21 @@ class Endpoint:
         """Whether it is opened, for many responses, instead of called for one."""
         return self.method.server_streaming
 
-    async def __call__(self, request: Message, caller: Caller) -> Message:
+    def __call__(self, request: Message, caller: Caller) -> Awaitable[Message]:
         """Validates a request of a caller who was let in, and answers it. Raises domain errors."""
-        response: Message = await self._answer(request, caller)
-        return response
+        return self._answer(request, caller)
 
-    async def open(self, request: Message, caller: Caller) -> Messages:
+    def open(self, request: Message, caller: Caller) -> Awaitable[Messages]:
         """Does the same for a method that streams. The generator may raise domain errors too."""
-        responses: Messages = await self._answer(request, caller)
-        return responses
+        return self._answer(request, caller)
 
-    async def _answer(self, request: Message, caller: Caller) -> Any:
+    def _answer(self, request: Message, caller: Caller) -> Awaitable[Any]:
+        # No coroutine of its own, here and in the layers above: each would be made for every call.
         most = caller.limits.body_bytes
         if most and request.ByteSize() > most:
             raise PayloadTooLarge(most)
         self._validate(request)
-        return await self._handler(request, caller)
+        return self._handler(request, caller)
 
 
 def endpoints(services: Iterable[Service]) -> dict[str, Endpoint]:

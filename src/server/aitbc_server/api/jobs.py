@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from aitbc_server.api.convert import (
     page_token,
     prompt_text,
     queue_message,
+    set_timestamp,
     timestamp,
 )
 from aitbc_server.api.endpoint import Messages
@@ -49,6 +51,7 @@ from aitbc_server.store.seam import Store
 
 _PAGE = 20
 _AVAILABLE = 10
+_REQUEST_ID = jobs_pb2.SubmitJobRequest.DESCRIPTOR.fields_by_name["request_id"]
 # How long CancelJob waits for the miner to stop, before it answers with a job still running.
 _CANCEL_WAIT_S = 1.0
 
@@ -192,9 +195,12 @@ class JobService:
 
     # Inside
 
-    async def _submit(self, submission: Submission, caller: Caller) -> Submitted:
-        if not caller.limits.has_budget:
-            return await self._dispatcher.submit(submission)
+    def _submit(self, submission: Submission, caller: Caller) -> Awaitable[Submitted]:
+        if caller.limits.has_budget:
+            return self._submit_in_budget(submission, caller)
+        return self._dispatcher.submit(submission)
+
+    async def _submit_in_budget(self, submission: Submission, caller: Caller) -> Submitted:
         count = len(submission.jobs)
         if await self._allowance.spend(caller, count):
             jobs = (replace(job, priority=job.priority + BEHIND_ALL) for job in submission.jobs)
@@ -220,28 +226,12 @@ class JobService:
         if caller.limits.prompt_bytes:
             check_size(request, caller.limits.prompt_bytes)
         salt = self._ids.salt()
-        spec = jobs_pb2.Job(
-            raw_prompt=request.raw_prompt,
-            response_format=(
-                request.response_format if request.HasField("response_format") else None
-            ),
-            tools=request.tools,
-            tool_choice=request.tool_choice,
-            parallel_tool_calls=(
-                request.parallel_tool_calls if request.HasField("parallel_tool_calls") else None
-            ),
-            conversation_id=request.conversation_id,
-            metadata=request.metadata,
-            job_id=job_id,
-            model=request.model,
-            prompt=request.prompt if request.HasField("prompt") else None,
-            messages=request.messages,
-            params=params,
-            priority=request.priority,
-            timeout_seconds=timeout_s,
-            max_attempts=max_attempts,
-            created_at=timestamp(now_us),
-        )
+        # What a request says of its job, the job has under the same names.
+        said = {f.name: value for f, value in request.ListFields() if f != _REQUEST_ID}
+        spec = jobs_pb2.Job(**said)
+        spec.job_id = job_id
+        spec.max_attempts = max_attempts
+        set_timestamp(spec.created_at, now_us)
         return NewJob(
             job_id=job_id,
             owner=caller.owner,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aitbc.v1 import miners_pb2, work_pb2
-from aitbc_server.api.convert import page_start, page_token, timestamp
+from aitbc_server.api.convert import page_start, page_token, set_timestamp, timestamp
 from aitbc_server.dispatch.live import Now
 from aitbc_server.dispatch.shell import Dispatcher
 from aitbc_server.domain.caller import Caller
@@ -49,7 +49,7 @@ class MinerService:
             registered_at=timestamp(record.registered_us),
         )
         if known:
-            response.updated_at.CopyFrom(timestamp(now.wall_us))
+            set_timestamp(response.updated_at, now.wall_us)
         return response
 
     async def get_miner(
@@ -115,8 +115,8 @@ class MinerService:
             if session.load is not None:
                 miner.load.CopyFrom(work_pb2.Load.FromString(session.load))
         if record.drained_us is not None:
-            miner.drained_at.CopyFrom(timestamp(record.drained_us))
+            set_timestamp(miner.drained_at, record.drained_us)
         last_seen_us = registry.last_seen_us(record.miner_id, now)
         if last_seen_us is not None:
-            miner.last_seen.CopyFrom(timestamp(last_seen_us))
+            set_timestamp(miner.last_seen, last_seen_us)
         return miner

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from aitbc.v1 import jobs_pb2
-from aitbc_server.api.convert import job_message, timestamp
+from aitbc_server.api.convert import job_message, set_timestamp, timestamp
 from aitbc_server.api.endpoint import Messages
 from aitbc_server.dispatch.extras import Place
 from aitbc_server.dispatch.live import LiveJob, Phase
@@ -196,7 +196,7 @@ def _live_message(job: LiveJob) -> jobs_pb2.Job:
     if job.lease is not None and _is_running(job):
         message.status = jobs_pb2.JOB_STATUS_RUNNING
         message.miner_id = job.lease.miner_id
-        message.started_at.CopyFrom(timestamp(job.lease.started_us))
+        set_timestamp(message.started_at, job.lease.started_us)
     return message
 
 

@@ -70,8 +70,8 @@ class _MessageValidator:
         self._checks: dict[FieldDescriptor, _Check] = {}
         # Names of the required fields, and whether their absence differs from their zero value.
         self._required: list[tuple[str, bool]] = []
-        # Names of fields of which one must be set.
-        self._exactly_one: tuple[str, ...] = ()
+        # Fields of which one must be set.
+        self._exactly_one: tuple[FieldDescriptor, ...] = ()
         # Paths of fields of which at least one must be set.
         self._at_least_one: tuple[str, ...] = ()
         self.accepts_everything = False
@@ -83,7 +83,7 @@ class _MessageValidator:
             check = _field_check(field)
             if check is not None:
                 self._checks[field] = check
-        self._exactly_one = exactly_one(descriptor)
+        self._exactly_one = tuple(descriptor.fields_by_name[n] for n in exactly_one(descriptor))
         self._at_least_one = at_least_one(descriptor)
         self.accepts_everything = not (
             self._checks or self._required or self._exactly_one or self._at_least_one
@@ -97,7 +97,7 @@ class _MessageValidator:
         # ListFields skips what is absent, and so costs less than a look at each field.
         fields = message.ListFields()
         if self._exactly_one:
-            self._check_exactly_one([field.name for field, _ in fields])
+            self._check_exactly_one([field for field, _ in fields if field in self._exactly_one])
         if self._at_least_one and not any(_holds(message, path) for path in self._at_least_one):
             raise _missing(self._at_least_one)
         for field, value in fields:
@@ -108,13 +108,13 @@ class _MessageValidator:
                 except InvalidArgument as error:
                     raise below(field.name, error) from None
 
-    def _check_exactly_one(self, given: Sequence[str]) -> None:
-        names = self._exactly_one
-        found = [name for name in names if name in given]
-        if not found:
+    def _check_exactly_one(self, given: Sequence[FieldDescriptor]) -> None:
+        if len(given) == 1:
+            return
+        names = [field.name for field in self._exactly_one]
+        if not given:
             raise _missing(names)
-        if len(found) > 1:
-            raise InvalidArgument(found[1], f"give either {' or '.join(names)}, not both")
+        raise InvalidArgument(given[1].name, f"give either {' or '.join(names)}, not both")
 
 
 def exactly_one(descriptor: Descriptor) -> tuple[str, ...]:

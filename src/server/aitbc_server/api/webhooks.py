@@ -7,7 +7,7 @@ from asyncio import Future
 from typing import Protocol
 
 from aitbc.v1 import webhooks_pb2
-from aitbc_server.api.convert import page_start, page_token, timestamp
+from aitbc_server.api.convert import page_start, page_token, set_timestamp, timestamp
 from aitbc_server.domain.caller import Caller
 from aitbc_server.domain.clock import Clock
 from aitbc_server.domain.errors import (
@@ -300,7 +300,7 @@ def _webhook(webhook: Webhook, now_us: int) -> webhooks_pb2.Webhook:
         created_at=timestamp(webhook.created_us),
     )
     if len(webhook.secrets_at(now_us)) > 1:
-        message.previous_secret_expires_at.CopyFrom(timestamp(webhook.previous_until_us or 0))
+        set_timestamp(message.previous_secret_expires_at, webhook.previous_until_us or 0)
     return message
 
 
@@ -314,7 +314,7 @@ def _delivery(delivery: Delivery) -> webhooks_pb2.Delivery:
         attempts=[_attempt(attempt) for attempt in delivery.attempts],
     )
     if delivery.next_us is not None:
-        message.next_attempt_at.CopyFrom(timestamp(delivery.next_us))
+        set_timestamp(message.next_attempt_at, delivery.next_us)
     return message
 
 

@@ -17,7 +17,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from aitbc.v1 import work_pb2
-from aitbc_server.api.convert import timestamp
+from aitbc_server.api.convert import set_timestamp
 from aitbc_server.api.statements import Stated, stated_in
 from aitbc_server.api.validation import validator
 from aitbc_server.api.work_messages import (
@@ -314,7 +314,7 @@ class WorkSession:
         assignment = work_pb2.Assignment(lease_id=lease.lease_id, attempt=lease.attempt)
         assignment.job.MergeFromString(spec)
         if lease.job.deadline_us is not None:
-            assignment.deadline.CopyFrom(timestamp(lease.job.deadline_us))
+            set_timestamp(assignment.deadline, lease.job.deadline_us)
         said = self._dispatcher.transcripts.find(lease.job.job_id)
         if said is not None and said.is_resumable:
             assignment.resume.CopyFrom(resume_of(said))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import Future
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -105,7 +106,7 @@ class Dispatcher:
 
     # Jobs
 
-    async def submit(self, submission: Submission) -> Submitted:
+    def submit(self, submission: Submission) -> Future[Submitted]:
         """Stores and queues jobs. Raises QueueFull, IdempotencyKeyReused, StorageUnavailable."""
         if len(self.core.jobs) + len(submission.jobs) > self._max_jobs:
             raise QueueFull(retry_after_s=5)
@@ -113,7 +114,7 @@ class Dispatcher:
         then = partial(self._submitted, submission, current_call.get())
         stored = self._store.submit(submission, then)
         self._submitting[submission.account] += len(submission.jobs)
-        return await stored
+        return stored
 
     def jobs_of(self, account: str) -> tuple[int, int]:
         """Returns how many jobs of an account are not final, and how many of these wait."""

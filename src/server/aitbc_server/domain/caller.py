@@ -23,6 +23,9 @@ class Role(StrEnum):
     ADMIN = "admin"
 
 
+_ADMINS = frozenset({Role.ADMIN})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
     """The party a call is made for, after authentication."""
@@ -60,4 +63,4 @@ class Access:
     @property
     def is_for_admins(self) -> bool:
         """Whether only an admin's key may call."""
-        return self.roles == {Role.ADMIN}
+        return self.roles == _ADMINS

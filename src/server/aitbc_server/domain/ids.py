@@ -15,8 +15,12 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
 _RANDOM_BITS = 80
 _RANDOM_MASK = (1 << _RANDOM_BITS) - 1
+_SEED_BYTES = _RANDOM_BITS // 8
 # Leaves room above the first id of a millisecond for those that count up from it.
-_SEED_BITS = 78
+_SEED_MASK = _RANDOM_MASK >> 2
+_SALT_BYTES = 16
+# Drawn at once: each draw is a call of the system.
+_DRAWN_BYTES = 4096
 
 JOB_PREFIX = "job-"
 _JOB_ID = re.compile(r"job-[0-7][0-9a-hjkmnp-tv-z]{25}")
@@ -25,10 +29,12 @@ _LEASE_ID = re.compile(r"lease-([0-7][0-9a-hjkmnp-tv-z]{25})-([1-9][0-9]{0,8})")
 
 
 class IdSource:
-    """Makes ids. `randbits(k)` gives k random bits, as `secrets.randbits` does."""
+    """Makes ids. `randbytes(n)` gives n random bytes, as `secrets.token_bytes` does."""
 
-    def __init__(self, randbits: Callable[[int], int]) -> None:
-        self._randbits = randbits
+    def __init__(self, randbytes: Callable[[int], bytes]) -> None:
+        self._randbytes = randbytes
+        self._drawn = b""
+        self._used = 0
         self._last = 0
         # The milliseconds of the last id, and their text: most ids share them.
         self._millis = -1
@@ -38,7 +44,7 @@ class IdSource:
         """Returns a ULID greater than every one returned before."""
         fresh = (now_us // 1000) << _RANDOM_BITS
         if fresh > self._last:
-            self._last = fresh | self._randbits(_SEED_BITS)
+            self._last = fresh | int.from_bytes(self._random(_SEED_BYTES)) & _SEED_MASK
         else:
             self._last += 1
         millis, rest = self._last >> _RANDOM_BITS, self._last & _RANDOM_MASK
@@ -48,11 +54,18 @@ class IdSource:
 
     def salt(self) -> bytes:
         """Returns 16 random bytes."""
-        return self._randbits(128).to_bytes(16, "big")
+        return self._random(_SALT_BYTES)
 
     def job_id(self, now_us: int) -> str:
         """Returns a new job's id."""
         return JOB_PREFIX + self.ulid(now_us)
+
+    def _random(self, size: int) -> bytes:
+        start, end = self._used, self._used + size
+        if end > len(self._drawn):
+            self._drawn, start, end = self._randbytes(_DRAWN_BYTES), 0, size
+        self._used = end
+        return self._drawn[start:end]
 
 
 def _text(value: int, pairs: int) -> str:

@@ -58,6 +58,8 @@ class RestApp:
         self._max_body_bytes = max_body_bytes
         self._methods: Sequence[MethodDescriptor] = ()
         self._router: Router[Route] = compile_routes(())
+        # The one in which it serves.
+        self._loop: asyncio.AbstractEventLoop | None = None
         # Requests by method, empty where none was found, and status.
         self.calls: Counter[tuple[str, str]] = Counter()
 
@@ -142,7 +144,9 @@ class RestApp:
         caller: Caller,
         receive: Receive,
     ) -> Message:
-        call = ClientWatch(receive, _WATCH_CLIENT_AFTER_S, self._call_timeout_s)
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        call = ClientWatch(receive, _WATCH_CLIENT_AFTER_S, self._call_timeout_s, self._loop)
         try:
             return await self._backend.call(method, request, headers, caller)
         except asyncio.CancelledError:

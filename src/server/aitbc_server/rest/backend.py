@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Protocol
 
 from google.protobuf.descriptor import MethodDescriptor
@@ -24,22 +24,22 @@ class Backend(Protocol):
         `headers` are those of the HTTP request by their lower-case names.
         """
 
-    async def call(
+    def call(
         self,
         method: MethodDescriptor,
         request: Message,
         headers: Mapping[str, str],
         caller: Caller,
-    ) -> Message:
+    ) -> Awaitable[Message]:
         """Answers a request that `admit` let in."""
 
-    async def open(
+    def open(
         self,
         method: MethodDescriptor,
         request: Message,
         headers: Mapping[str, str],
         caller: Caller,
-    ) -> Messages:
+    ) -> Awaitable[Messages]:
         """Begins the stream of responses of a method that streams; the caller closes it."""
 
 
@@ -59,22 +59,22 @@ class LocalBackend:
         """Returns who calls. Raises domain errors."""
         return self._gate.admit(self._endpoints[method.full_name].access, headers, peer)
 
-    async def call(
+    def call(
         self,
         method: MethodDescriptor,
         request: Message,
         headers: Mapping[str, str],
         caller: Caller,
-    ) -> Message:
+    ) -> Awaitable[Message]:
         """Answers the request. Raises domain errors."""
-        return await self._endpoints[method.full_name](request, caller)
+        return self._endpoints[method.full_name](request, caller)
 
-    async def open(
+    def open(
         self,
         method: MethodDescriptor,
         request: Message,
         headers: Mapping[str, str],
         caller: Caller,
-    ) -> Messages:
+    ) -> Awaitable[Messages]:
         """Begins the stream. Raises domain errors."""
-        return await self._endpoints[method.full_name].open(request, caller)
+        return self._endpoints[method.full_name].open(request, caller)

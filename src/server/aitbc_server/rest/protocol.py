@@ -22,6 +22,7 @@ from aitbc_server.rest.errors import (
     error_response,
 )
 from aitbc_server.rest.limits import HttpLimits
+from aitbc_server.rest.outlet import Outlet
 
 # Far above what browsers and proxies send.
 _MOST_HEADERS = 128
@@ -49,7 +50,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._state_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(Outlet(transport, self.loop))
         if len(self.connections) > self._limits.connections:
             self._refuse(TooManyConnections())
 

@@ -38,11 +38,14 @@ class Site:
         self._calls = Counter() if calls is None else calls
         self._exact: dict[str, list[Mount]] = {}
         self._below: list[Mount] = []
+        # Their paths: most requests are below none, and are told so at once.
+        self._paths_below: tuple[str, ...] = ()
         for mount in mounts:
             if mount.path.endswith("/") and mount.path != "/":
                 self._below.append(mount)
             else:
                 self._exact.setdefault(mount.path, []).append(mount)
+        self._paths_below = tuple(mount.path for mount in self._below)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -50,7 +53,7 @@ class Site:
             for mount in self._exact.get(path, ()):
                 if mount.takes is None or mount.takes(scope):
                     return await mount.app(scope, receive, self._counting(mount, send))
-            for mount in self._below:
+            for mount in self._below if path.startswith(self._paths_below) else ():
                 if path.startswith(mount.path) and (mount.takes is None or mount.takes(scope)):
                     return await mount.app(scope, receive, self._counting(mount, send))
         return await self._rest(scope, receive, send)

@@ -19,16 +19,25 @@ class ClientWatch:
     Short calls are over before the timer fires, and a timer costs less than a task for each call.
     """
 
-    def __init__(self, receive: Receive, after_s: float, limit_s: float | None = None) -> None:
-        """Begins to watch after some seconds, and lets the call take no longer than the limit."""
+    def __init__(
+        self,
+        receive: Receive,
+        after_s: float,
+        limit_s: float | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """Begins to watch after some seconds, and lets the call take no longer than the limit.
+
+        `loop` is the running one, where the caller knows it: to ask for it calls the system.
+        """
         self._limit_s = limit_s
+        loop = loop or asyncio.get_running_loop()
         # Always there: an ASGI server runs each request as a task.
-        self._task = cast("asyncio.Task[None]", asyncio.current_task())
+        self._task = cast("asyncio.Task[None]", asyncio.current_task(loop))
         self._receive = receive
         self._watcher: asyncio.Task[None] | None = None
         # Why the call was ended.
         self._end: Exception | None = None
-        loop = asyncio.get_running_loop()
         self._timer = loop.call_later(after_s, self._start)
 
     def close(self) -> None:
