@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from aitbc_server.dispatch.core import Core
@@ -51,7 +50,7 @@ def no_fencing() -> None:
             job_id = job_of_lease(completion.lease_id)
             for lease in sessions._leasing.book.by_id.values():
                 if lease.job.job_id == job_id and lease.is_held and lease.claim_s is None:
-                    stale = replace(completion, lease_id=lease.lease_id)
+                    stale = completion._replace(lease_id=lease.lease_id)
                     return sessions._leasing.complete(lease, stale)
         return deliver(sessions, session, sequence, completion)
 

@@ -148,5 +148,4 @@ def _result_at(time_us: int) -> str:
 
 
 def _signed(work: Work, signature: BatchSignature) -> Work:
-    fields = {name: getattr(work, name) for name in Work.__slots__}
-    return Work(**{**fields, "miner_signature": signature})
+    return work._replace(miner_signature=signature)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable
 from contextlib import suppress
-from dataclasses import replace
 
 from aitbc.v1 import jobs_pb2
 from aitbc_server.api.convert import (
@@ -203,8 +202,8 @@ class JobService:
     async def _submit_in_budget(self, submission: Submission, caller: Caller) -> Submitted:
         count = len(submission.jobs)
         if await self._allowance.spend(caller, count):
-            jobs = (replace(job, priority=job.priority + BEHIND_ALL) for job in submission.jobs)
-            submission = replace(submission, jobs=tuple(jobs))
+            jobs = [job._replace(priority=job.priority + BEHIND_ALL) for job in submission.jobs]
+            submission = submission._replace(jobs=tuple(jobs))
         try:
             submitted = await self._dispatcher.submit(submission)
         except Exception:

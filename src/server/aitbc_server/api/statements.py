@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from aitbc.v1 import jobs_pb2, work_pb2
 from aitbc_server.domain.errors import InvalidArgument, MinerSignatureRefused
@@ -17,8 +17,7 @@ from aitbc_server.ledger.signing import STATEMENTS, covers, for_each
 PUBLIC_KEY_BYTES = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Stated:
+class Stated(NamedTuple):
     """What a miner signed of one result."""
 
     result_salt: bytes

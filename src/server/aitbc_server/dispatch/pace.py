@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from aitbc_server.dispatch.live import Lease
 from aitbc_server.domain.jobs import claim_duration_s
@@ -30,8 +30,7 @@ _UNASKED_FACTOR = 4
 _NEWEST = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class _Sample:
+class _Sample(NamedTuple):
     """What one job took."""
 
     # Seconds for each token generated, and for each byte submitted.

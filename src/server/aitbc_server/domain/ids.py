@@ -14,10 +14,13 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 # Two characters at a time: 13 look-ups an id instead of 26.
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
 _RANDOM_BITS = 80
-_RANDOM_MASK = (1 << _RANDOM_BITS) - 1
 _SEED_BYTES = _RANDOM_BITS // 8
 # Leaves room above the first id of a millisecond for those that count up from it.
-_SEED_MASK = _RANDOM_MASK >> 2
+_SEED_MASK = (1 << _RANDOM_BITS - 2) - 1
+# What differs between ids of one millisecond.
+_TAIL_PAIRS = 2
+_TAIL_BITS = 10 * _TAIL_PAIRS
+_TAIL_MASK = (1 << _TAIL_BITS) - 1
 _SALT_BYTES = 16
 # Drawn at once: each draw is a call of the system.
 _DRAWN_BYTES = 4096
@@ -36,8 +39,8 @@ class IdSource:
         self._drawn = b""
         self._used = 0
         self._last = 0
-        # The milliseconds of the last id, and their text: most ids share them.
-        self._millis = -1
+        # All of the last id but its last characters, and its text: most ids share it.
+        self._head = -1
         self._prefix = ""
 
     def ulid(self, now_us: int) -> str:
@@ -47,10 +50,10 @@ class IdSource:
             self._last = fresh | int.from_bytes(self._random(_SEED_BYTES)) & _SEED_MASK
         else:
             self._last += 1
-        millis, rest = self._last >> _RANDOM_BITS, self._last & _RANDOM_MASK
-        if millis != self._millis:
-            self._millis, self._prefix = millis, _text(millis, 5)
-        return self._prefix + _text(rest, 8)
+        head, tail = self._last >> _TAIL_BITS, self._last & _TAIL_MASK
+        if head != self._head:
+            self._head, self._prefix = head, _text(head, 13 - _TAIL_PAIRS)
+        return self._prefix + _text(tail, _TAIL_PAIRS)
 
     def salt(self) -> bytes:
         """Returns 16 random bytes."""

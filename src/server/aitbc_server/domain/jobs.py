@@ -70,8 +70,7 @@ def claim_duration_s(max_tokens: int | None) -> float:
     return _CLAIM_BASE_S + _CLAIM_PER_TOKEN_S * (max_tokens or _CLAIM_TOKENS_UNASKED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewJob:
+class NewJob(NamedTuple):
     """A job as it is submitted."""
 
     job_id: str
@@ -95,8 +94,7 @@ class NewJob:
     prompt_hash: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
+class Submission(NamedTuple):
     """Jobs that are stored together or not at all."""
 
     jobs: tuple[NewJob, ...]
@@ -108,8 +106,7 @@ class Submission:
     account: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submitted:
+class Submitted(NamedTuple):
     """What a submission became."""
 
     # (job_id, status, created_us) of each job, in the order submitted.
@@ -118,8 +115,7 @@ class Submitted:
     is_new: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Begin:
+class Begin(NamedTuple):
     """A lease that begins: pending -> running."""
 
     job_id: str
@@ -131,8 +127,7 @@ class Begin:
     claim_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completion:
+class Completion(NamedTuple):
     """A result: running -> completed."""
 
     job_id: str
@@ -151,8 +146,7 @@ class Completion:
     miner_signature: BatchSignature | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
+class Ending(NamedTuple):
     """Any other end of a wait or of an attempt: to pending, failed or cancelled."""
 
     job_id: str

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from aitbc_server.domain.ids import JOB_PREFIX, is_job_id
 
@@ -38,8 +39,7 @@ class BatchSignature:
     path: Sequence[bytes]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class Work(NamedTuple):
     """A job that was completed, as its receipt tells of it."""
 
     job_id: str

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from aitbc_server.domain.addresses import address_of
 from aitbc_server.domain.ids import lease_id_of
@@ -46,8 +45,7 @@ SIGNED_FIELDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A new receipt."""
 
     work: Work

@@ -38,7 +38,7 @@ class UsageCounts:
 
     def submitted(self, jobs: Sequence[NewJob]) -> None:
         """Counts new jobs."""
-        counts = Counter((job.created_us // DAY_US, job.owner, job.model) for job in jobs)
+        counts = Counter([(job.created_us // DAY_US, job.owner, job.model) for job in jobs])
         rows = [(*group, count) for group, count in counts.items()]
         self._connection.execute(_SQL["count_submitted"], (json_rows(rows),))
 
