@@ -353,3 +353,25 @@ async def test_attempts_are_listed_when_they_are_asked_for(store: SqliteStore) -
     plain = await store.job(job_id)
     assert plain is not None
     assert plain.attempts == ()
+
+
+async def test_no_statement_of_a_whole_job_is_prepared_twice(store: SqliteStore) -> None:
+    async def whole_job() -> None:
+        job_id = await _running(store)
+        await store.complete([completion(job_id)])
+        assert await store.job(job_id, attempts=True)
+
+    prepared: list[str | None] = []
+
+    def note(_action: int, *names: str | None) -> int:
+        prepared.append(names[0])
+        return 0
+
+    # SQLite asks for each name in a statement when it is prepared, and not when it is run.
+    for connection in (store._write_connection, store._read_connection):
+        connection.set_authorizer(note)
+    await whole_job()
+    assert "receipts" in prepared
+    prepared.clear()
+    await whole_job()
+    assert prepared == []

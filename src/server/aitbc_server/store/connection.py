@@ -27,6 +27,10 @@ _BACKPORTS = ((3, 44, 6), (3, 50, 7))
 # How long a statement waits for another process that writes.
 BUSY_MS = 5000
 
+# More than there are, those of migrations included. A full cache of pysqlite3 keeps what was used
+# most, and lets each new statement push out the newest: all are prepared again at every use.
+_CACHED_STATEMENTS = 1024
+
 
 class SqliteTooOldError(RuntimeError):
     """The SQLite at hand can lose committed data."""
@@ -45,7 +49,12 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
             path.touch(mode=0o600)
     uri = f"file:{path}?mode={'ro' if read_only else 'rwc'}"
     connection = sqlite3.connect(
-        uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_MS / 1000
+        uri,
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=BUSY_MS / 1000,
+        cached_statements=_CACHED_STATEMENTS,
     )
     connection.execute("PRAGMA journal_mode = WAL") if not read_only else None
     # Every commit is on disk before it is answered.
