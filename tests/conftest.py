@@ -12,8 +12,13 @@ import hypothesis
 import pytest
 from scripts.processes import VLLM_BIN, Coordinator, Program, start_coordinator, start_miner
 
+from tests.lora import write_adapter
+
 # A developer's own settings must not reach the programs under test.
 CLEAN_ENV = {name: value for name, value in os.environ.items() if not name.startswith("AITBC_")}
+
+# Served beside the model by the miner that runs vLLM.
+ADAPTER = "legal"
 
 _running: list[Program] = []
 
@@ -129,16 +134,19 @@ def coordinator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Coordinato
 
 @pytest.fixture(scope="session")
 def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Coordinator]:
-    """A coordinator that tests share, whose one miner runs the real model in vLLM."""
+    """A coordinator that tests share, whose one miner runs the real model and an adapter of it."""
     if not VLLM_BIN.exists() and "CI" not in os.environ:
         pytest.skip("no .venv-vllm: run `make vllm`")
-    launcher = Launcher(tmp_path_factory.mktemp("vllm"))
+    directory = tmp_path_factory.mktemp("vllm")
+    launcher = Launcher(directory)
     coordinator = launcher.coordinator()
     # 4 slots, because the memory for more would take longer to set up than the tests.
     miner = launcher.miner(
         coordinator,
         "--engine-opt",
         "tool_parser=hermes",
+        "--lora",
+        f"{ADAPTER}={write_adapter(directory / ADAPTER, seed=1)}",
         miner_id="vllm",
         engine="vllm",
         models=["llama3.2=smollm2"],

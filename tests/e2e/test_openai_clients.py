@@ -14,7 +14,7 @@ import openai
 import pytest
 from scripts.processes import ROOT, Coordinator
 
-from tests.conftest import CLEAN_ENV
+from tests.conftest import ADAPTER, CLEAN_ENV
 from tests.e2e.node_client import run_node
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
@@ -137,9 +137,25 @@ def test_a_client_that_goes_frees_its_slot_within_a_second(
     assert freed_s < 1
 
 
+def test_an_adapter_is_a_model_with_receipts_of_its_own(
+    client: openai.OpenAI, vllm: Coordinator
+) -> None:
+    parents = {model.id: model.to_dict().get("parent") for model in client.models.list()}
+    assert parents == {MODEL: None, ADAPTER: MODEL}
+    asked: dict[str, Any] = {**ASKED, "model": ADAPTER}
+    raw = client.chat.completions.with_raw_response.create(**asked)
+    text = raw.parse().choices[0].message.content
+    assert text
+    assert "Paris" not in text
+    with httpx.Client(base_url=vllm.url) as api:
+        job = api.get(f"/v1/jobs/{raw.headers['x-job-id']}").json()
+        assert job["result"] == text
+        assert api.get(f"/v1/receipts/{job['receipt_id']}").json()["model"] == ADAPTER
+
+
 def test_the_client_for_node_works_unmodified(vllm: Coordinator) -> None:
     told = run_node("openai_client.mjs", f"{vllm.url}/v1", MODEL)
-    assert told["models"] == [MODEL]
+    assert told["models"] == [ADAPTER, MODEL]
     assert "Paris" in told["chat"]
     assert told["streamed"] == told["chat"]
     assert told["usage"]["completion_tokens"] > 0

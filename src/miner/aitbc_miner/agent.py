@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import json
 import secrets
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -66,8 +66,12 @@ class Agent:
         version: str,
         clock: Callable[[], float],
         signer: Signer | None = None,
+        parents: Mapping[str, str] | None = None,
     ) -> None:
-        """Without a signer, results are not signed."""
+        """Without a signer, results are not signed.
+
+        `parents`: of the models that are adapters, the model that each changes.
+        """
         # Rings when there may be something to say.
         self.alarm = Alarm()
         # Set while it holds no lease.
@@ -84,6 +88,7 @@ class Agent:
             agent_version=version,
             public_key=signer.public_key if signer else b"",
             process_id=secrets.token_hex(8),
+            parents=parents,
         )
         self._signer = signer
         self._capacity = slots

@@ -52,6 +52,16 @@ def run(
             metavar="NAME[=SOURCE]",
         ),
     ] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="AITBC_LORA",
+            help="LoRA adapter to serve as a model of its own, once for each; with vllm. SOURCE is"
+            " a local directory or a Hugging Face id, MODEL the --model that it changes, where"
+            " there are several.",
+            metavar="NAME=SOURCE[@MODEL]",
+        ),
+    ] = None,
     slots: Annotated[
         int | None,
         typer.Option(
@@ -113,14 +123,22 @@ def run(
     """
     # Here: help need not wait for it, nor what vLLM spawns, which imports this module anew.
     from aitbc_miner.running import run_miner
-    from aitbc_miner.settings import Settings, default_miner_id, parse_engine_options, parse_models
+    from aitbc_miner.settings import (
+        Settings,
+        default_miner_id,
+        parse_adapters,
+        parse_engine_options,
+        parse_models,
+    )
     from aitbc_miner.tls import Tls
 
+    models = parse_models(model or ())
     settings = Settings(
         coordinator=coordinator,
         miner_id=miner_id or default_miner_id(),
         engine=engine,
-        models=parse_models(model or ()),
+        models=models,
+        adapters=parse_adapters(lora or (), models),
         slots=slots,
         api_key=api_key,
         engine_options=parse_engine_options(engine_opt or ()),

@@ -32,7 +32,11 @@ async def _work(settings: Settings) -> None:
     stop = Stop()
     signer = load_signer(settings.key_file, settings.miner_id)
     engines = create_engines(
-        settings.engine, settings.models, settings.slots, settings.engine_options
+        settings.engine,
+        settings.models,
+        settings.slots,
+        settings.engine_options,
+        settings.adapters,
     )
     with stop.on_signals():
         try:
@@ -68,6 +72,7 @@ async def _mine(settings: Settings, engines: Sequence[Engine], signer: Signer, s
         version=f"aitbc-miner/{version(_DISTRIBUTION)}",
         clock=asyncio.get_running_loop().time,
         signer=signer,
+        parents={adapter.name: adapter.model for adapter in settings.adapters},
     )
 
     def say_ready() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aitbc_miner.adapters import Adapter
 from aitbc_miner.engines import ENGINES
 from aitbc_miner.errors import Misconfigured
 from aitbc_miner.tls import Tls
@@ -32,6 +33,7 @@ class Settings:
     slots: int | None
     api_key: str | None = field(repr=False)
     engine_options: dict[str, str] = field(repr=False)
+    adapters: tuple[Adapter, ...] = ()
     # None: plain text.
     tls: Tls | None = None
     # Where its signing key is kept; None: in the user's directory for state.
@@ -49,6 +51,11 @@ class Settings:
             )
         if self.engine not in ENGINES:
             raise Misconfigured(f"--engine {self.engine}: give one of {', '.join(ENGINES)}")
+        if self.adapters and self.engine != "vllm":
+            raise Misconfigured(
+                f"--lora: the {self.engine} engine has no adapters, only vllm has. A server behind"
+                " --engine openai serves its own as models: name them with --model"
+            )
         if self.slots is not None and not 1 <= self.slots <= _MAX_SLOTS:
             raise Misconfigured(f"--slots {self.slots}: give a number from 1 to {_MAX_SLOTS:,}")
 
@@ -71,6 +78,32 @@ def parse_models(items: Iterable[str]) -> dict[str, str]:
             " needs no GPU)"
         )
     return models
+
+
+def parse_adapters(items: Iterable[str], models: Mapping[str, str]) -> tuple[Adapter, ...]:
+    """Reads NAME=SOURCE@MODEL, and NAME=SOURCE where there is one model; items as for models."""
+    adapters: dict[str, Adapter] = {}
+    for item in (part for text in items for part in text.split(",") if part):
+        name, _, source = item.partition("=")
+        source, has_model, model = source.rpartition("@") if "@" in source else (source, "", "")
+        if not name or re.search(r"\s", name) or not source:
+            raise Misconfigured(
+                f"--lora {item}: give NAME=SOURCE or NAME=SOURCE@MODEL, the name without spaces"
+            )
+        if name in models or name in adapters:
+            raise Misconfigured(f"--lora {name}: another model or adapter has this name")
+        if not has_model and len(models) > 1:
+            raise Misconfigured(
+                f"--lora {item}: say which model it changes: {item}@MODEL, one of"
+                f" {', '.join(models)}"
+            )
+        if has_model and model not in models:
+            raise Misconfigured(
+                f"--lora {item}: no --model is named {model}; give one of {', '.join(models)} after"
+                " the last @"
+            )
+        adapters[name] = Adapter(name=name, source=source, model=model or next(iter(models)))
+    return tuple(adapters.values())
 
 
 def parse_engine_options(items: Iterable[str]) -> dict[str, str]:

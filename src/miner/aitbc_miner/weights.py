@@ -63,12 +63,15 @@ EMBEDDED_MODELS = {
 def locate(source: str) -> str:
     """Returns what vLLM loads for a source. Fetches and converts an embedded model, once."""
     model = EMBEDDED_MODELS.get(source)
-    return source if model is None else str(_converted(model, _cache_home()))
+    if model is not None:
+        return str(_converted(model, _cache_home()))
+    # Shells leave the ~ of NAME=~/path to the program.
+    return str(Path(source).expanduser()) if source.startswith("~") else source
 
 
 def is_local(source: str) -> bool:
     """Says whether a source is found without Hugging Face."""
-    return source in EMBEDDED_MODELS or Path(source).is_dir()
+    return source in EMBEDDED_MODELS or Path(source).expanduser().is_dir()
 
 
 def _cache_home() -> Path:

@@ -10,11 +10,14 @@ import pytest
 from aitbc.v1.work_pb2 import CANCEL_REASON_REQUESTED, Assignment, Resume, Update
 from tests.integration.miner.fake_coordinator import FakeSession, assignment, fake_coordinator
 from tests.integration.miner.processes import miner_process
+from tests.lora import write_adapter
 
 COMMAND = Path(__file__).parents[3] / ".venv-vllm" / "bin" / "aitbc-miner"
 # The first start downloads the model's 98 MB and converts them; loading takes half a minute.
 START_S = 300.0
 JOBS = 8
+ADAPTERS = ["legal", "poetry"]
+MODELS = ["llama3.2", *ADAPTERS]
 CITY = {
     "type": "object",
     "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}},
@@ -29,14 +32,22 @@ CITY = {
     not COMMAND.exists() and "CI" not in os.environ,
     reason="vLLM is not installed: `make vllm` makes .venv-vllm. With CI set this is a failure",
 )
-async def test_vllm_answers_together_stops_what_is_cancelled_and_survives_ctrl_c() -> None:
+async def test_vllm_answers_together_stops_what_is_cancelled_and_survives_ctrl_c(
+    tmp_path: Path,
+) -> None:
     async with fake_coordinator() as coordinator:
-        options = ("--coordinator", coordinator.address, "--model", "llama3.2=smollm2")
+        options = ["--coordinator", coordinator.address, "--model", "llama3.2=smollm2"]
+        for seed, name in enumerate(ADAPTERS, start=1):
+            options += ["--lora", f"{name}={write_adapter(tmp_path / name, seed)}"]
+        # With fewer bits, what is answered beside a prompt would change its answer.
+        options += ["--engine-opt", "dtype=float32"]
         async with miner_process("run", *options, command=COMMAND, timeout_s=60) as miner:
             session = await coordinator.session(START_S)
             assert JOBS <= session.hello.capacity.max_outstanding_jobs <= 256
             await session.welcome()
-            assert "ready: engine vllm, models llama3.2" in await miner.line()
+            assert list(session.hello.models) == MODELS
+            assert session.hello.parents == dict.fromkeys(ADAPTERS, "llama3.2")
+            assert f"ready: engine vllm, models {', '.join(MODELS)}" in await miner.line()
 
             await check_answers(session)
             await check_cancellation(session)
@@ -44,6 +55,7 @@ async def test_vllm_answers_together_stops_what_is_cancelled_and_survives_ctrl_c
             await check_resumption(session)
             await check_resumption_with_probabilities(session)
             await check_tools_without_a_parser(session)
+            await check_adapters(session)
             await session.assign(job("last", "Count to fifty.", max_tokens=48))
             await session.next_updates()
             # As Ctrl-C in a terminal does it: to vLLM's processes too.
@@ -164,3 +176,38 @@ async def check_tools_without_a_parser(session: FakeSession) -> None:
         assert (completion.result, completion.finish_reason) == ("", "tool_calls")
         # More than the end was told.
         assert update.sequence > 0
+
+
+async def check_adapters(session: FakeSession) -> None:
+    """Asks the model and its adapters one after the other, then all of them together."""
+    question = "What is the capital of France?"
+    asked: dict[str, float] = {"temperature": 0.0, "max_tokens": 16}
+    alone: dict[str, str] = {}
+    for model in MODELS:
+        await session.assign(assignment(model, question, model=model, **asked))
+        alone[model] = (await ending(session, model)).completion.result
+    assert "Paris" in alone["llama3.2"]
+    assert len(set(alone.values())) == len(MODELS)
+
+    together = {f"{model}-{number}": model for number in range(3) for model in MODELS}
+    await session.assign(
+        *(
+            assignment(lease_id, question, model=model, **asked)
+            for lease_id, model in together.items()
+        )
+    )
+    ended = await endings(session, *together)
+    assert {lease_id: ended[lease_id].completion.result for lease_id in together} == {
+        lease_id: alone[model] for lease_id, model in together.items()
+    }
+    await check_resumption_of_an_adapter(session, question, alone["legal"])
+
+
+async def check_resumption_of_an_adapter(session: FakeSession, question: str, whole: str) -> None:
+    said = whole[: len(whole) // 2]
+    rest = assignment("rest-of-legal", question, model="legal", temperature=0.0, max_tokens=16)
+    rest.resume.CopyFrom(Resume(text=said, tokens=len(said.split())))
+    await session.assign(rest)
+    resumed = (await ending(session, "rest-of-legal")).completion.result
+    assert resumed.startswith(said)
+    assert "Paris" not in resumed

@@ -67,6 +67,7 @@ class Client:
         window: int = 4,
         held: Sequence[str] = (),
         public_key: bytes = b"",
+        adapters: Sequence[str] = (),
     ) -> AsyncIterator[FakeMiner]:
         """Opens a Work stream, says Hello and takes the Welcome."""
         miner = FakeMiner(self.miners.Work())
@@ -75,7 +76,8 @@ class Client:
             await miner.send(
                 hello=work_pb2.Hello(
                     miner_id=miner_id,
-                    models=["m"],
+                    models=["m", *adapters],
+                    parents=dict.fromkeys(adapters, "m"),
                     capacity=work_pb2.Capacity(max_outstanding_jobs=window),
                     held_leases=leases,
                     public_key=public_key,

@@ -13,7 +13,7 @@ import httpx
 import openai
 import pytest
 
-from aitbc.v1 import jobs_pb2, work_pb2
+from aitbc.v1 import jobs_pb2, network_pb2, work_pb2
 from aitbc_server.rest.gateway import run_gateway
 from tests.integration.server.harness import PATIENCE_S, Client, FakeMiner, coordinator
 
@@ -489,6 +489,16 @@ async def test_models_are_what_is_served(tmp_path: Path) -> None:
         assert (await api.models.retrieve("m")).owned_by == "aitbc"
         with pytest.raises(openai.NotFoundError):
             await api.models.retrieve("n")
+
+
+async def test_adapters_are_models_that_name_their_parent(tmp_path: Path) -> None:
+    async with served(tmp_path) as (client, _, api), client.miner("miner-2", adapters=["legal"]):
+        m, legal = sorted((await api.models.list()).data, key=lambda model: model.id != "m")
+        assert (legal.id, legal.to_dict()["parent"]) == ("legal", "m")
+        assert "parent" not in m.to_dict()
+        assert (await api.models.retrieve("legal")).to_dict() == legal.to_dict()
+        stats = await client.network.GetStats(network_pb2.GetStatsRequest())
+        assert {one.model: one.parent for one in stats.models} == {"m": "", "legal": "m"}
 
 
 @pytest.mark.parametrize("stream", [False, True])

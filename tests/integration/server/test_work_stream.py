@@ -72,6 +72,9 @@ async def test_a_window_of_zero_takes_nothing(tmp_path: Path) -> None:
             ),
             "capacity.max_outstanding_jobs",
         ),
+        (work_pb2.Hello(miner_id="a", models=["m"], parents={"n": "m"}), "parents"),
+        (work_pb2.Hello(miner_id="a", models=["m"], parents={"m": "n"}), "parents"),
+        (work_pb2.Hello(miner_id="a", models=["m"], parents={"m": "m"}), "parents"),
     ],
 )
 async def test_a_wrong_hello_is_refused_by_field(

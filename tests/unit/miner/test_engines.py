@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from aitbc_miner.adapters import Adapter
 from aitbc_miner.engines import ENGINES, create_engines
 from aitbc_miner.engines.vllm import VllmEngine, _value
 
@@ -17,6 +18,16 @@ def test_every_engine_is_made_without_importing_what_it_runs(name: str) -> None:
 def test_vllm_has_one_engine_for_each_model() -> None:
     engines = create_engines("vllm", {"a": "x", "b": "y"}, None, {})
     assert [type(engine) for engine in engines] == [VllmEngine, VllmEngine]
+
+
+def test_adapters_are_models_of_the_engine_of_their_model() -> None:
+    adapters = [
+        Adapter(name="legal", source="/legal", model="b"),
+        Adapter(name="verse", source="/verse", model="a"),
+    ]
+    first, second = create_engines("vllm", {"a": "x", "b": "y"}, None, {}, adapters)
+    assert first.models == ("a", "verse")
+    assert second.models == ("b", "legal")
 
 
 @pytest.mark.parametrize(

@@ -261,6 +261,7 @@ class ModelStats(_message.Message):
     PENDING_FIELD_NUMBER: _builtins.int
     RUNNING_FIELD_NUMBER: _builtins.int
     MINERS_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model."""
     pending: _builtins.int
@@ -269,6 +270,8 @@ class ModelStats(_message.Message):
     """Jobs running on it."""
     miners: _builtins.int
     """Miners on the Work stream that serve it."""
+    parent: _builtins.str
+    """Model that it is an adapter of, such as a LoRA adapter. Absent when it is none."""
     def __init__(
         self,
         *,
@@ -276,10 +279,11 @@ class ModelStats(_message.Message):
         pending: _builtins.int | None = ...,
         running: _builtins.int | None = ...,
         miners: _builtins.int | None = ...,
+        parent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_miners", b"_miners", "_pending", b"_pending", "_running", b"_running", "miners", b"miners", "pending", b"pending", "running", b"running"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_miners", b"_miners", "_pending", b"_pending", "_running", b"_running", "miners", b"miners", "model", b"model", "pending", b"pending", "running", b"running"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_miners", b"_miners", "_pending", b"_pending", "_running", b"_running", "miners", b"miners", "model", b"model", "parent", b"parent", "pending", b"pending", "running", b"running"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__miners: _TypeAlias = _typing.Literal["miners"]  # noqa: Y015
     _WhichOneofArgType__miners: _TypeAlias = _typing.Literal["_miners", b"_miners"]  # noqa: Y015

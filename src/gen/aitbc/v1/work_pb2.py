@@ -29,7 +29,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x61itbc/v1/work.proto\x12\x08\x61itbc.v1\x1a\x1a\x61itbc/v1/annotations.proto\x1a\x13\x61itbc/v1/jobs.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb3\x01\n\x0cMinerMessage\x12 \n\x05hello\x18\x01 \x01(\x0b\x32\x0f.aitbc.v1.HelloH\x00\x12&\n\x08\x63\x61pacity\x18\x02 \x01(\x0b\x32\x12.aitbc.v1.CapacityH\x00\x12$\n\x07updates\x18\x03 \x01(\x0b\x32\x11.aitbc.v1.UpdatesH\x00\x12(\n\theartbeat\x18\x04 \x01(\x0b\x32\x13.aitbc.v1.HeartbeatH\x00\x42\t\n\x07message\"\x91\x02\n\x12\x43oordinatorMessage\x12$\n\x07welcome\x18\x01 \x01(\x0b\x32\x11.aitbc.v1.WelcomeH\x00\x12,\n\x0b\x61ssignments\x18\x02 \x01(\x0b\x32\x15.aitbc.v1.AssignmentsH\x00\x12\x1e\n\x04\x61\x63ks\x18\x03 \x01(\x0b\x32\x0e.aitbc.v1.AcksH\x00\x12\x30\n\rcancellations\x18\x04 \x01(\x0b\x32\x17.aitbc.v1.CancellationsH\x00\x12(\n\theartbeat\x18\x05 \x01(\x0b\x32\x13.aitbc.v1.HeartbeatH\x00\x12 \n\x05\x64rain\x18\x06 \x01(\x0b\x32\x0f.aitbc.v1.DrainH\x00\x42\t\n\x07message\"\xa1\x01\n\x07GpuInfo\x12\x15\n\x04name\x18\x01 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12\x16\n\x06memory\x18\x02 \x01(\tB\x06\xf2\xe0\x18\x02\x38@\x12\x1c\n\x05\x63ount\x18\x03 \x01(\x05\x42\r\xf2\xe0\x18\t\t\x00\x00\x00\x00\x00\x00\x00\x00\x12\x16\n\x06\x64river\x18\x04 \x01(\tB\x06\xf2\xe0\x18\x02\x38@:1\x82\xe1\x18-{\"name\": \"NVIDIA RTX 4090\", \"memory\": \"24GB\"}\"\xe5\x02\n\x05Hello\x12=\n\x08miner_id\x18\x01 \x01(\tB+\xe2\x41\x01\x02\xf2\xe0\x18#2![A-Za-z0-9][A-Za-z0-9._:-]{0,127}\x12\x46\n\x06models\x18\x02 \x03(\tB6\xe2\x41\x01\x02\xf2\xe0\x18.(\x80\x02\x32\x16[^\\x00-\\x20\\x7f-\\xa0]+8\x80\x02J\x0ehave no spaces\x12#\n\x08gpu_info\x18\x03 \x01(\x0b\x32\x11.aitbc.v1.GpuInfo\x12$\n\x08\x63\x61pacity\x18\x04 \x01(\x0b\x32\x12.aitbc.v1.Capacity\x12\x32\n\x0bheld_leases\x18\x05 \x03(\x0b\x32\x13.aitbc.v1.HeldLeaseB\x08\xf2\xe0\x18\x04(\xa0\x8d\x06\x12\x1a\n\npublic_key\x18\x06 \x01(\x0c\x42\x06\xf2\xe0\x18\x02` \x12\x1e\n\ragent_version\x18\x07 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x01\x12\x1a\n\nprocess_id\x18\r \x01(\tB\x06\xf2\xe0\x18\x02\x38@\"4\n\tHeldLease\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x15\n\rnext_sequence\x18\x02 \x01(\x03\"@\n\x08\x43\x61pacity\x12\x34\n\x14max_outstanding_jobs\x18\x01 \x01(\x05\x42\x16\xf2\xe0\x18\x12\t\x00\x00\x00\x00\x00\x00\x00\x00\x11\x00\x00\x00\x00\x00j\xf8@\"]\n\x07Updates\x12!\n\x07updates\x18\x01 \x03(\x0b\x32\x10.aitbc.v1.Update\x12\x1c\n\x04load\x18\x02 \x01(\x0b\x32\x0e.aitbc.v1.Load\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"\xa9\x01\n\x06Update\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12 \n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32\x0f.aitbc.v1.DeltaH\x00\x12*\n\ncompletion\x18\x04 \x01(\x0b\x32\x14.aitbc.v1.CompletionH\x00\x12$\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x11.aitbc.v1.FailureH\x00\x42\x07\n\x05\x65vent\"{\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06tokens\x18\x02 \x01(\x05\x12*\n\ntool_calls\x18\x03 \x03(\x0b\x32\x16.aitbc.v1.ToolCallPart\x12(\n\x08logprobs\x18\x04 \x03(\x0b\x32\x16.aitbc.v1.TokenLogprob\"\xba\x01\n\nCompletion\x12\x0e\n\x06result\x18\x01 \x01(\t\x12\x1e\n\x05usage\x18\x02 \x01(\x0b\x32\x0f.aitbc.v1.Usage\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12\x13\n\x0bresult_salt\x18\x04 \x01(\x0c\x12&\n\ntool_calls\x18\x07 \x03(\x0b\x32\x12.aitbc.v1.ToolCall\x12(\n\x08logprobs\x18\x08 \x03(\x0b\x32\x16.aitbc.v1.TokenLogprob\";\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08\")\n\tHeartbeat\x12\x1c\n\x04load\x18\x01 \x01(\x0b\x32\x0e.aitbc.v1.Load\"\x8e\x01\n\x04Load\x12\x19\n\x0crunning_jobs\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x19\n\x0cwaiting_jobs\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x1b\n\x0ekv_cache_usage\x18\x03 \x01(\x01H\x02\x88\x01\x01\x42\x0f\n\r_running_jobsB\x0f\n\r_waiting_jobsB\x11\n\x0f_kv_cache_usage\"\xa8\x01\n\x07Welcome\x12\x31\n\x0elease_duration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12heartbeat_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0elost_lease_ids\x18\x03 \x03(\t\x12\x1b\n\x04\x61\x63ks\x18\x04 \x03(\x0b\x32\r.aitbc.v1.Ack\"8\n\x0b\x41ssignments\x12)\n\x0b\x61ssignments\x18\x01 \x03(\x0b\x32\x14.aitbc.v1.Assignment\"\x9b\x01\n\nAssignment\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x1a\n\x03job\x18\x03 \x01(\x0b\x32\r.aitbc.v1.Job\x12,\n\x08\x64\x65\x61\x64line\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12 \n\x06resume\x18\x05 \x01(\x0b\x32\x10.aitbc.v1.Resume\"P\n\x06Resume\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06tokens\x18\x02 \x01(\x05\x12(\n\x08logprobs\x18\x03 \x03(\x0b\x32\x16.aitbc.v1.TokenLogprob\"#\n\x04\x41\x63ks\x12\x1b\n\x04\x61\x63ks\x18\x01 \x03(\x0b\x32\r.aitbc.v1.Ack\".\n\x03\x41\x63k\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x15\n\rnext_sequence\x18\x02 \x01(\x03\">\n\rCancellations\x12-\n\rcancellations\x18\x01 \x03(\x0b\x32\x16.aitbc.v1.Cancellation\"H\n\x0c\x43\x61ncellation\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12&\n\x06reason\x18\x02 \x01(\x0e\x32\x16.aitbc.v1.CancelReason\"8\n\x05\x44rain\x12/\n\x0cgrace_period\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration*\xcf\x01\n\x0c\x43\x61ncelReason\x12\x1d\n\x19\x43\x41NCEL_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43\x41NCEL_REASON_REQUESTED\x10\x01\x12!\n\x1d\x43\x41NCEL_REASON_DEADLINE_PASSED\x10\x02\x12\x1c\n\x18\x43\x41NCEL_REASON_LEASE_LOST\x10\x03\x12\x1d\n\x19\x43\x41NCEL_REASON_NO_PROGRESS\x10\x05\x12#\n\x1f\x43\x41NCEL_REASON_SIGNATURE_REFUSED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x61itbc/v1/work.proto\x12\x08\x61itbc.v1\x1a\x1a\x61itbc/v1/annotations.proto\x1a\x13\x61itbc/v1/jobs.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb3\x01\n\x0cMinerMessage\x12 \n\x05hello\x18\x01 \x01(\x0b\x32\x0f.aitbc.v1.HelloH\x00\x12&\n\x08\x63\x61pacity\x18\x02 \x01(\x0b\x32\x12.aitbc.v1.CapacityH\x00\x12$\n\x07updates\x18\x03 \x01(\x0b\x32\x11.aitbc.v1.UpdatesH\x00\x12(\n\theartbeat\x18\x04 \x01(\x0b\x32\x13.aitbc.v1.HeartbeatH\x00\x42\t\n\x07message\"\x91\x02\n\x12\x43oordinatorMessage\x12$\n\x07welcome\x18\x01 \x01(\x0b\x32\x11.aitbc.v1.WelcomeH\x00\x12,\n\x0b\x61ssignments\x18\x02 \x01(\x0b\x32\x15.aitbc.v1.AssignmentsH\x00\x12\x1e\n\x04\x61\x63ks\x18\x03 \x01(\x0b\x32\x0e.aitbc.v1.AcksH\x00\x12\x30\n\rcancellations\x18\x04 \x01(\x0b\x32\x17.aitbc.v1.CancellationsH\x00\x12(\n\theartbeat\x18\x05 \x01(\x0b\x32\x13.aitbc.v1.HeartbeatH\x00\x12 \n\x05\x64rain\x18\x06 \x01(\x0b\x32\x0f.aitbc.v1.DrainH\x00\x42\t\n\x07message\"\xa1\x01\n\x07GpuInfo\x12\x15\n\x04name\x18\x01 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12\x16\n\x06memory\x18\x02 \x01(\tB\x06\xf2\xe0\x18\x02\x38@\x12\x1c\n\x05\x63ount\x18\x03 \x01(\x05\x42\r\xf2\xe0\x18\t\t\x00\x00\x00\x00\x00\x00\x00\x00\x12\x16\n\x06\x64river\x18\x04 \x01(\tB\x06\xf2\xe0\x18\x02\x38@:1\x82\xe1\x18-{\"name\": \"NVIDIA RTX 4090\", \"memory\": \"24GB\"}\"\xc4\x03\n\x05Hello\x12=\n\x08miner_id\x18\x01 \x01(\tB+\xe2\x41\x01\x02\xf2\xe0\x18#2![A-Za-z0-9][A-Za-z0-9._:-]{0,127}\x12\x46\n\x06models\x18\x02 \x03(\tB6\xe2\x41\x01\x02\xf2\xe0\x18.(\x80\x02\x32\x16[^\\x00-\\x20\\x7f-\\xa0]+8\x80\x02J\x0ehave no spaces\x12#\n\x08gpu_info\x18\x03 \x01(\x0b\x32\x11.aitbc.v1.GpuInfo\x12$\n\x08\x63\x61pacity\x18\x04 \x01(\x0b\x32\x12.aitbc.v1.Capacity\x12\x32\n\x0bheld_leases\x18\x05 \x03(\x0b\x32\x13.aitbc.v1.HeldLeaseB\x08\xf2\xe0\x18\x04(\xa0\x8d\x06\x12\x1a\n\npublic_key\x18\x06 \x01(\x0c\x42\x06\xf2\xe0\x18\x02` \x12\x1e\n\ragent_version\x18\x07 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x01\x12\x1a\n\nprocess_id\x18\r \x01(\tB\x06\xf2\xe0\x18\x02\x38@\x12-\n\x07parents\x18\x0e \x03(\x0b\x32\x1c.aitbc.v1.Hello.ParentsEntry\x1a.\n\x0cParentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"4\n\tHeldLease\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x15\n\rnext_sequence\x18\x02 \x01(\x03\"@\n\x08\x43\x61pacity\x12\x34\n\x14max_outstanding_jobs\x18\x01 \x01(\x05\x42\x16\xf2\xe0\x18\x12\t\x00\x00\x00\x00\x00\x00\x00\x00\x11\x00\x00\x00\x00\x00j\xf8@\"]\n\x07Updates\x12!\n\x07updates\x18\x01 \x03(\x0b\x32\x10.aitbc.v1.Update\x12\x1c\n\x04load\x18\x02 \x01(\x0b\x32\x0e.aitbc.v1.Load\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"\xa9\x01\n\x06Update\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12 \n\x05\x64\x65lta\x18\x03 \x01(\x0b\x32\x0f.aitbc.v1.DeltaH\x00\x12*\n\ncompletion\x18\x04 \x01(\x0b\x32\x14.aitbc.v1.CompletionH\x00\x12$\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x11.aitbc.v1.FailureH\x00\x42\x07\n\x05\x65vent\"{\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06tokens\x18\x02 \x01(\x05\x12*\n\ntool_calls\x18\x03 \x03(\x0b\x32\x16.aitbc.v1.ToolCallPart\x12(\n\x08logprobs\x18\x04 \x03(\x0b\x32\x16.aitbc.v1.TokenLogprob\"\xba\x01\n\nCompletion\x12\x0e\n\x06result\x18\x01 \x01(\t\x12\x1e\n\x05usage\x18\x02 \x01(\x0b\x32\x0f.aitbc.v1.Usage\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12\x13\n\x0bresult_salt\x18\x04 \x01(\x0c\x12&\n\ntool_calls\x18\x07 \x03(\x0b\x32\x12.aitbc.v1.ToolCall\x12(\n\x08logprobs\x18\x08 \x03(\x0b\x32\x16.aitbc.v1.TokenLogprob\";\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08\")\n\tHeartbeat\x12\x1c\n\x04load\x18\x01 \x01(\x0b\x32\x0e.aitbc.v1.Load\"\x8e\x01\n\x04Load\x12\x19\n\x0crunning_jobs\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x19\n\x0cwaiting_jobs\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x1b\n\x0ekv_cache_usage\x18\x03 \x01(\x01H\x02\x88\x01\x01\x42\x0f\n\r_running_jobsB\x0f\n\r_waiting_jobsB\x11\n\x0f_kv_cache_usage\"\xa8\x01\n\x07Welcome\x12\x31\n\x0elease_duration\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12heartbeat_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0elost_lease_ids\x18\x03 \x03(\t\x12\x1b\n\x04\x61\x63ks\x18\x04 \x03(\x0b\x32\r.aitbc.v1.Ack\"8\n\x0b\x41ssignments\x12)\n\x0b\x61ssignments\x18\x01 \x03(\x0b\x32\x14.aitbc.v1.Assignment\"\x9b\x01\n\nAssignment\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x1a\n\x03job\x18\x03 \x01(\x0b\x32\r.aitbc.v1.Job\x12,\n\x08\x64\x65\x61\x64line\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12 \n\x06resume\x18\x05 \x01(\x0b\x32\x10.aitbc.v1.Resume\"P\n\x06Resume\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06tokens\x18\x02 \x01(\x05\x12(\n\x08logprobs\x18\x03 \x03(\x0b\x32\x16.aitbc.v1.TokenLogprob\"#\n\x04\x41\x63ks\x12\x1b\n\x04\x61\x63ks\x18\x01 \x03(\x0b\x32\r.aitbc.v1.Ack\".\n\x03\x41\x63k\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x15\n\rnext_sequence\x18\x02 \x01(\x03\">\n\rCancellations\x12-\n\rcancellations\x18\x01 \x03(\x0b\x32\x16.aitbc.v1.Cancellation\"H\n\x0c\x43\x61ncellation\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12&\n\x06reason\x18\x02 \x01(\x0e\x32\x16.aitbc.v1.CancelReason\"8\n\x05\x44rain\x12/\n\x0cgrace_period\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration*\xcf\x01\n\x0c\x43\x61ncelReason\x12\x1d\n\x19\x43\x41NCEL_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43\x41NCEL_REASON_REQUESTED\x10\x01\x12!\n\x1d\x43\x41NCEL_REASON_DEADLINE_PASSED\x10\x02\x12\x1c\n\x18\x43\x41NCEL_REASON_LEASE_LOST\x10\x03\x12\x1d\n\x19\x43\x41NCEL_REASON_NO_PROGRESS\x10\x05\x12#\n\x1f\x43\x41NCEL_REASON_SIGNATURE_REFUSED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,6 +46,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GPUINFO'].fields_by_name['driver']._serialized_options = b'\362\340\030\0028@'
   _globals['_GPUINFO']._loaded_options = None
   _globals['_GPUINFO']._serialized_options = b'\202\341\030-{\"name\": \"NVIDIA RTX 4090\", \"memory\": \"24GB\"}'
+  _globals['_HELLO_PARENTSENTRY']._loaded_options = None
+  _globals['_HELLO_PARENTSENTRY']._serialized_options = b'8\001'
   _globals['_HELLO'].fields_by_name['miner_id']._loaded_options = None
   _globals['_HELLO'].fields_by_name['miner_id']._serialized_options = b'\342A\001\002\362\340\030#2![A-Za-z0-9][A-Za-z0-9._:-]{0,127}'
   _globals['_HELLO'].fields_by_name['models']._loaded_options = None
@@ -60,8 +62,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HELLO'].fields_by_name['process_id']._serialized_options = b'\362\340\030\0028@'
   _globals['_CAPACITY'].fields_by_name['max_outstanding_jobs']._loaded_options = None
   _globals['_CAPACITY'].fields_by_name['max_outstanding_jobs']._serialized_options = b'\362\340\030\022\t\000\000\000\000\000\000\000\000\021\000\000\000\000\000j\370@'
-  _globals['_CANCELREASON']._serialized_start=2863
-  _globals['_CANCELREASON']._serialized_end=3070
+  _globals['_CANCELREASON']._serialized_start=2958
+  _globals['_CANCELREASON']._serialized_end=3165
   _globals['_MINERMESSAGE']._serialized_start=181
   _globals['_MINERMESSAGE']._serialized_end=360
   _globals['_COORDINATORMESSAGE']._serialized_start=363
@@ -69,41 +71,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GPUINFO']._serialized_start=639
   _globals['_GPUINFO']._serialized_end=800
   _globals['_HELLO']._serialized_start=803
-  _globals['_HELLO']._serialized_end=1160
-  _globals['_HELDLEASE']._serialized_start=1162
-  _globals['_HELDLEASE']._serialized_end=1214
-  _globals['_CAPACITY']._serialized_start=1216
-  _globals['_CAPACITY']._serialized_end=1280
-  _globals['_UPDATES']._serialized_start=1282
-  _globals['_UPDATES']._serialized_end=1375
-  _globals['_UPDATE']._serialized_start=1378
-  _globals['_UPDATE']._serialized_end=1547
-  _globals['_DELTA']._serialized_start=1549
-  _globals['_DELTA']._serialized_end=1672
-  _globals['_COMPLETION']._serialized_start=1675
-  _globals['_COMPLETION']._serialized_end=1861
-  _globals['_FAILURE']._serialized_start=1863
-  _globals['_FAILURE']._serialized_end=1922
-  _globals['_HEARTBEAT']._serialized_start=1924
-  _globals['_HEARTBEAT']._serialized_end=1965
-  _globals['_LOAD']._serialized_start=1968
-  _globals['_LOAD']._serialized_end=2110
-  _globals['_WELCOME']._serialized_start=2113
-  _globals['_WELCOME']._serialized_end=2281
-  _globals['_ASSIGNMENTS']._serialized_start=2283
-  _globals['_ASSIGNMENTS']._serialized_end=2339
-  _globals['_ASSIGNMENT']._serialized_start=2342
-  _globals['_ASSIGNMENT']._serialized_end=2497
-  _globals['_RESUME']._serialized_start=2499
-  _globals['_RESUME']._serialized_end=2579
-  _globals['_ACKS']._serialized_start=2581
-  _globals['_ACKS']._serialized_end=2616
-  _globals['_ACK']._serialized_start=2618
-  _globals['_ACK']._serialized_end=2664
-  _globals['_CANCELLATIONS']._serialized_start=2666
-  _globals['_CANCELLATIONS']._serialized_end=2728
-  _globals['_CANCELLATION']._serialized_start=2730
-  _globals['_CANCELLATION']._serialized_end=2802
-  _globals['_DRAIN']._serialized_start=2804
-  _globals['_DRAIN']._serialized_end=2860
+  _globals['_HELLO']._serialized_end=1255
+  _globals['_HELLO_PARENTSENTRY']._serialized_start=1209
+  _globals['_HELLO_PARENTSENTRY']._serialized_end=1255
+  _globals['_HELDLEASE']._serialized_start=1257
+  _globals['_HELDLEASE']._serialized_end=1309
+  _globals['_CAPACITY']._serialized_start=1311
+  _globals['_CAPACITY']._serialized_end=1375
+  _globals['_UPDATES']._serialized_start=1377
+  _globals['_UPDATES']._serialized_end=1470
+  _globals['_UPDATE']._serialized_start=1473
+  _globals['_UPDATE']._serialized_end=1642
+  _globals['_DELTA']._serialized_start=1644
+  _globals['_DELTA']._serialized_end=1767
+  _globals['_COMPLETION']._serialized_start=1770
+  _globals['_COMPLETION']._serialized_end=1956
+  _globals['_FAILURE']._serialized_start=1958
+  _globals['_FAILURE']._serialized_end=2017
+  _globals['_HEARTBEAT']._serialized_start=2019
+  _globals['_HEARTBEAT']._serialized_end=2060
+  _globals['_LOAD']._serialized_start=2063
+  _globals['_LOAD']._serialized_end=2205
+  _globals['_WELCOME']._serialized_start=2208
+  _globals['_WELCOME']._serialized_end=2376
+  _globals['_ASSIGNMENTS']._serialized_start=2378
+  _globals['_ASSIGNMENTS']._serialized_end=2434
+  _globals['_ASSIGNMENT']._serialized_start=2437
+  _globals['_ASSIGNMENT']._serialized_end=2592
+  _globals['_RESUME']._serialized_start=2594
+  _globals['_RESUME']._serialized_end=2674
+  _globals['_ACKS']._serialized_start=2676
+  _globals['_ACKS']._serialized_end=2711
+  _globals['_ACK']._serialized_start=2713
+  _globals['_ACK']._serialized_end=2759
+  _globals['_CANCELLATIONS']._serialized_start=2761
+  _globals['_CANCELLATIONS']._serialized_end=2823
+  _globals['_CANCELLATION']._serialized_start=2825
+  _globals['_CANCELLATION']._serialized_end=2897
+  _globals['_DRAIN']._serialized_start=2899
+  _globals['_DRAIN']._serialized_end=2955
 # @@protoc_insertion_point(module_scope)

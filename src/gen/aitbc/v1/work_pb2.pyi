@@ -215,6 +215,26 @@ class Hello(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ParentsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     MINER_ID_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
     GPU_INFO_FIELD_NUMBER: _builtins.int
@@ -223,6 +243,7 @@ class Hello(_message.Message):
     PUBLIC_KEY_FIELD_NUMBER: _builtins.int
     AGENT_VERSION_FIELD_NUMBER: _builtins.int
     PROCESS_ID_FIELD_NUMBER: _builtins.int
+    PARENTS_FIELD_NUMBER: _builtins.int
     miner_id: _builtins.str
     """Required. Id chosen by the miner and kept over restarts: letters, digits, `.`, `_`, `:`, `-`; at
     most 128.
@@ -254,6 +275,12 @@ class Hello(_message.Message):
         that is not named here as lost.
         """
 
+    @_builtins.property
+    def parents(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Of models that are adapters of another one, such as LoRA adapters: the model that each changes, by
+        its name. Both are among `models`.
+        """
+
     def __init__(
         self,
         *,
@@ -265,10 +292,11 @@ class Hello(_message.Message):
         public_key: _builtins.bytes = ...,
         agent_version: _builtins.str = ...,
         process_id: _builtins.str = ...,
+        parents: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "gpu_info", b"gpu_info"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "capacity", b"capacity", "gpu_info", b"gpu_info", "held_leases", b"held_leases", "miner_id", b"miner_id", "models", b"models", "process_id", b"process_id", "public_key", b"public_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "capacity", b"capacity", "gpu_info", b"gpu_info", "held_leases", b"held_leases", "miner_id", b"miner_id", "models", b"models", "parents", b"parents", "process_id", b"process_id", "public_key", b"public_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from aitbc_miner.adapters import Adapter
 from aitbc_miner.engines.base import Engine
 from aitbc_miner.engines.options import EngineOptions
 
@@ -13,9 +14,16 @@ __all__ = ["ENGINES", "create_engines"]
 
 
 def create_engines(
-    engine: str, models: Mapping[str, str], slots: int | None, options: Mapping[str, str]
+    engine: str,
+    models: Mapping[str, str],
+    slots: int | None,
+    options: Mapping[str, str],
+    adapters: Sequence[Adapter] = (),
 ) -> list[Engine]:
-    """Returns the engines that serve these models (name to source), not started yet."""
+    """Returns the engines that serve these models (name to source), not started yet.
+
+    Only vLLM takes adapters.
+    """
     if engine == "echo":
         from aitbc_miner.engines.echo import EchoEngine, EchoOptions
 
@@ -29,8 +37,16 @@ def create_engines(
     from aitbc_miner.engines.vllm import VllmEngine
 
     # Told to all: vLLM learns it from the environment, which they share.
-    is_offline = all(weights.is_local(source) for source in models.values())
+    is_offline = all(map(weights.is_local, models.values()))
+    is_offline = is_offline and all(adapter.is_local for adapter in adapters)
     return [
-        VllmEngine(name, source, slots, options, is_offline=is_offline)
+        VllmEngine(
+            name,
+            source,
+            slots,
+            options,
+            adapters=[adapter for adapter in adapters if adapter.model == name],
+            is_offline=is_offline,
+        )
         for name, source in models.items()
     ]

@@ -12,13 +12,15 @@ import dataclasses
 import json
 import os
 import signal
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from multiprocessing import resource_tracker
 from typing import Any, cast
 
 from aitbc_miner import weights
+from aitbc_miner.adapters import Adapter
 from aitbc_miner.engines.base import Chunk, EngineLoad, Job, Params, Resume
 from aitbc_miner.engines.tools import is_calling
+from aitbc_miner.engines.vllm_adapters import VllmAdapters
 from aitbc_miner.engines.vllm_answers import AnswerReader
 from aitbc_miner.engines.vllm_prompts import Prompts
 from aitbc_miner.engines.vllm_tools import CallReader, ToolParsing, check_parser
@@ -47,7 +49,7 @@ _RESERVED_OPTIONS = ("model", "served_model_name")
 
 
 class VllmEngine:
-    """One model in one vLLM engine."""
+    """One model in one vLLM engine, with its LoRA adapters."""
 
     def __init__(
         self,
@@ -56,9 +58,11 @@ class VllmEngine:
         slots: int | None,
         options: Mapping[str, str],
         *,
+        adapters: Sequence[Adapter] = (),
         is_offline: bool = False,
     ) -> None:
-        self.models = (name,)
+        self._adapters = VllmAdapters(adapters)
+        self.models = (name, *self._adapters.names)
         self._source = source
         self._slots = slots
         own = (_PARSER, _TEMPLATE)
@@ -88,8 +92,10 @@ class VllmEngine:
     async def start(self) -> None:
         """Fetches the weights when needed and loads them."""
         path = await asyncio.to_thread(weights.locate, self._source)
+        await asyncio.to_thread(self._adapters.locate)
         # In a thread: loading takes seconds to minutes, and signals must be heard meanwhile.
         self._llm = await asyncio.to_thread(self._load, path)
+        await self._adapters.load(self._llm)
         parser = self._own_options.get(_PARSER)
         self._prompts = Prompts(self._llm, self._own_options.get(_TEMPLATE), parser)
         self._parsing = ToolParsing(self._llm, parser)
@@ -114,7 +120,7 @@ class VllmEngine:
         resource_tracker.ensure_running()
         former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            args = _engine_args(path, self._options)
+            args = _engine_args(path, self._options, self._adapters)
             return AsyncLLM.from_engine_args(args, stat_loggers=[lambda *_: self._gauge])
         except Misconfigured:
             raise
@@ -146,7 +152,8 @@ class VllmEngine:
                         prompt_tokens=len(prompt["prompt_token_ids"]) - resumed_tokens,
                     )
                     return
-            outputs = self._llm.generate(prompt, sampling, job.request_id)
+            adapter = self._adapters.request(job.model)
+            outputs = self._llm.generate(prompt, sampling, job.request_id, lora_request=adapter)
             async with contextlib.aclosing(outputs):
                 async for chunk in reader.read(job, outputs, calls, resumed_tokens=resumed_tokens):
                     has_begun = True
@@ -245,7 +252,7 @@ def _prepare_environment(*, is_offline: bool) -> None:
         os.environ.setdefault(name, value)
 
 
-def _engine_args(path: str, options: Mapping[str, str]) -> Any:
+def _engine_args(path: str, options: Mapping[str, str], adapters: VllmAdapters) -> Any:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.platforms import current_platform
 
@@ -258,7 +265,7 @@ def _engine_args(path: str, options: Mapping[str, str]) -> Any:
             )
     quiet = {"disable_log_stats": True, "use_tqdm_on_load": False}
     given = {key: _value(text) for key, text in options.items()}
-    args = AsyncEngineArgs(model=path, **{**quiet, **given})
+    args = AsyncEngineArgs(model=path, **{**quiet, **given, **adapters.arguments(given)})
     if current_platform.is_cpu():
         _apply_cpu_defaults(args, options)
     return args

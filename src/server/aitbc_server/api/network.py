@@ -37,6 +37,7 @@ class NetworkService:
         totals = await self._store.totals()
         miners = self._dispatcher.registry.counts(self._dispatcher.now())
         serving = self._dispatcher.registry.serving()
+        parents = self._dispatcher.registry.parents()
         return network_pb2.GetStatsResponse(
             jobs=network_pb2.JobCounts(
                 pending=len(core.jobs) - len(core.leases.by_id),
@@ -59,6 +60,7 @@ class NetworkService:
                     pending=core.live_by_model[model] - running[model],
                     running=running[model],
                     miners=serving.get(model, 0),
+                    parent=parents.get(model, ""),
                 )
                 for model in sorted(set(core.live_by_model) | set(serving))
             ],

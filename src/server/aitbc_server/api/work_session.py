@@ -64,6 +64,15 @@ _CLOSED: dict[CloseReason, type[CoordinatorError]] = {
 }
 
 
+def _parents(hello: work_pb2.Hello) -> dict[str, str]:
+    """Returns the models of adapters. Raises InvalidArgument for names that are not served."""
+    served = set(hello.models)
+    for adapter, model in hello.parents.items():
+        if adapter == model or not {adapter, model} <= served:
+            raise InvalidArgument("parents", "must name an adapter and its model of `models`")
+    return dict(hello.parents)
+
+
 async def read_message(context: Context) -> Any:
     """Returns the next message, or EOF. Raises InvalidArgument for bytes that are none."""
     try:
@@ -103,6 +112,7 @@ class WorkSession:
         self._session = Session(
             miner_id=hello.miner_id,
             models=tuple(dict.fromkeys(hello.models)),
+            parents=_parents(hello),
             window=hello.capacity.max_outstanding_jobs,
             process_id=hello.process_id,
             heard_at=dispatcher.now().mono,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import NamedTuple
@@ -187,6 +187,8 @@ class Session:
     heard_at: float
     # Called when there is something to write, or the session was closed.
     wake: Callable[[], None]
+    # Of models that are adapters: the model that each changes.
+    parents: Mapping[str, str] = field(default_factory=dict)
     # Name of the process behind it; empty when it gave none.
     process_id: str = ""
     leases: dict[str, Lease] = field(default_factory=dict)

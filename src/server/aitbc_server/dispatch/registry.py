@@ -98,3 +98,10 @@ class Registry:
             for model in session.models:
                 counts[model] = counts.get(model, 0) + 1
         return counts
+
+    def parents(self) -> dict[str, str]:
+        """Returns, of the models that sessions serve as adapters, the model that each changes."""
+        parents: dict[str, str] = {}
+        for session in self._sessions.values():
+            parents |= session.parents
+        return parents

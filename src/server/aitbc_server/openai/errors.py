@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import orjson
 from pydantic import ValidationError
@@ -72,7 +72,7 @@ class AnswerRestarted(OpenAIError):
         super().__init__(502, message, code="answer_restarted")
 
 
-def model_not_found(model: str, served: Sequence[str]) -> OpenAIError:
+def model_not_found(model: str, served: Iterable[str]) -> OpenAIError:
     """Returns the error of a model that no miner has, naming those that some have."""
     known = ", ".join(served) or "none"
     message = f"The model '{model}' does not exist. Models served now: {known}."

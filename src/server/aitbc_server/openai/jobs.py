@@ -67,14 +67,14 @@ class Jobs:
             raise model_not_found(model, await self.models(client))
         self._known_until[model] = now + _KNOWN_S
 
-    async def models(self, client: Client) -> list[str]:
-        """Returns the models that are served now."""
+    async def models(self, client: Client) -> dict[str, str]:
+        """Returns the models that are served now; of adapters also the model that each changes."""
         request = network_pb2.GetStatsRequest()
         stats = cast(
             "network_pb2.GetStatsResponse",
             await self._call(_NETWORK["GetStats"], request, client),
         )
-        return sorted(model.model for model in stats.models if model.miners)
+        return {model.model: model.parent for model in stats.models if model.miners}
 
     async def submit(
         self, requests: Sequence[jobs_pb2.SubmitJobRequest], client: Client

@@ -15,7 +15,7 @@ _CREATED = 0
 async def list_models(call: Call, jobs: Jobs) -> None:
     """Answers with the models that are served now."""
     models = await jobs.models(call.client)
-    await call.answer({"object": "list", "data": [_model(model) for model in models]})
+    await call.answer({"object": "list", "data": [_model(*item) for item in models.items()]})
 
 
 async def get_model(call: Call, jobs: Jobs, model: str) -> None:
@@ -23,8 +23,10 @@ async def get_model(call: Call, jobs: Jobs, model: str) -> None:
     models = await jobs.models(call.client)
     if model not in models:
         raise model_not_found(model, models)
-    await call.answer(_model(model))
+    await call.answer(_model(model, models[model]))
 
 
-def _model(model: str) -> dict[str, Any]:
-    return {"id": model, "object": "model", "created": _CREATED, "owned_by": "aitbc"}
+def _model(model: str, parent: str) -> dict[str, Any]:
+    told = {"id": model, "object": "model", "created": _CREATED, "owned_by": "aitbc"}
+    # As vLLM tells adapters from models.
+    return {**told, "parent": parent} if parent else told
