@@ -36,6 +36,7 @@ from aitbc_server.domain.ids import IdSource
 from aitbc_server.domain.prices import PriceTable, load_prices
 from aitbc_server.ledger.sealer import Sealer
 from aitbc_server.lifecycle import Lifecycle, Phase
+from aitbc_server.loading import uncollected
 from aitbc_server.openai.app import openai_mounts
 from aitbc_server.rest.app import RestApp
 from aitbc_server.rest.asgi import AsgiApp
@@ -135,7 +136,8 @@ class Coordinator:
         await self._rest.start(self._settings.http.host, self._settings.http.port)
         await self._grpc.start(self._settings.grpc)
         await self._telemetry.start()
-        await self._dispatcher.start()
+        with uncollected():
+            await self._dispatcher.start()
         self._sealer.start()
         self._explorer.start()
         await self._courier.start()

@@ -1,4 +1,4 @@
-"""Loads what a server needs."""
+"""Loads what a server begins with: its modules, and the jobs that wait."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Imports without looking for garbage: modules stay, and looking took a sixth of the time."""
+    """Looks for no garbage meanwhile: what is loaded stays, and looking took a sixth of it."""
     gc.disable()
     try:
         yield
     finally:
-        # Nor is it looked for among them later.
+        # Nor is it looked for among that later.
         gc.freeze()
         gc.enable()
