@@ -147,7 +147,9 @@ async def test_an_assignment_that_is_not_stored_or_not_read_is_made_later(bench:
     with pytest.raises(StorageUnavailable):
         await bench.dispatcher.fetch(opened.outbox.assignments, 1)
     await bench.dispatcher.fetch(opened.outbox.assignments, 1)
-    assert bench.dispatcher.hand_over(opened.outbox.assignments[0]) == b"spec"
+    assert (
+        bench.dispatcher.hand_over(opened.outbox.assignments[0], bench.dispatcher.now()) == b"spec"
+    )
     assert await bench.status(job.job_id) is JobStatus.RUNNING
 
 

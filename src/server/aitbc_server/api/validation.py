@@ -173,9 +173,9 @@ def _value_check(field: FieldDescriptor, rules: Any) -> _Check | None:
 
 def _without(names: Sequence[str]) -> _Check:
     def check(message: Message) -> None:
-        for field, _ in message.ListFields():
-            if field.name in names:
-                raise InvalidArgument(field.name, "belongs to the whole request")
+        for name in names:
+            if getattr(message, name):
+                raise InvalidArgument(name, "belongs to the whole request")
 
     return check
 

@@ -28,7 +28,7 @@ from aitbc_server.api.work_messages import (
     parts_of,
     resume_of,
 )
-from aitbc_server.dispatch.live import CloseReason, Lease, Session
+from aitbc_server.dispatch.live import CloseReason, Lease, Now, Session
 from aitbc_server.dispatch.shell import Dispatcher
 from aitbc_server.domain.caller import Caller
 from aitbc_server.domain.errors import (
@@ -213,10 +213,11 @@ class WorkSession:
                 miner_id=self._session.miner_id,
                 public_key=self._public_key,
             )
+        now = self._dispatcher.now()
         for update in updates.updates:
-            self._take(update, stated)
+            self._take(update, stated, now)
 
-    def _take(self, update: work_pb2.Update, stated: Mapping[str, Stated]) -> None:
+    def _take(self, update: work_pb2.Update, stated: Mapping[str, Stated], now: Now) -> None:
         dispatcher, session = self._dispatcher, self._session
         kind = update.WhichOneof("event")
         if kind == "delta":
@@ -235,9 +236,7 @@ class WorkSession:
                 _log.warning("session.signature_refused", miner_id=session.miner_id)
                 dispatcher.refuse(session, update.lease_id)
                 return
-            completion = completion_of(
-                update.lease_id, update.completion, signed, dispatcher.now().wall_us
-            )
+            completion = completion_of(update.lease_id, update.completion, signed, now.wall_us)
             dispatcher.deliver(session, update.sequence, completion)
         elif kind == "failure":
             failure = update.failure
@@ -308,19 +307,20 @@ class WorkSession:
         # As it is now: leases may have ended meanwhile, and so may the session.
         leases = self._session.outbox.assignments
         assignments, size, taken = work_pb2.Assignments(), 0, 0
+        now = self._dispatcher.now()
         for lease in leases:
             if size >= _MESSAGE_BYTES or (lease.is_held and lease.job.spec is None):
                 break
             taken += 1
             if lease.is_held:
-                assignment = self._assignment(lease)
+                assignment = self._assignment(lease, now)
                 assignments.assignments.append(assignment)
                 size += assignment.ByteSize()
         del leases[:taken]
         return assignments if taken else None
 
-    def _assignment(self, lease: Lease) -> work_pb2.Assignment:
-        spec = self._dispatcher.hand_over(lease)
+    def _assignment(self, lease: Lease, now: Now) -> work_pb2.Assignment:
+        spec = self._dispatcher.hand_over(lease, now)
         assignment = work_pb2.Assignment(lease_id=lease.lease_id, attempt=lease.attempt)
         assignment.job.MergeFromString(spec)
         if lease.job.deadline_us is not None:

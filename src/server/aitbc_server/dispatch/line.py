@@ -50,7 +50,7 @@ class Line:
 
     def head(self) -> LiveJob:
         """Returns the next job."""
-        return next(iter(self))
+        return next(iter(next(iter(self._chunks.values())).values()))
 
     def remove(self, job: LiveJob) -> None:
         """Removes a job that stands here."""

@@ -92,8 +92,7 @@ class Matcher:
             model = key[-1]
             if model not in self._ready:
                 continue
-            current = self._key(model)
-            if current != key:
+            if heads and (current := self._key(model)) != key:
                 # Its owner has had a turn at another model since.
                 heapq.heappush(heads, current)
                 continue

@@ -155,10 +155,10 @@ class Dispatcher:
             if job.spec is None and self.core.jobs.get(job_id) is job:
                 self._specs.put(job, spec)
 
-    def hand_over(self, lease: Lease) -> bytes:
+    def hand_over(self, lease: Lease, now: Now) -> bytes:
         """Returns what was submitted, for its miner, which the memory lets go of."""
         spec = self._specs.take(lease.job)
-        self.core.sessions.told(lease, len(spec), self.now())
+        self.core.sessions.told(lease, len(spec), now)
         return spec
 
     # Miners that poll
