@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,9 +13,12 @@ import pytest
 from aitbc_server.domain.errors import IdempotencyKeyReused
 from aitbc_server.domain.ids import job_of_lease
 from aitbc_server.domain.jobs import JobStatus, NewJob, Totals
+from aitbc_server.ledger.audit import audit
 from aitbc_server.store import forgetting
+from aitbc_server.store.backup import back_up, restore
 from aitbc_server.store.connection import connect
 from aitbc_server.store.directory import FILE_NAME
+from aitbc_server.store.ledger_file import open_ledger
 from aitbc_server.store.ledger_reads import LedgerReads
 from aitbc_server.store.sqlite import SqliteStore
 from tests.factories import START_US, begin, completion, ending, new_job, submission
@@ -203,7 +207,14 @@ async def test_the_log_is_emptied_when_nobody_reads_what_was_before(
     await completed(store)
 
 
-async def test_the_file_stops_growing(store: SqliteStore, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("status", "most"),
+    # Pages that a cycle may leave: a completed job leaves its receipt.
+    [(JobStatus.FAILED, 0), (JobStatus.COMPLETED, 50)],
+)
+async def test_the_file_stops_growing(
+    store: SqliteStore, tmp_path: Path, status: JobStatus, most: int
+) -> None:
     def pages() -> int:
         connection = connect(tmp_path / FILE_NAME, read_only=True)
         (count,) = connection.execute("PRAGMA page_count").fetchone()
@@ -212,13 +223,27 @@ async def test_the_file_stops_growing(store: SqliteStore, tmp_path: Path) -> Non
 
     sizes = []
     for _ in range(8):
+        # Their texts alone are 250 pages.
         jobs = [new_job(spec=bytes(20_000)) for _ in range(50)]
         named = (submission(job, request_id=job.job_id, fingerprint=b"f") for job in jobs)
         await asyncio.gather(*(store.submit(one) for one in named))
-        await store.end([ending(job.job_id, JobStatus.FAILED, None) for job in jobs])
-        old = await store.old_jobs(LATER_US)
-        await store.forget(list(old.sizes))
+        await store.begin([begin(job.job_id) for job in jobs])
+        if status is JobStatus.COMPLETED:
+            await store.complete([completion(job.job_id) for job in jobs])
+        else:
+            await store.end([ending(job.job_id, status) for job in jobs])
+        await store.forget(list((await store.old_jobs(LATER_US)).sizes))
         sizes.append(pages())
-    # A cycle's texts alone are 250 pages.
-    assert sizes[2] - sizes[0] < 10
-    assert sizes[2:] == sizes[2:3] * 6
+    growth = [after - before for before, after in itertools.pairwise(sizes)]
+    assert max(growth[2:]) <= most, sizes
+
+
+async def test_a_copy_knows_what_was_forgotten(store: SqliteStore, tmp_path: Path) -> None:
+    ids = await completed(store, *(new_job() for _ in range(3)))
+    await store.forget(ids[:2])
+    copy, again = tmp_path / "copy.db", tmp_path / "again"
+    back_up(tmp_path, copy)
+    assert restore(copy, again, replace=False) is None
+    with open_ledger(again) as ledger:
+        done = audit(ledger)
+    assert (done.receipts, done.forgotten) == (3, 2)

@@ -25,7 +25,7 @@ _DELETIONS = (
     *("delete_exceptions", "delete_jobs"),
 )
 # Jobs that one look at the oldest takes in.
-_SCAN = 1000
+_SCAN = 256
 
 
 @dataclass(frozen=True, slots=True)
