@@ -78,10 +78,16 @@ def test_the_help_of_the_miner_loads_no_miner() -> None:
     assert loaded & {*_SERVER, *_ON_DEMAND, "psutil", "pynvml", "uvloop"} == set()
 
 
+@pytest.mark.parametrize("words", [["--help"], ["submit", "--help"]], ids=" ".join)
+def test_the_help_of_the_client_loads_no_client(words: list[str]) -> None:
+    loaded = _loaded(_COMMAND, "aitbc_client.cli", "aitbc", *words)
+    assert loaded & {*_SERVER, *_ON_DEMAND, "tenacity"} == set()
+
+
 def test_a_job_is_submitted_without_loading_what_draws(coordinator: Coordinator) -> None:
     words = ["--coordinator", coordinator.grpc, "submit", "-m", "llama3.2", "--json", "hello"]
     loaded = _loaded(_COMMAND, "aitbc_client.cli", "aitbc", *words)
-    assert loaded & {*_ON_DEMAND, "rich", "structlog"} == set()
+    assert loaded & {*_ON_DEMAND, "cryptography", "rich", "structlog"} == set()
 
 
 def test_a_coordinator_serves_before_it_loads_what_may_never_be_asked_for(data: Path) -> None:

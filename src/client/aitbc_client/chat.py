@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from aitbc_client import shown
-from aitbc_client.client import Client
 from aitbc_client.errors import AitbcError, Conflict
-from aitbc_client.models import Job, JobStatus, Message, Params
-from aitbc_client.streams import EventType
+from aitbc_client.models import EventType, Job, JobStatus, Message, Params
+
+if TYPE_CHECKING:
+    from aitbc_client.client import Client
 
 HELP = "/reset forgets the conversation, /exit or Ctrl-D ends; Ctrl-C stops an answer"
 

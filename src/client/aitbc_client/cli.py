@@ -8,20 +8,20 @@ from contextlib import suppress
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aitbc_client import shown
 from aitbc_client.chat import HELP, Chat
-from aitbc_client.client import Client
 from aitbc_client.connection import DEFAULT_TARGET, DEFAULT_TIMEOUT_S, Connection
-from aitbc_client.errors import AitbcError
-from aitbc_client.models import Job, JobStatus, Params
-from aitbc_client.operations import ended_well
+from aitbc_client.errors import AitbcError, ended_well
+from aitbc_client.models import EventType, Job, JobStatus, Params
 from aitbc_client.options import Json, Options, options_of
 from aitbc_client.receipt_commands import list_receipts, show_receipt, verify
-from aitbc_client.streams import EventType
+
+if TYPE_CHECKING:
+    from aitbc_client.client import Client
 
 app = typer.Typer(
     name="aitbc",

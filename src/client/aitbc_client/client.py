@@ -16,14 +16,14 @@ from aitbc_client.connection import (
     DEFAULT_TARGET,
     DEFAULT_TIMEOUT_S,
     Connection,
-    may_succeed_later,
-    retries,
 )
-from aitbc_client.errors import DeadlineExceeded, error_of
-from aitbc_client.models import Job, JobStatus, Message, Miner, Params, Submitted
-from aitbc_client.operations import Operation, Page, ended_well, job_request
+from aitbc_client.errors import DeadlineExceeded, ended_well
+from aitbc_client.failures import error_of
+from aitbc_client.models import Job, JobEvent, JobStatus, Message, Miner, Params, Submitted
+from aitbc_client.operations import Operation, Page, job_request
 from aitbc_client.receipts import Receipt
-from aitbc_client.streams import JobEvent, Reading
+from aitbc_client.retrying import may_succeed_later, retries
+from aitbc_client.streams import Reading
 
 T = TypeVar("T")
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import grpc
-import tenacity
-
-from aitbc_client.errors import AitbcError, LimitExceeded, Unavailable
+if TYPE_CHECKING:
+    import grpc
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 DEFAULT_TIMEOUT_S = 30.0
@@ -23,8 +21,6 @@ _OPTIONS = (
     # After a failure the next attempt is ours to time; gRPC's own back-off grows to two minutes.
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
-_FIRST_WAIT_S = 0.1
-_LONGEST_WAIT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +55,9 @@ class Connection:
 
     def open(self) -> grpc.Channel:
         """Returns a channel for threads. Raises OSError when a TLS file cannot be read."""
+        # Here, and below: who only says how to connect does not wait for gRPC to load.
+        import grpc
+
         credentials = self._credentials()
         if credentials is None:
             return grpc.insecure_channel(self.target, options=_OPTIONS)
@@ -66,6 +65,8 @@ class Connection:
 
     def open_aio(self) -> grpc.aio.Channel:
         """Returns a channel for the running event loop. Raises OSError as `open` does."""
+        import grpc
+
         credentials = self._credentials()
         if credentials is None:
             return grpc.aio.insecure_channel(self.target, options=_OPTIONS)
@@ -74,6 +75,8 @@ class Connection:
     def _credentials(self) -> grpc.ChannelCredentials | None:
         if not (self.tls or self.tls_ca or self.tls_cert):
             return None
+        import grpc
+
         return grpc.ssl_channel_credentials(
             root_certificates=_read(self.tls_ca),
             private_key=_read(self.tls_key),
@@ -81,35 +84,5 @@ class Connection:
         )
 
 
-def retries(timeout_s: float) -> dict[str, Any]:
-    """Returns the arguments of a tenacity retrier for a call that may take so long in all.
-
-    Repeated is what may succeed next time: the coordinator is away, drains, or says when to come
-    back. Every operation may be repeated, because those that make something are named.
-    """
-    return {
-        "retry": tenacity.retry_if_exception(may_succeed_later),
-        "wait": _wait_s,
-        "stop": tenacity.stop_before_delay(timeout_s),
-        "reraise": True,
-    }
-
-
-def may_succeed_later(error: BaseException) -> bool:
-    """Says whether the same call may succeed when it is made again."""
-    if isinstance(error, LimitExceeded):
-        return error.retry_after_s is not None
-    return isinstance(error, Unavailable)
-
-
 def _read(file: Path | None) -> bytes | None:
     return file.read_bytes() if file else None
-
-
-_backoff = tenacity.wait_exponential_jitter(multiplier=_FIRST_WAIT_S, max=_LONGEST_WAIT_S)
-
-
-def _wait_s(state: tenacity.RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    asked_s = error.retry_after_s if isinstance(error, AitbcError) else None
-    return max(_backoff(state), asked_s or 0.0)

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypedDict
-
-from google.protobuf.timestamp_pb2 import Timestamp
-
-from aitbc.v1 import jobs_pb2, miners_pb2
-from aitbc_client.documents import document_of
 
 
 class JobStatus(StrEnum):
@@ -126,73 +121,27 @@ class Miner:
     agent_version: str | None
 
 
-_JOB_STATUS = {
-    number: JobStatus(name.removeprefix("JOB_STATUS_").lower())
-    for name, number in jobs_pb2.JobStatus.items()
-    if number
-}
-_MINER_STATUS = {
-    number: MinerStatus(name.removeprefix("MINER_STATUS_").lower())
-    for name, number in miners_pb2.MinerStatus.items()
-    if number
-}
+class EventType(StrEnum):
+    """What an event tells."""
+
+    #: The job waits or runs: `job` is set.
+    STATUS = "status"
+    #: More of the answer: `text`.
+    DELTA = "delta"
+    #: The text before is void: another attempt began anew.
+    RESTARTED = "restarted"
+    #: The job is final: `job` is set, without its result, which the texts are.
+    FINAL = "final"
 
 
-def submitted_of(message: jobs_pb2.SubmitJobResponse) -> Submitted:
-    """Reads a stored job's id."""
-    return Submitted(
-        job_id=message.job_id,
-        status=_JOB_STATUS[message.status],
-        created_at=time_of(message.created_at),
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEvent:
+    """One event of a job's stream."""
 
-
-def job_of(message: jobs_pb2.Job) -> Job:
-    """Reads a job."""
-    return Job(
-        job_id=message.job_id,
-        status=_JOB_STATUS[message.status],
-        model=message.model,
-        created_at=time_of(message.created_at),
-        started_at=time_of(message.started_at) if message.HasField("started_at") else None,
-        completed_at=time_of(message.completed_at) if message.HasField("completed_at") else None,
-        result=message.result if message.HasField("result") else None,
-        finish_reason=message.finish_reason or None,
-        miner_id=message.miner_id or None,
-        attempt=message.attempt,
-        usage=_usage_of(message.usage) if message.HasField("usage") else None,
-        receipt_id=message.receipt_id or None,
-        error=(
-            Failure(code=message.error.code, message=message.error.message)
-            if message.HasField("error")
-            else None
-        ),
-        prompt=message.prompt if message.HasField("prompt") else None,
-        messages=tuple(document_of(turn) for turn in message.messages),
-    )
-
-
-def miner_of(message: miners_pb2.Miner) -> Miner:
-    """Reads a miner."""
-    return Miner(
-        miner_id=message.miner_id,
-        status=_MINER_STATUS[message.status],
-        models=tuple(message.models),
-        gpu=message.gpu_info.name or None,
-        running_jobs=message.running_jobs,
-        slots=message.max_outstanding_jobs if message.HasField("max_outstanding_jobs") else None,
-        last_seen=time_of(message.last_seen) if message.HasField("last_seen") else None,
-        agent_version=message.agent_version or None,
-    )
-
-
-def time_of(timestamp: Timestamp) -> datetime:
-    """Reads a time."""
-    return timestamp.ToDatetime(tzinfo=UTC)
-
-
-def _usage_of(usage: jobs_pb2.Usage) -> Usage:
-    return Usage(
-        prompt_tokens=usage.prompt_tokens if usage.HasField("prompt_tokens") else None,
-        completion_tokens=usage.completion_tokens if usage.HasField("completion_tokens") else None,
-    )
+    type: EventType
+    # Names the place after it, for a reader that comes back.
+    event_id: str
+    text: str
+    # Bytes of UTF-8 of the answer up to here, the text included.
+    offset: int
+    job: Job | None

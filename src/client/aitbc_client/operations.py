@@ -14,8 +14,8 @@ from uuid import uuid4
 from google.protobuf.message import Message as ProtoMessage
 
 from aitbc.v1 import explorer_pb2, jobs_pb2, miners_pb2, receipts_pb2
+from aitbc_client.answers import job_of, miner_of, submitted_of
 from aitbc_client.documents import document_of
-from aitbc_client.errors import JobCancelled, JobFailed
 from aitbc_client.models import (
     Job,
     JobStatus,
@@ -23,9 +23,6 @@ from aitbc_client.models import (
     Miner,
     Params,
     Submitted,
-    job_of,
-    miner_of,
-    submitted_of,
 )
 from aitbc_client.receipts import Receipt
 
@@ -199,10 +196,3 @@ def ledger_keys() -> Operation[tuple[str, ...]]:
 
 def _receipt_of(message: receipts_pb2.Receipt) -> Receipt:
     return Receipt(document_of(message))
-
-
-def ended_well(job: Job) -> Job:
-    """Returns a final job that is completed. Raises JobFailed, JobCancelled."""
-    if job.status is JobStatus.COMPLETED:
-        return job
-    raise JobCancelled(job) if job.status is JobStatus.CANCELLED else JobFailed(job)

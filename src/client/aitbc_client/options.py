@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aitbc_client.client import Client
 from aitbc_client.connection import Connection
+
+if TYPE_CHECKING:
+    from aitbc_client.client import Client
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 
@@ -21,6 +23,9 @@ class Options:
 
     def client(self) -> Client:
         """Returns a client of it. Raises OSError."""
+        # Here: who asks for help does not wait for gRPC to load.
+        from aitbc_client.client import Client
+
         return Client(self.connection, timeout_s=self.timeout_s)
 
 

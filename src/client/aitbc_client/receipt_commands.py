@@ -5,16 +5,18 @@ from __future__ import annotations
 from itertools import islice
 from json import loads
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aitbc_client import shown
-from aitbc_client.client import Client
 from aitbc_client.errors import NotFound
 from aitbc_client.models import Job
 from aitbc_client.options import Json, options_of
 from aitbc_client.receipts import Outcome, Receipt
+
+if TYPE_CHECKING:
+    from aitbc_client.client import Client
 
 
 def list_receipts(

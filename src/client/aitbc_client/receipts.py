@@ -15,9 +15,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from aitbc_client.errors import ReceiptInvalid
 
 # Fields that are signed; whether each receipt has them.
@@ -229,6 +226,10 @@ def _problem_of(signed: Mapping[str, Any], purpose: bytes, leaf: bytes) -> str |
 
 
 def _is_signed(key: bytes, signature: bytes, message: bytes) -> bool:
+    # Here: who only shows receipts does not wait for the cryptography to load.
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
     try:
         Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
     except InvalidSignature:

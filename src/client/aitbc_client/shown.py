@@ -10,9 +10,8 @@ from typing import Any
 
 import typer
 
-from aitbc_client.models import Job, Miner, Submitted
+from aitbc_client.models import Job, JobEvent, Miner, Submitted
 from aitbc_client.receipts import Check, Outcome, Receipt
-from aitbc_client.streams import JobEvent
 
 _MARKS = {
     Outcome.PASSED: ("\u2713", "green"),

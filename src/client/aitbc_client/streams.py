@@ -2,39 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-
 from aitbc.v1 import jobs_pb2
-from aitbc_client.models import Job, job_of
+from aitbc_client.answers import job_of
+from aitbc_client.models import EventType, JobEvent
 
 PATH = "/aitbc.v1.JobService/StreamJob"
-
-
-class EventType(StrEnum):
-    """What an event tells."""
-
-    #: The job waits or runs: `job` is set.
-    STATUS = "status"
-    #: More of the answer: `text`.
-    DELTA = "delta"
-    #: The text before is void: another attempt began anew.
-    RESTARTED = "restarted"
-    #: The job is final: `job` is set, without its result, which the texts are.
-    FINAL = "final"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobEvent:
-    """One event of a job's stream."""
-
-    type: EventType
-    # Names the place after it, for a reader that comes back.
-    event_id: str
-    text: str
-    # Bytes of UTF-8 of the answer up to here, the text included.
-    offset: int
-    job: Job | None
 
 
 class Reading:
