@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from aitbc_server import retention
 from aitbc_server.domain.errors import StorageUnavailable
 from aitbc_server.domain.jobs import OldJobs
-from aitbc_server.retention import BATCH_BYTES, BATCH_JOBS, Retention, batches
+from aitbc_server.retention import Retention
+from aitbc_server.store.forgetting import BATCH_BYTES, BATCH_JOBS, batches
 
 NOW_US = 10**15
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from aitbc_server import __version__
-from aitbc_server.commands import backup, gateway, keys, ledger, openapi, serve
+from aitbc_server.commands import backup, forget, gateway, keys, ledger, openapi, serve
 
 cli = typer.Typer(
     name="aitbc-coordinator",
@@ -30,6 +30,7 @@ def _main(
 cli.command("openapi")(openapi.print_openapi)
 cli.command("backup")(backup.back_up)
 cli.command("restore")(backup.restore)
+cli.command("forget")(forget.forget)
 cli.command("serve")(serve.serve)
 cli.command("gateway")(gateway.gateway)
 cli.add_typer(keys.cli)

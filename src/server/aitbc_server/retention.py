@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Future
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -17,15 +17,13 @@ from aitbc_server.domain.clock import Clock
 from aitbc_server.domain.errors import CoordinatorError
 from aitbc_server.domain.jobs import OldJobs
 from aitbc_server.domain.times import rfc3339
+from aitbc_server.store.forgetting import batches
 
 _log = structlog.get_logger(__name__)
 
 # How soon a job that is old enough is found, and how soon what was deleted leaves the files.
 _SWEEP_S = 60.0
 _ERASE_S = 10.0
-# What one commit forgets at most, so that it stays short.
-BATCH_JOBS = 64
-BATCH_BYTES = 256 * 1024
 # Times as long as a commit took, waiting for its turn included, that the next one waits.
 _PAUSE = 1
 
@@ -120,17 +118,3 @@ class Retention:
                 is_erased = False
             if not is_erased:
                 self._is_deleted.set()
-
-
-def batches(sizes: Mapping[str, int]) -> Iterator[list[str]]:
-    """Yields the jobs of each commit, in order; `sizes` has the bytes of each."""
-    batch: list[str] = []
-    size = 0
-    for job_id, job_bytes in sizes.items():
-        if batch and (len(batch) == BATCH_JOBS or size + job_bytes > BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(job_id)
-        size += job_bytes
-    if batch:
-        yield batch

@@ -9,7 +9,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from aitbc_server.cli import cli
+from aitbc_server.domain.addresses import address_of
 from aitbc_server.domain.errors import IdempotencyKeyReused
 from aitbc_server.domain.ids import job_of_lease
 from aitbc_server.domain.jobs import JobStatus, NewJob, Totals
@@ -25,6 +28,7 @@ from tests.factories import START_US, begin, completion, ending, new_job, submis
 
 # After everything that the factories make.
 LATER_US = 10**16
+HERS = address_of("key:hers")
 # Rows of these are about single jobs.
 TABLES = ("jobs", "specs", "results", "attempts", "idempotency")
 
@@ -247,3 +251,39 @@ async def test_a_copy_knows_what_was_forgotten(store: SqliteStore, tmp_path: Pat
     with open_ledger(again) as ledger:
         done = audit(ledger)
     assert (done.receipts, done.forgotten) == (3, 2)
+
+
+async def test_the_jobs_of_one_owner_are_forgotten_beside_a_server(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    hers = [new_job(owner=HERS, spec=b"her secret" * 500) for _ in range(150)]
+    await completed(store, *hers)
+    waiting, other = new_job(owner=HERS), new_job()
+    for job in (waiting, other):
+        await store.submit(submission(job))
+    await store.end([ending(other.job_id, JobStatus.FAILED, None)])
+    command = ["forget", HERS, "--data", str(tmp_path)]
+    kept = await asyncio.to_thread(CliRunner().invoke, cli, command, "n\n")
+    assert (kept.exit_code, (await store.totals()).forgotten) == (1, 0)
+    assert f"Delete 150 jobs of {HERS}?" in kept.output
+    done = await asyncio.to_thread(CliRunner().invoke, cli, [*command, "--yes"])
+    assert done.output == f"150 jobs of {HERS} deleted; 1 that have not ended are kept\n"
+    assert await store.job(hers[0].job_id) is None
+    assert await store.job(waiting.job_id) is not None
+    assert await store.job(other.job_id) is not None
+    assert (await store.totals()).forgotten == 150
+    assert b"her secret" not in (tmp_path / FILE_NAME).read_bytes()
+    assert (tmp_path / f"{FILE_NAME}-wal").stat().st_size == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        ((HERS[:-1] + "q", "--data", "x"), 2, "has a typing error"),
+        ((HERS, "--data", "nowhere"), 1, "does not exist"),
+    ],
+)
+def test_a_mistake_is_named(words: tuple[str, ...], status: int, said: str) -> None:
+    done = CliRunner().invoke(cli, ["forget", *words])
+    assert done.exit_code == status
+    assert said in " ".join(done.output.split())

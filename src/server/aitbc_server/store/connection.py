@@ -25,7 +25,7 @@ __all__ = ["SqliteTooOldError", "connect", "sqlite3"]
 _FIXED = (3, 51, 3)
 _BACKPORTS = ((3, 44, 6), (3, 50, 7))
 # How long a statement waits for another process that writes.
-BUSY_MS = 5000
+_BUSY_MS = 5000
 
 # More than there are, those of migrations included. A full cache of pysqlite3 keeps what was used
 # most, and lets each new statement push out the newest: all are prepared again at every use.
@@ -53,7 +53,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         uri=True,
         isolation_level=None,
         check_same_thread=False,
-        timeout=BUSY_MS / 1000,
+        timeout=_BUSY_MS / 1000,
         cached_statements=_CACHED_STATEMENTS,
     )
     connection.execute("PRAGMA journal_mode = WAL") if not read_only else None
@@ -67,6 +67,21 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     # The guards of the statements are the truth here; checking each row again costs a look-up.
     connection.execute("PRAGMA foreign_keys = OFF")
     return connection
+
+
+def empty_log(connection: sqlite3.Connection, *, patience_ms: int = 0) -> bool:
+    """Copies the log back and leaves nothing in it; says whether nobody was in the way.
+
+    Waits so long for who reads an older state, and every writer waits with it.
+    """
+    connection.execute(f"PRAGMA busy_timeout = {patience_ms}")
+    try:
+        row = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+    return not row[0]
 
 
 def _check_version(version: tuple[int, ...]) -> None:

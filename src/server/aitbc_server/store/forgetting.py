@@ -6,7 +6,7 @@ Runs on the writer's thread, but for `old_jobs`, which runs on the reader's.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -26,6 +26,9 @@ _DELETIONS = (
 )
 # Jobs that one look at the oldest takes in.
 _SCAN = 256
+# What one commit forgets at most, so that it stays short.
+BATCH_JOBS = 64
+BATCH_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +88,17 @@ class ForgettingReads:
             sizes={job_id: size for job_id, size in rows if size is not None},
             next_after=rows[-1][0] if len(rows) == _SCAN else None,
         )
+
+
+def batches(sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """Yields the jobs of each commit, in order; `sizes` has the bytes of each."""
+    batch: list[str] = []
+    size = 0
+    for job_id, job_bytes in sizes.items():
+        if batch and (len(batch) == BATCH_JOBS or size + job_bytes > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(job_id)
+        size += job_bytes
+    if batch:
+        yield batch

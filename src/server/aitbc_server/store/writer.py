@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import structlog
 
 from aitbc_server.domain.errors import StorageUnavailable
-from aitbc_server.store.connection import BUSY_MS, sqlite3
+from aitbc_server.store.connection import empty_log, sqlite3
 from aitbc_server.store.failures import is_of_storage, remedy
 
 _log = structlog.get_logger(__name__)
@@ -97,27 +97,14 @@ class Writer:
                 self._connection.execute("ROLLBACK")
             raise
         if EmptyLog in places:
-            is_empty = self._empty_log()
+            # Not waiting for a reader: every commit would wait with it.
+            is_empty = empty_log(self._connection)
+            self._wal_pages = 0
             for place in places[EmptyLog]:
                 results[place] = is_empty
         else:
             self._checkpoint(places)
         return results
-
-    def _empty_log(self) -> bool:
-        # Not waiting for a reader: every commit would wait with it.
-        self._patience(0)
-        try:
-            row = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        except sqlite3.OperationalError:
-            return False
-        finally:
-            self._patience(BUSY_MS)
-        self._wal_pages = 0
-        return not row[0]
-
-    def _patience(self, milliseconds: int) -> None:
-        self._connection.execute(f"PRAGMA busy_timeout = {milliseconds}")
 
     def _checkpoint(self, places: Mapping[type[Any], Sequence[int]]) -> None:
         # A guess that errs on the small side costs nothing: PASSIVE copies what there is.

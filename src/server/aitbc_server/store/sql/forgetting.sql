@@ -16,6 +16,24 @@ FROM jobs
 WHERE job_id > ?1 AND job_id < ?2
 ORDER BY job_id LIMIT ?4;
 
+-- name: ended_jobs
+-- The first ?3 of an owner's jobs in a final status, with the bytes of their texts.
+SELECT
+    job_id,
+    coalesce((
+        SELECT octet_length(s.spec) FROM specs AS s WHERE s.job_id = jobs.job_id
+    ), 0) + coalesce((
+        SELECT octet_length(r.result) + coalesce(octet_length(r.details), 0)
+        FROM results AS r WHERE r.job_id = jobs.job_id
+    ), 0)
+FROM jobs INDEXED BY jobs_by_status
+WHERE status = ?2 AND owner = ?1
+ORDER BY job_id LIMIT ?3;
+
+-- name: count_owned
+-- An owner's jobs that are final, and the others.
+SELECT count(finished_us), count(*) - count(finished_us) FROM jobs WHERE owner = ?1;
+
 -- name: final_jobs
 -- Which of them are there and final, and the owners and request ids that made them.
 SELECT json_group_array(json_array(jobs.job_id, jobs.status, jobs.owner, specs.request_id))
