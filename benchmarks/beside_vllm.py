@@ -188,7 +188,9 @@ def main() -> None:
     rounds: dict[str, list[Round]] = {"vllm serve": [], "coordinator": []}
     with TemporaryDirectory(prefix="aitbc-bench-") as directory, servers(Path(directory)) as at:
         for number in range(arguments.rounds + 1):
-            for name, base in at.items():
+            # In turns, so that neither is always the one that follows the other's work.
+            order = list(at.items()) if number % 2 else list(reversed(at.items()))
+            for name, base in order:
                 with console.status(f"round {number} of {arguments.rounds}: {name}"):
                     taken = uvloop.run(take(base, arguments, number))
                 # The first round only warms up.
@@ -239,7 +241,7 @@ def _figures(rounds: list[Round]) -> dict[str, float]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench-vllm", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="rounds that count [%(default)s]")
+    parser.add_argument("--rounds", type=int, default=8, help="rounds that count [%(default)s]")
     parser.add_argument("--concurrency", type=int, default=8, help="at once [%(default)s]")
     parser.add_argument("--requests", type=int, default=24, help="of a round [%(default)s]")
     parser.add_argument("--alone", type=int, default=12, help="one by one [%(default)s]")
