@@ -95,6 +95,8 @@ async def _kept_responses(http: httpx.AsyncClient, miner: FakeMiner) -> None:
     cancelled = await http.post(f"/v1/responses/{queued['id']}/cancel")
     hold(BY_NAME["cancelResponse"].answer, cancelled.json())
     hold(BY_NAME["getResponse"].answer, (await http.get(f"/v1/responses/{queued['id']}")).json())
+    deleted = await http.delete(f"/v1/responses/{queued['id']}")
+    hold(BY_NAME["deleteResponse"].answer, deleted.json())
 
 
 async def test_a_wrong_type_is_refused_and_a_null_is_not(tmp_path: Path) -> None:

@@ -472,7 +472,8 @@ async def test_requests_that_no_client_sends_are_answered_in_the_same_shape(tmp_
             ("GET", "/v1/models/none", b"", 404),
             ("GET", "/v1/responses/nope", b"", 404),
             ("GET", "/v1/responses/resp_nope", b"", 404),
-            ("DELETE", "/v1/responses/resp_nope", b"", 405),
+            ("DELETE", "/v1/responses/resp_nope", b"", 404),
+            ("PUT", "/v1/responses/resp_nope", b"", 405),
             ("GET", "/v1/responses/resp_nope/input_items", b"", 404),
         ):
             told = await http.request(
@@ -583,6 +584,10 @@ async def test_a_response_is_streamed_and_cancelled(tmp_path: Path) -> None:
         await miner.expect("cancellations")
         await miner.fail(assignment.lease_id, "CANCELLED", retryable=False)
         assert (await cancelling).status == "cancelled"
+        await api.responses.delete(response_id)
+        for call in (api.responses.retrieve, api.responses.delete):
+            with pytest.raises(openai.NotFoundError, match="Job not found"):
+                await call(response_id)
 
 
 async def test_calls_of_tools_are_items_of_a_response(tmp_path: Path) -> None:

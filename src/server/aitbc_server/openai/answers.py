@@ -217,6 +217,14 @@ class Response(Answer):
     usage: ResponseUsage | None
 
 
+class DeletedResponse(Answer):
+    """What became of a response."""
+
+    id: str
+    object: Literal["response"]
+    deleted: Literal[True]
+
+
 class ResponseEvent(BaseModel):
     """One event of a response's stream; the other fields depend on its type."""
 

@@ -57,6 +57,7 @@ class OpenAIApp:
             "retrieveModel": lambda call, model: get_model(call, self._jobs, model),
             "createResponse": lambda call, _: responses.create(call),
             "getResponse": responses.get,
+            "deleteResponse": responses.delete,
             "cancelResponse": responses.cancel,
         }
         self._routes: dict[re.Pattern[str], dict[str, _Handler]] = {}

@@ -114,6 +114,11 @@ class Jobs:
         job = await self._call(_JOBS["CancelJob"], request, client)
         return cast("jobs_pb2.Job", job)
 
+    async def delete(self, job_id: str, client: Client) -> None:
+        """Deletes a job."""
+        request = jobs_pb2.DeleteJobRequest(job_id=job_id)
+        await self._call(_JOBS["DeleteJob"], request, client)
+
     async def get(self, job_id: str, client: Client, wait_s: float = 0.0) -> jobs_pb2.Job:
         """Returns a job."""
         request = jobs_pb2.GetJobRequest(job_id=job_id, wait=wait_s)

@@ -81,6 +81,13 @@ OPERATIONS = (
         event=answers.ResponseEvent,
     ),
     Operation(
+        "deleteResponse",
+        "Deletes a response that has ended",
+        "DELETE",
+        "/v1/responses/{response_id}",
+        answers.DeletedResponse,
+    ),
+    Operation(
         "cancelResponse",
         "Cancels a response that is not complete",
         "POST",

@@ -200,6 +200,13 @@ class Responses:
         else:
             await call.answer(response_object(job, {}))
 
+    async def delete(self, call: Call, response_id: str) -> None:
+        """Deletes a response that has ended."""
+        job_id = job_id_of(response_id)
+        call.job_ids = [job_id]
+        await self._jobs.delete(job_id, call.client)
+        await call.answer({"id": response_id, "object": "response", "deleted": True})
+
     async def cancel(self, call: Call, response_id: str) -> None:
         """Cancels a response that is not complete."""
         job_id = job_id_of(response_id)
