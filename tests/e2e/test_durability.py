@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 from scripts.processes import Coordinator
 
-from tests.conftest import Launcher
+from tests.conftest import CLEAN_ENV, Launcher
 from tests.e2e.jobs import assert_all_complete, final, get, submit, submit_many
 
 # Long enough that a batch is at work when the first of it is done; short enough for a test.
@@ -81,7 +81,9 @@ def test_terminated_miner_exits_with_0_and_its_jobs_complete_once(launcher: Laun
 
 
 def test_killed_miner_gives_its_jobs_to_another(launcher: Launcher) -> None:
-    coordinator = launcher.coordinator()
+    coordinator = launcher.coordinator(
+        env=CLEAN_ENV | {"AITBC_LEASE_SECONDS": "2", "AITBC_HEARTBEAT_SECONDS": "0.5"}
+    )
     doomed = launcher.miner(coordinator, *SLOW, miner_id="doomed", slots=16)
     with client(coordinator) as api:
         job_ids = submit_many(api, 50)
