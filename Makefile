@@ -17,6 +17,8 @@ help:  ## Say what the targets do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: .stamps/install  ## Install both commands and the developer's tools into .venv
+	@# As for an installed wheel. Python does it itself at the first start, but not everywhere.
+	$(BIN)/python -m compileall -q src
 
 vllm: .stamps/vllm  ## Install the miner with vLLM into .venv-vllm
 
@@ -70,8 +72,6 @@ clean:  ## Remove environments, caches and build output; data stays
 
 .stamps/install: pyproject.toml constraints/dev.txt $(BIN)/python | .stamps
 	@scripts/step.sh "Installing into .venv" $(PIP) install -c constraints/dev.txt -e '.[dev]'
-	# As for an installed wheel. Python does it itself at the first start, but not everywhere.
-	$(BIN)/python -m compileall -q src
 	touch $@
 
 .stamps/vllm: pyproject.toml constraints/vllm.txt scripts/vllm-env.sh .venv-vllm/bin/python | .stamps
