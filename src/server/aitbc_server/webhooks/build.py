@@ -49,7 +49,7 @@ def build_courier(
         return await read_receipt(ledger, receipt_id_of(record.job_id), owner=record.owner)
 
     def poster() -> Poster:
-        # Here: most coordinators have no webhook, and a start does not wait for an HTTP client.
+        # Here: most coordinators have no webhook, and a start does not wait for a client of HTTP.
         import httpx
 
         from aitbc_server.webhooks.poster import Poster

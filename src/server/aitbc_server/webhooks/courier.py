@@ -68,14 +68,14 @@ class Courier:
     ) -> None:
         """Makes `most` requests at once, and `most_each` of them to one webhook.
 
-        `make_poster` is called when there is a webhook.
+        `make_poster` is called on another thread when there is something to send.
         """
         self._outbox = outbox
         self._jobs = jobs
         self._receipt_of = receipt_of
         self._make_poster = make_poster
-        # Without webhooks, a final job costs nothing here, and there is no HTTP client.
         self._poster: Poster | None = None
+        self._making = asyncio.Lock()
         self._schedule = schedule
         self._clock = clock
         self._slots = asyncio.Semaphore(most)
@@ -84,6 +84,8 @@ class Courier:
         self._lanes: dict[str, Lane] = {}
         # Number of the newest delivery that the lanes have heard of.
         self._seen = 0
+        # Without webhooks, a final job costs nothing here.
+        self._is_needed = False
         self._news = asyncio.Event()
         # What ends at once, and what may finish, when the courier stops.
         self._loops: set[asyncio.Task[None]] = set()
@@ -93,8 +95,7 @@ class Courier:
 
     async def start(self) -> None:
         """Takes up what waits. Raises StorageUnavailable."""
-        if await self._outbox.exists():
-            self.expect()
+        self._is_needed = await self._outbox.exists()
         self._seen, waiting = await self._outbox.waiting()
         for webhook_id in waiting:
             self.wake(webhook_id)
@@ -103,12 +104,11 @@ class Courier:
 
     def expect(self) -> None:
         """Says that there is a webhook now."""
-        if self._poster is None:
-            self._poster = self._make_poster()
+        self._is_needed = True
 
     def jobs_ended(self) -> None:
         """Says that jobs may have become final: there may be something to deliver."""
-        if self._poster is not None:
+        if self._is_needed:
             self._news.set()
 
     def wake(self, webhook_id: str) -> None:
@@ -235,7 +235,9 @@ class Courier:
         now_us = self._clock.wall_us()
         keys = webhook.secrets_at(now_us)
         headers = signed_headers(keys, delivery.delivery_id, now_us // 1_000_000, body)
-        assert self._poster is not None  # noqa: S101 - a webhook was expected before
+        async with self._making:
+            if self._poster is None:
+                self._poster = await asyncio.to_thread(self._make_poster)
         return await self._poster.post(webhook.url, headers, body)
 
     async def _prune(self) -> None:
