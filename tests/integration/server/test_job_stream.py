@@ -208,6 +208,11 @@ async def test_bad_readers_are_told_what_is_wrong(tmp_path: Path) -> None:
         assert [line for line in whole.text.splitlines() if line.startswith("event")] == [
             "event: final"
         ]
+        # An EventSource that comes back repeats its query, and says in the header where it is now.
+        [last] = [line[4:] for line in whole.text.splitlines() if line.startswith("id: ")]
+        begin = {"after_event_id": "0-00000000"}
+        answer = await http.get(path, params=begin, headers={"last-event-id": last})
+        assert answer.status_code == 204
         for unknown in ("job-01jzzzzzzzzzzzzzzzzzzzzzzz", "x"):
             answer = await http.get(f"/v1/jobs/{unknown}/stream")
             assert (answer.status_code, answer.json()["error_code"]) == (404, "JOB_NOT_FOUND")

@@ -114,16 +114,16 @@ def test_a_malformed_path_value_names_its_field() -> None:
         set_from_path({}, [FIELDS["i32_value"]], ["x"])
 
 
-def test_a_header_fills_its_field_unless_it_is_given() -> None:
+def test_a_header_fills_its_field_and_is_newer_than_a_query() -> None:
     fields = header_fields(jobs_pb2.SubmitJobRequest.DESCRIPTOR)
     absent: dict[str, Any] = {}
-    given = {"request_id": "from the body"}
+    given = {"request_id": "from the query, which a client that comes back repeats"}
 
     set_from_headers(absent, fields, {"idempotency-key": "k"}, may_differ=False)
     set_from_headers(given, fields, {"idempotency-key": "k"}, may_differ=True)
 
     assert absent == {"request_id": "k"}
-    assert given == {"request_id": "from the body"}
+    assert given == {"request_id": "k"}
 
 
 def test_a_header_and_a_body_must_say_the_same() -> None:

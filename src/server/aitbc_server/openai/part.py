@@ -9,7 +9,14 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from aitbc_server.openai.answers import Failure
 from aitbc_server.openai.operations import OPERATIONS, Operation
-from aitbc_server.rest.openapi.part import JSON, Contents, Part, failures, path_parameter
+from aitbc_server.rest.openapi.part import (
+    JSON,
+    PUBLIC,
+    Contents,
+    Part,
+    failures,
+    path_parameter,
+)
 from aitbc_server.rest.openapi.schemas import Schema
 
 _NAME = "OpenAI"
@@ -107,6 +114,9 @@ def _operation(operation: Operation) -> Schema:
     if parameters:
         described["parameters"] = parameters
     described["responses"] = {"200": _success(operation), **_failures(operation)}
+    if not operation.has_jobs:
+        # What is served is told by `/v1/stats`, too.
+        described["security"] = list(PUBLIC)
     return described
 
 
@@ -144,6 +154,8 @@ def _failures(operation: Operation) -> Schema:
         statuses |= {*_OF_JOBS}
     elif "{" in operation.path:
         statuses.add(404)
+    if not operation.has_jobs:
+        statuses -= {401, 403}
     return failures(sorted(statuses), _reference(Failure))
 
 

@@ -103,7 +103,7 @@ def set_from_headers(
     *,
     may_differ: bool,
 ) -> None:
-    """Sets the fields that headers fill and that are not set yet.
+    """Sets the fields that headers fill; those that are set already, too, if they may differ.
 
     Raises InvalidArgument when a value does not parse, or differs from what is set and may not.
     """
@@ -111,9 +111,9 @@ def set_from_headers(
         if not (text := headers.get(header)):
             continue
         name, value = field.path[0], field.read(text)
-        if not values.get(name):
+        if may_differ or not values.get(name):
             values[name] = value
-        elif values[name] != value and not may_differ:
+        elif values[name] != value:
             raise InvalidArgument(field.name, f"differs from the one in the header {header}")
 
 

@@ -128,8 +128,10 @@ class Operations:
     # Answers
 
     def _successes(self, route: Route) -> Schema:
+        empty = {"description": "Nothing, without a body."}
         if route.method.server_streaming:
-            return {str(route.status): self._stream(route)}
+            answers: Schema = {str(route.status): self._stream(route)}
+            return {**answers, str(route.empty_status): empty} if route.empty_status else answers
         response = route.method.output_type
         if route.response_field:
             schema = self._schemas.parameter(response.fields_by_name[route.response_field])
@@ -152,7 +154,7 @@ class Operations:
         if route.existing_field:
             answers["200"] = {**full, "description": "The same, for what was there before."}
         if route.empty_status:
-            answers[str(route.empty_status)] = {"description": "Nothing, without a body."}
+            answers[str(route.empty_status)] = empty
         return answers
 
     def _stream(self, route: Route) -> Schema:
