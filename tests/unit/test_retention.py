@@ -71,6 +71,7 @@ class FakeJobs:
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "_SWEEP_S", 0.01)
     monkeypatch.setattr(retention, "_ERASE_S", 0.01)
+    monkeypatch.setattr(retention, "_RETRY_S", 0.01)
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import structlog
@@ -24,6 +25,8 @@ _log = structlog.get_logger(__name__)
 # How soon a job that is old enough is found, and how soon what was deleted leaves the files.
 _SWEEP_S = 60.0
 _ERASE_S = 10.0
+# How soon what the store refused is tried again.
+_RETRY_S = 5.0
 # Times as long as a commit took, waiting for its turn included, that the next one waits.
 _PAUSE = 1
 
@@ -78,11 +81,14 @@ class Retention:
 
     async def _sweep_each(self) -> None:
         while True:
+            pause_s = _SWEEP_S
             try:
                 await self._sweep(self._clock.wall_us() - int(self._keep_s * 1e6))
-            except CoordinatorError as error:
-                _log.warning("retention.sweep_broken_off", problem=str(error))
-            await asyncio.sleep(min(_SWEEP_S, self._keep_s))
+            except Exception as error:
+                # Whatever it is, the jobs are still there, and a later sweep finds them.
+                pause_s = _RETRY_S
+                _log.warning("retention.broken_off", error=type(error).__name__, problem=str(error))
+            await asyncio.sleep(min(pause_s, self._keep_s))
 
     async def _sweep(self, before_us: int) -> None:
         loop = asyncio.get_running_loop()
@@ -112,9 +118,8 @@ class Retention:
             # All of a moment together: emptying the log is as dear for one as for many.
             await asyncio.sleep(_ERASE_S)
             self._is_deleted.clear()
-            try:
+            is_erased = False
+            with suppress(CoordinatorError):
                 is_erased = await self._jobs.erase()
-            except CoordinatorError:
-                is_erased = False
             if not is_erased:
                 self._is_deleted.set()

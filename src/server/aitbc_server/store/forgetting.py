@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import orjson
 
@@ -35,10 +34,12 @@ BATCH_BYTES = 256 * 1024
 class Forget:
     """Deletes the jobs that are final; answers with their ids."""
 
-    # Many jobs, and each page of their texts is written with zeros.
-    wal_pages: ClassVar = 256
-
     job_ids: Sequence[str]
+
+    @property
+    def wal_pages(self) -> int:
+        """About how many pages it writes: those that become free, too."""
+        return 4 * len(self.job_ids)
 
 
 class ForgettingWrites:

@@ -23,7 +23,7 @@ from aitbc_server.store.failures import is_of_storage, remedy
 _log = structlog.get_logger(__name__)
 # Pages in the WAL above which it is copied back between batches: 4,096 bytes each.
 _CHECKPOINT_PAGES = 4096
-# Pages that an operation writes, unless its class says otherwise by the name wal_pages.
+# Pages that an operation writes, where it has no `wal_pages` that says otherwise.
 _WAL_PAGES = 4
 
 # By the type of an operation: takes all operations of the type that a batch holds, and returns for
@@ -103,13 +103,16 @@ class Writer:
             for place in places[EmptyLog]:
                 results[place] = is_empty
         else:
-            self._checkpoint(places)
+            self._checkpoint(batch, places)
         return results
 
-    def _checkpoint(self, places: Mapping[type[Any], Sequence[int]]) -> None:
+    def _checkpoint(self, batch: Sequence[Any], places: Mapping[type[Any], Sequence[int]]) -> None:
         # A guess that errs on the small side costs nothing: PASSIVE copies what there is.
         for kind, group in places.items():
-            self._wal_pages += getattr(kind, "wal_pages", _WAL_PAGES) * len(group)
+            if hasattr(kind, "wal_pages"):
+                self._wal_pages += sum(batch[place].wal_pages for place in group)
+            else:
+                self._wal_pages += _WAL_PAGES * len(group)
         if self._wal_pages >= _CHECKPOINT_PAGES:
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
             self._wal_pages = 0
