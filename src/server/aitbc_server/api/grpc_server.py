@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, cast
 
 import grpc
@@ -238,8 +239,13 @@ def _serialize(message: Message) -> bytes:
 
 def _peer(context: Context) -> str:
     """Returns the IP address of the caller; empty where it has none, as over a Unix socket."""
+    return _address_in(context.peer())
+
+
+@lru_cache(maxsize=1024)
+def _address_in(peer: str) -> str:
     # `ipv4:192.0.2.1:5000` or `ipv6:%5B2001:db8::1%5D:5000`.
-    kind, _, address = context.peer().partition(":")
+    kind, _, address = peer.partition(":")
     if not kind.startswith("ipv"):
         return ""
     return address.rpartition(":")[0].removeprefix("%5B").removesuffix("%5D").strip("[]")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 from aitbc_server.dispatch.live import Session
 from aitbc_server.domain.jobs import Begin, Completion, Ending
@@ -28,9 +28,9 @@ class Effects:
 
     def take(self) -> Effects:
         """Returns what was asked for until now, and begins anew."""
-        taken = Effects()
-        for each in fields(self):
-            fresh = getattr(taken, each.name)
-            setattr(taken, each.name, getattr(self, each.name))
-            setattr(self, each.name, fresh)
+        taken = Effects(
+            self.begins, self.completions, self.endings, self.flags, self.touched, self.finals
+        )
+        self.begins, self.completions, self.endings = [], [], []
+        self.flags, self.touched, self.finals = [], {}, []
         return taken
