@@ -8,10 +8,11 @@ from google.protobuf import descriptor_pb2, message_factory
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
 
-from aitbc.v1 import jobs_pb2, miners_pb2, work_pb2
+from aitbc.v1 import jobs_pb2, miners_pb2, receipts_pb2, usage_pb2, work_pb2
 from aitbc_server.api.validation import validator
 from aitbc_server.domain.errors import InvalidArgument
 
+STATED = jobs_pb2.MinerStatement(miner_id="m")
 SUBMIT = jobs_pb2.SubmitJobRequest(model="llama3.2", prompt="hello")
 WITHOUT_MODEL = jobs_pb2.SubmitJobRequest(prompt="hello")
 
@@ -31,6 +32,10 @@ def chat(*messages: dict[str, Any]) -> jobs_pb2.SubmitJobRequest:
     )
 
 
+def signed(signature: str) -> receipts_pb2.Receipt:
+    return receipts_pb2.Receipt(signature=receipts_pb2.BatchSignature(signature=signature))
+
+
 def params(**fields: Any) -> jobs_pb2.SubmitJobRequest:
     return submit(params=jobs_pb2.GenerationParams(**fields))
 
@@ -45,8 +50,15 @@ def params(**fields: Any) -> jobs_pb2.SubmitJobRequest:
         jobs_pb2.BatchSubmitJobsRequest(jobs=[SUBMIT] * 1000),
         jobs_pb2.CompleteJobRequest(job_id="job-1", miner_id="m", result=""),
         jobs_pb2.CompleteJobRequest(job_id="job-1", miner_id="m", result="a\0b"),
+        jobs_pb2.CompleteJobRequest(job_id="job-1", result="", receipt=STATED),
         jobs_pb2.GetJobRequest(job_id="job-1", wait=60),
         jobs_pb2.ListJobsRequest(),
+        jobs_pb2.ListJobsRequest(
+            page_token="at-job-01k9zq4b5mr6t8vwxyz0123456"  # noqa: S106 - what a list calls a token
+        ),
+        usage_pb2.GetUsageRequest(since="2024-02-29", until=""),
+        miners_pb2.RegisterMinerRequest(miner_id="m", capabilities=["m"], public_key=bytes(32)),
+        receipts_pb2.VerifyReceiptRequest(receipt=signed("AQ==")),
         jobs_pb2.ListJobsRequest(status=jobs_pb2.JOB_STATUS_FAILED),
         miners_pb2.RegisterMinerRequest(miner_id="my-miner-001", capabilities=["llama3.2"]),
         work_pb2.MinerMessage(hello=work_pb2.Hello(miner_id="m", models=["a"])),
@@ -114,6 +126,32 @@ def test_a_valid_message_passes(message: Message) -> None:
             work_pb2.MinerMessage(hello=work_pb2.Hello(miner_id="m")),
             "hello.models",
             "is required",
+        ),
+        (
+            jobs_pb2.CompleteJobRequest(job_id="job-1", result=""),
+            "miner_id",
+            "is required (or receipt.miner_id)",
+        ),
+        (
+            jobs_pb2.ListJobsRequest(page_token="x"),  # noqa: S106 - what a list calls a token
+            "page_token",
+            "must be a next_page_token of this list",
+        ),
+        (
+            usage_pb2.GetUsageRequest(since="2026-02-30"),
+            "since",
+            "must be a day such as 2026-01-24",
+        ),
+        (usage_pb2.GetUsageRequest(until="20260130"), "until", "must be a day such as 2026-01-24"),
+        (
+            miners_pb2.RegisterMinerRequest(miner_id="m", capabilities=["m"], public_key=b"x"),
+            "public_key",
+            "must be 32 bytes, or absent",
+        ),
+        (
+            receipts_pb2.VerifyReceiptRequest(receipt=signed("AR==")),
+            "receipt.signature.signature",
+            "must be Base64",
         ),
     ],
 )

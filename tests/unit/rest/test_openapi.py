@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from base64 import b64encode, urlsafe_b64encode
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from aitbc_server.api.validation import validator
 from aitbc_server.rest.app import RestApp
 from aitbc_server.rest.codec import decoder, encoder
 from aitbc_server.rest.openapi.document import document, packaged_methods
-from aitbc_server.rest.openapi.schemas import example_of
+from aitbc_server.rest.openapi.schemas import bytes_schema, example_of
 from aitbc_server.rest.openapi.site import openapi_mounts
 from aitbc_server.rest.route import routes
 from aitbc_server.rest.site import Site
@@ -95,6 +97,32 @@ def test_a_rule_becomes_what_json_schema_says_of_it() -> None:
 def test_a_message_with_one_of_two_fields_says_so() -> None:
     alternatives = SCHEMAS["SubmitJobRequest"]["oneOf"]
     assert [one["required"] for one in alternatives] == [["prompt"], ["messages"]]
+
+
+def test_a_message_with_at_least_one_of_two_fields_says_so() -> None:
+    body = OPERATIONS["completeJob"]["requestBody"]["content"]["application/json"]["schema"]
+    assert [one["required"] for one in body["anyOf"]] == [["miner_id"], ["receipt"]]
+    assert body["anyOf"][1]["properties"]["receipt"]["required"] == ["miner_id"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 31, 32, 33])
+def test_the_pattern_of_bytes_of_one_size_takes_no_others(size: int) -> None:
+    pattern = re.compile(bytes_schema(annotations_pb2.Rules(bytes=size))["pattern"])
+    for length in range(size + 2):
+        for data in (bytes(length), b"\xff" * length):
+            for text in (b64encode(data), urlsafe_b64encode(data), b64encode(data).rstrip(b"=")):
+                assert (pattern.search(text.decode()) is not None) == (length in (0, size))
+
+
+def test_what_a_form_leaves_empty_is_valid() -> None:
+    limit = next(one for one in OPERATIONS["listJobs"]["parameters"] if one["name"] == "limit")
+    assert limit["schema"]["anyOf"][1] == {"const": ""}
+    since = next(one for one in OPERATIONS["getUsage"]["parameters"] if one["name"] == "since")
+    assert since["schema"]["anyOf"] == [{"type": "string", "format": "date"}, {"const": ""}]
+
+
+def test_a_stream_with_nothing_to_say_is_in_the_document() -> None:
+    assert OPERATIONS["streamJob"]["responses"]["204"]["description"]
 
 
 def test_a_field_that_the_path_gives_is_not_in_the_body() -> None:

@@ -141,7 +141,7 @@ class Schemas:
         if field.type == FieldDescriptor.TYPE_STRING:
             return _string(field)
         if field.type == FieldDescriptor.TYPE_BYTES:
-            return _bytes(rules_of(field))
+            return bytes_schema(rules_of(field))
         if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
             return {"type": "boolean"}
         return _number(field, takes_text=field.containing_type in self._in_requests)
@@ -250,7 +250,8 @@ def _or_null(schema: Schema) -> Schema:
     return {"anyOf": [schema, _NULL]} if schema else schema
 
 
-def _bytes(rules: Any) -> Schema:
+def bytes_schema(rules: Any) -> Schema:
+    """Returns the schema of bytes in Base64, in either alphabet, padded or not."""
     pattern = _BASE64
     if rules is not None and rules.bytes:
         threes, rest = divmod(rules.bytes, 3)
