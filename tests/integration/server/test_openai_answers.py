@@ -110,6 +110,8 @@ async def test_a_wrong_type_is_refused_and_a_null_is_not(tmp_path: Path) -> None
             refused = await http.post("/v1/chat/completions", json={**unknown, **wrong})
             assert refused.status_code == 400, refused.text
             assert refused.json()["error"]["param"] == next(iter(wrong))
+        # A number is a number, however it is written.
+        unknown["max_tokens"] = 16.0
         nulls = dict.fromkeys(["temperature", "stream", "tools", "stop", "metadata", "n"])
         found = await http.post("/v1/chat/completions", json={**unknown, **nulls})
         assert (found.status_code, found.json()["error"]["code"]) == (404, "model_not_found")

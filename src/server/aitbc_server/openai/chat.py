@@ -11,8 +11,9 @@ from aitbc.v1 import jobs_pb2
 from aitbc_server.openai.call import Chunks
 from aitbc_server.openai.chat_stream import ChatStream, calls_of, logprobs_of
 from aitbc_server.openai.errors import unsupported
-from aitbc_server.openai.schema import MaxTokens, Sampling, Schema, Several
+from aitbc_server.openai.schema import WHOLE, MaxTokens, Sampling, Schema, Several
 from aitbc_server.openai.tools import (
+    CHOICE_NEEDS_TOOLS,
     Function,
     FunctionName,
     JsonSchema,
@@ -46,7 +47,7 @@ class Call(Schema):
     type: Literal["function"] = "function"
     function: CalledFunction
     # As some clients send it back to where it came from.
-    index: int | None = None
+    index: Annotated[int, WHOLE] | None = None
 
 
 class ChatMessage(Schema):
@@ -113,12 +114,13 @@ class ChatRequest(Sampling):
     model_config = ConfigDict(
         json_schema_extra={
             "dependentSchemas": {
+                **CHOICE_NEEDS_TOOLS,
                 "top_logprobs": {
                     "anyOf": [
                         {"properties": {"top_logprobs": {"type": "null"}}},
                         {"properties": {"logprobs": {"const": True}}, "required": ["logprobs"]},
                     ]
-                }
+                },
             }
         }
     )
@@ -127,7 +129,7 @@ class ChatRequest(Sampling):
     max_completion_tokens: MaxTokens | None = None
     max_tokens: MaxTokens | None = None
     logprobs: bool = False
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = None
     response_format: Annotated[PlainFormat | SchemaFormat, Field(discriminator="type")] | None = (
         None
     )

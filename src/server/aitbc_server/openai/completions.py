@@ -11,7 +11,7 @@ from pydantic import Field
 
 from aitbc.v1 import jobs_pb2
 from aitbc_server.openai.call import Chunks
-from aitbc_server.openai.schema import MaxTokens, Sampling
+from aitbc_server.openai.schema import WHOLE, MaxTokens, Sampling
 from aitbc_server.openai.usage import total_usage
 
 # OpenAI's default: short on purpose.
@@ -23,7 +23,7 @@ class CompletionRequest(Sampling):
 
     prompt: str | Annotated[list[str], Field(min_length=1, max_length=128)]
     max_tokens: MaxTokens = _DEFAULT_MAX_TOKENS
-    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+    logprobs: Annotated[int, Field(ge=0, le=5), WHOLE] | None = None
     echo: Literal[False] = False
     best_of: Literal[1] = 1
     suffix: Literal[""] = ""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl
 
 import orjson
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from aitbc.v1 import jobs_pb2
 from aitbc_server.openai.call import Call
@@ -19,6 +19,7 @@ from aitbc_server.openai.response_events import response_events
 from aitbc_server.openai.response_object import job_id_of, response_object
 from aitbc_server.openai.schema import MaxTokens, Schema, Several, Shared, read
 from aitbc_server.openai.tools import (
+    CHOICE_NEEDS_TOOLS,
     Function,
     FunctionName,
     JsonSchema,
@@ -118,6 +119,8 @@ class ResponseToolChoice(FunctionName):
 
 class ResponseRequest(Shared):
     """The body of a request."""
+
+    model_config = ConfigDict(json_schema_extra={"dependentSchemas": CHOICE_NEEDS_TOOLS})
 
     input: str | Annotated[list[MessageItem | CallItem | OutputItem], Field(min_length=1)]
     instructions: str | None = None

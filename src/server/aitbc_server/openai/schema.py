@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import orjson
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
@@ -33,16 +34,24 @@ _NAME = re.compile(r"[!-~]{1,128}")
 _INT64 = 2**63
 _NULL: dict[str, Any] = {"type": "null"}
 
+
+def _whole(value: Any) -> Any:
+    # To JSON, 16.0 is the same number as 16.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# Goes after bounds, which are then those of an integer.
+WHOLE = BeforeValidator(_whole)
 _PARAMS = jobs_pb2.GenerationParams.DESCRIPTOR
-MaxTokens = Annotated[int, ruled(_PARAMS, "max_tokens")]
+MaxTokens = Annotated[int, ruled(_PARAMS, "max_tokens"), WHOLE]
 _Temperature = Annotated[float, ruled(_PARAMS, "temperature")]
 _TopP = Annotated[float, ruled(_PARAMS, "top_p")]
-_TopK = Annotated[int, ruled(_PARAMS, "top_k")]
+_TopK = Annotated[int, ruled(_PARAMS, "top_k"), WHOLE]
 _MinP = Annotated[float, ruled(_PARAMS, "min_p")]
 _RepetitionPenalty = Annotated[float, ruled(_PARAMS, "repetition_penalty")]
 _PresencePenalty = Annotated[float, ruled(_PARAMS, "presence_penalty")]
 _FrequencyPenalty = Annotated[float, ruled(_PARAMS, "frequency_penalty")]
-_Priority = Annotated[int, ruled(jobs_pb2.SubmitJobRequest.DESCRIPTOR, "priority")]
+_Priority = Annotated[int, ruled(jobs_pb2.SubmitJobRequest.DESCRIPTOR, "priority"), WHOLE]
 _Key = Annotated[str, StringConstraints(min_length=1, max_length=METADATA_KEY)]
 _Value = Annotated[str, StringConstraints(max_length=METADATA_VALUE)]
 
@@ -122,9 +131,9 @@ class StreamOptions(Schema):
 class Sampling(Shared):
     """Parameters that chat and completions share."""
 
-    n: Annotated[int, Field(ge=1, le=16)] = 1
+    n: Annotated[int, Field(ge=1, le=16), WHOLE] = 1
     stop: str | list[str] = []
-    seed: Annotated[int, Field(ge=-_INT64, lt=_INT64)] | None = None
+    seed: Annotated[int, Field(ge=-_INT64, lt=_INT64), WHOLE] | None = None
     presence_penalty: _PresencePenalty | None = None
     frequency_penalty: _FrequencyPenalty | None = None
     # Only an empty one is taken.

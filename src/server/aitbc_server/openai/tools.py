@@ -55,6 +55,15 @@ class FunctionName(Schema):
 
 
 Mode = Literal["auto", "none", "required"]
+# What JSON Schema says of requests with a choice: without tools there is none.
+CHOICE_NEEDS_TOOLS: dict[str, Any] = {
+    "tool_choice": {
+        "anyOf": [
+            {"properties": {"tool_choice": {"enum": [None, "auto", "none"]}}},
+            {"properties": {"tools": {"type": "array", "minItems": 1}}, "required": ["tools"]},
+        ]
+    }
+}
 
 
 def form(kind: str, schema: dict[str, Any]) -> jobs_pb2.ResponseFormat:
