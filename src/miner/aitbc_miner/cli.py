@@ -111,8 +111,8 @@ def run(
             envvar="AITBC_ENGINE_OPT",
             help="Option of the engine, once for each. vllm: any engine argument, such as"
             " max_model_len=8192. openai: base_url, api_key, endpoint=chat|completions, timeout."
-            " echo: tokens, tokens_per_second, latency.",
-            metavar="KEY=VALUE",
+            " echo: tokens, tokens_per_second, latency. MODEL: for one of several, with vllm.",
+            metavar="[MODEL:]KEY=VALUE",
         ),
     ] = None,
 ) -> None:

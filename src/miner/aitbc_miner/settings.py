@@ -16,7 +16,7 @@ from aitbc_miner.tls import Tls
 _MINER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 _ADDRESS = re.compile(r"(\[[^\]]+\]|[^:\s/]+):(\d{1,5})")
 # Commas part the items of a list in the environment, but also stand inside JSON values.
-_NEXT_OPTION = re.compile(r",(?=[A-Za-z_]\w*=)")
+_NEXT_OPTION = re.compile(r",(?=(?:[^\s,=\"]+:)?[A-Za-z_]\w*=)")
 _MAX_SLOTS = 100_000
 
 

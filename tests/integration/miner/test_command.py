@@ -111,6 +111,8 @@ async def test_the_environment_replaces_every_option(coordinator: FakeCoordinato
         (("--engine", "echo"), "--model: name at least one model"),
         (("--engine", "gpt", "--model", "m"), "--engine gpt: give one of vllm, openai, echo"),
         (("--engine", "openai", "--model", "m"), "--engine-opt base_url: give the server's URL"),
+        (("--engine", "echo", "--model", "m", "--lora", "a=x"), "--lora: the echo engine has no"),
+        (("--model", "m", "--lora", "a=/no/such"), "--lora a=/no/such: there is no such directory"),
     ],
 )
 async def test_a_wrong_option_is_one_line_that_names_it(

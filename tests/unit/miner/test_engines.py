@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from aitbc_miner.adapters import Adapter
 from aitbc_miner.engines import ENGINES, create_engines
-from aitbc_miner.engines.vllm import VllmEngine, _value
+from aitbc_miner.engines.vllm import _value
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -13,21 +12,6 @@ def test_every_engine_is_made_without_importing_what_it_runs(name: str) -> None:
     engines = create_engines(name, {"a": "x", "b": "y"}, 3, options)
     assert [model for engine in engines for model in engine.models] == ["a", "b"]
     assert engines[0].slots == 3
-
-
-def test_vllm_has_one_engine_for_each_model() -> None:
-    engines = create_engines("vllm", {"a": "x", "b": "y"}, None, {})
-    assert [type(engine) for engine in engines] == [VllmEngine, VllmEngine]
-
-
-def test_adapters_are_models_of_the_engine_of_their_model() -> None:
-    adapters = [
-        Adapter(name="legal", source="/legal", model="b"),
-        Adapter(name="verse", source="/verse", model="a"),
-    ]
-    first, second = create_engines("vllm", {"a": "x", "b": "y"}, None, {}, adapters)
-    assert first.models == ("a", "verse")
-    assert second.models == ("b", "legal")
 
 
 @pytest.mark.parametrize(

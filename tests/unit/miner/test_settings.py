@@ -111,6 +111,11 @@ def test_engine_options_are_pairs_and_may_hold_json() -> None:
         "x": '{"a":1,"b":2}',
         "y": "a,b",
     }
+    assert parse_engine_options(["a:x=1,org/b:8b:y_z=2", 'x={"a":"b","c":"d"}']) == {
+        "a:x": "1",
+        "org/b:8b:y_z": "2",
+        "x": '{"a":"b","c":"d"}',
+    }
     with pytest.raises(Misconfigured, match="--engine-opt tokens: give KEY=VALUE"):
         parse_engine_options(["tokens"])
 

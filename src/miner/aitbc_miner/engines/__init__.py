@@ -33,20 +33,6 @@ def create_engines(
         from aitbc_miner.engines.openai import OpenAIEngine, OpenAIOptions
 
         return [OpenAIEngine(models, slots, OpenAIOptions.parse(EngineOptions(engine, options)))]
-    from aitbc_miner import weights
-    from aitbc_miner.engines.vllm import VllmEngine
+    from aitbc_miner.engines.vllm_engines import create_vllm_engines
 
-    # Told to all: vLLM learns it from the environment, which they share.
-    is_offline = all(map(weights.is_local, models.values()))
-    is_offline = is_offline and all(adapter.is_local for adapter in adapters)
-    return [
-        VllmEngine(
-            name,
-            source,
-            slots,
-            options,
-            adapters=[adapter for adapter in adapters if adapter.model == name],
-            is_offline=is_offline,
-        )
-        for name, source in models.items()
-    ]
+    return [*create_vllm_engines(models, slots, options, adapters)]

@@ -49,11 +49,11 @@ _RESERVED_OPTIONS = ("model", "served_model_name")
 
 
 class VllmEngine:
-    """One model in one vLLM engine, with its LoRA adapters."""
+    """One model in one vLLM engine, under one or several names, with its LoRA adapters."""
 
     def __init__(
         self,
-        name: str,
+        names: tuple[str, ...],
         source: str,
         slots: int | None,
         options: Mapping[str, str],
@@ -62,11 +62,11 @@ class VllmEngine:
         is_offline: bool = False,
     ) -> None:
         self._adapters = VllmAdapters(adapters)
-        self.models = (name, *self._adapters.names)
+        self.models = (*names, *self._adapters.names)
         self._source = source
         self._slots = slots
         own = (_PARSER, _TEMPLATE)
-        self._options = {key: value for key, value in options.items() if key not in own}
+        self.options = {key: value for key, value in options.items() if key not in own}
         self._own_options = {key: value for key, value in options.items() if key in own}
         # Whether nothing need ever be asked of Hugging Face.
         self._is_offline = is_offline
@@ -120,7 +120,7 @@ class VllmEngine:
         resource_tracker.ensure_running()
         former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            args = _engine_args(path, self._options, self._adapters)
+            args = _engine_args(path, self.options, self._adapters)
             return AsyncLLM.from_engine_args(args, stat_loggers=[lambda *_: self._gauge])
         except Misconfigured:
             raise
