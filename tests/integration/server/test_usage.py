@@ -163,7 +163,14 @@ async def test_usage_comes_in_pages_and_as_csv(tmp_path: Path) -> None:
             ]
         plain = await api.get("/v1/usage?format=json", headers={"Accept": "text/csv"})
         assert plain.json()["currency"] == "AITBC"
-        for query in ("format=xml", "since=2026-02-30", "until=now", "page_token=AAAA", "limit=0"):
+        for query in (
+            "format=xml",
+            "since=2026-02-30",
+            "until=now",
+            "page_token=at--1---",
+            "page_token=AAAA",
+            "limit=0",
+        ):
             refused = await api.get(f"/v1/usage?{query}")
             assert refused.status_code == 400, query
             assert query.partition("=")[0] in refused.json()["detail"]

@@ -26,7 +26,7 @@ from aitbc.v1 import annotations_pb2 as aitbc_dot_v1_dot_annotations__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61itbc/v1/usage.proto\x12\x08\x61itbc.v1\x1a\x1a\x61itbc/v1/annotations.proto\x1a\x1cgoogle/api/annotations.proto\"\xb1\x03\n\x0fGetUsageRequest\x12\x15\n\x05since\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02X\x01\x12\x15\n\x05until\x18\x02 \x01(\tB\x06\xf2\xe0\x18\x02X\x01\x12\x16\n\x06key_id\x18\x03 \x01(\tB\x06\xf2\xe0\x18\x02\x38@\x12\x16\n\x05model\x18\x04 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12\x19\n\x08miner_id\x18\x05 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12\x32\n\x08group_by\x18\x06 \x03(\x0e\x32\x18.aitbc.v1.UsageDimensionB\x06\xf2\xe0\x18\x02(\x04\x12*\n\x05limit\x18\x07 \x01(\x05\x42\x16\xf2\xe0\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x88\xc3@H\x00\x88\x01\x01\x12\x93\x01\n\npage_token\x18\x08 \x01(\tB\x7f\xf2\xe0\x18{2Vat-(-1|[0-9]{1,7})-([a-z0-9]{0,64})-((?:[0-9a-f]{2}){0,1024})-((?:[0-9a-f]{2}){0,512})J!be a next_page_token of this list\x12%\n\x06\x66ormat\x18\t \x01(\x0e\x32\x15.aitbc.v1.TableFormatB\x08\n\x06_limit\"`\n\x10GetUsageResponse\x12!\n\x05usage\x18\x01 \x03(\x0b\x32\x12.aitbc.v1.UsageRow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\"\xde\x02\n\x08UsageRow\x12\x0b\n\x03\x64\x61y\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x10\n\x08miner_id\x18\x05 \x01(\t\x12\x16\n\tsubmitted\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x16\n\tcompleted\x18\x07 \x01(\x03H\x01\x88\x01\x01\x12\x13\n\x06\x66\x61iled\x18\x08 \x01(\x03H\x02\x88\x01\x01\x12\x16\n\tcancelled\x18\t \x01(\x03H\x03\x88\x01\x01\x12\x1a\n\rprompt_tokens\x18\n \x01(\x03H\x04\x88\x01\x01\x12\x1e\n\x11\x63ompletion_tokens\x18\x0b \x01(\x03H\x05\x88\x01\x01\x12\r\n\x05price\x18\x0c \x01(\tB\x0c\n\n_submittedB\x0c\n\n_completedB\t\n\x07_failedB\x0c\n\n_cancelledB\x10\n\x0e_prompt_tokensB\x14\n\x12_completion_tokens*\x99\x01\n\x0eUsageDimension\x12\x1f\n\x1bUSAGE_DIMENSION_UNSPECIFIED\x10\x00\x12\x17\n\x13USAGE_DIMENSION_DAY\x10\x01\x12\x17\n\x13USAGE_DIMENSION_KEY\x10\x02\x12\x19\n\x15USAGE_DIMENSION_MODEL\x10\x03\x12\x19\n\x15USAGE_DIMENSION_MINER\x10\x04\x32w\n\x0cUsageService\x12g\n\x08GetUsage\x12\x19.aitbc.v1.GetUsageRequest\x1a\x1a.aitbc.v1.GetUsageResponse\"$\x8a\xe2\x18\x0f\n\x05usage\x12\x06\x66ormat\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/usageb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61itbc/v1/usage.proto\x12\x08\x61itbc.v1\x1a\x1a\x61itbc/v1/annotations.proto\x1a\x1cgoogle/api/annotations.proto\"\xa2\x03\n\x0fGetUsageRequest\x12\x15\n\x05since\x18\x01 \x01(\tB\x06\xf2\xe0\x18\x02X\x01\x12\x15\n\x05until\x18\x02 \x01(\tB\x06\xf2\xe0\x18\x02X\x01\x12\x16\n\x06key_id\x18\x03 \x01(\tB\x06\xf2\xe0\x18\x02\x38@\x12\x16\n\x05model\x18\x04 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12\x19\n\x08miner_id\x18\x05 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12\x32\n\x08group_by\x18\x06 \x03(\x0e\x32\x18.aitbc.v1.UsageDimensionB\x06\xf2\xe0\x18\x02(\x04\x12*\n\x05limit\x18\x07 \x01(\x05\x42\x16\xf2\xe0\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x88\xc3@H\x00\x88\x01\x01\x12\x84\x01\n\npage_token\x18\x08 \x01(\tBp\xf2\xe0\x18l2Gat-[0-9]{1,7}-[a-z0-9]{0,64}-([0-9a-f]{2}){0,1024}-([0-9a-f]{2}){0,512}J!be a next_page_token of this list\x12%\n\x06\x66ormat\x18\t \x01(\x0e\x32\x15.aitbc.v1.TableFormatB\x08\n\x06_limit\"`\n\x10GetUsageResponse\x12!\n\x05usage\x18\x01 \x03(\x0b\x32\x12.aitbc.v1.UsageRow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t\"\xde\x02\n\x08UsageRow\x12\x0b\n\x03\x64\x61y\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x10\n\x08miner_id\x18\x05 \x01(\t\x12\x16\n\tsubmitted\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x16\n\tcompleted\x18\x07 \x01(\x03H\x01\x88\x01\x01\x12\x13\n\x06\x66\x61iled\x18\x08 \x01(\x03H\x02\x88\x01\x01\x12\x16\n\tcancelled\x18\t \x01(\x03H\x03\x88\x01\x01\x12\x1a\n\rprompt_tokens\x18\n \x01(\x03H\x04\x88\x01\x01\x12\x1e\n\x11\x63ompletion_tokens\x18\x0b \x01(\x03H\x05\x88\x01\x01\x12\r\n\x05price\x18\x0c \x01(\tB\x0c\n\n_submittedB\x0c\n\n_completedB\t\n\x07_failedB\x0c\n\n_cancelledB\x10\n\x0e_prompt_tokensB\x14\n\x12_completion_tokens*\x99\x01\n\x0eUsageDimension\x12\x1f\n\x1bUSAGE_DIMENSION_UNSPECIFIED\x10\x00\x12\x17\n\x13USAGE_DIMENSION_DAY\x10\x01\x12\x17\n\x13USAGE_DIMENSION_KEY\x10\x02\x12\x19\n\x15USAGE_DIMENSION_MODEL\x10\x03\x12\x19\n\x15USAGE_DIMENSION_MINER\x10\x04\x32w\n\x0cUsageService\x12g\n\x08GetUsage\x12\x19.aitbc.v1.GetUsageRequest\x1a\x1a.aitbc.v1.GetUsageResponse\"$\x8a\xe2\x18\x0f\n\x05usage\x12\x06\x66ormat\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/usageb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,17 +48,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETUSAGEREQUEST'].fields_by_name['limit']._loaded_options = None
   _globals['_GETUSAGEREQUEST'].fields_by_name['limit']._serialized_options = b'\362\340\030\022\t\000\000\000\000\000\000\360?\021\000\000\000\000\000\210\303@'
   _globals['_GETUSAGEREQUEST'].fields_by_name['page_token']._loaded_options = None
-  _globals['_GETUSAGEREQUEST'].fields_by_name['page_token']._serialized_options = b'\362\340\030{2Vat-(-1|[0-9]{1,7})-([a-z0-9]{0,64})-((?:[0-9a-f]{2}){0,1024})-((?:[0-9a-f]{2}){0,512})J!be a next_page_token of this list'
+  _globals['_GETUSAGEREQUEST'].fields_by_name['page_token']._serialized_options = b'\362\340\030l2Gat-[0-9]{1,7}-[a-z0-9]{0,64}-([0-9a-f]{2}){0,1024}-([0-9a-f]{2}){0,512}J!be a next_page_token of this list'
   _globals['_USAGESERVICE'].methods_by_name['GetUsage']._loaded_options = None
   _globals['_USAGESERVICE'].methods_by_name['GetUsage']._serialized_options = b'\212\342\030\017\n\005usage\022\006format\202\323\344\223\002\013\022\t/v1/usage'
-  _globals['_USAGEDIMENSION']._serialized_start=980
-  _globals['_USAGEDIMENSION']._serialized_end=1133
+  _globals['_USAGEDIMENSION']._serialized_start=965
+  _globals['_USAGEDIMENSION']._serialized_end=1118
   _globals['_GETUSAGEREQUEST']._serialized_start=93
-  _globals['_GETUSAGEREQUEST']._serialized_end=526
-  _globals['_GETUSAGERESPONSE']._serialized_start=528
-  _globals['_GETUSAGERESPONSE']._serialized_end=624
-  _globals['_USAGEROW']._serialized_start=627
-  _globals['_USAGEROW']._serialized_end=977
-  _globals['_USAGESERVICE']._serialized_start=1135
-  _globals['_USAGESERVICE']._serialized_end=1254
+  _globals['_GETUSAGEREQUEST']._serialized_end=511
+  _globals['_GETUSAGERESPONSE']._serialized_start=513
+  _globals['_GETUSAGERESPONSE']._serialized_end=609
+  _globals['_USAGEROW']._serialized_start=612
+  _globals['_USAGEROW']._serialized_end=962
+  _globals['_USAGESERVICE']._serialized_start=1120
+  _globals['_USAGESERVICE']._serialized_end=1239
 # @@protoc_insertion_point(module_scope)
