@@ -61,6 +61,9 @@ async def test_only_its_owner_reads_a_backup(tmp_path: Path) -> None:
     keys = (tmp_path / "other" / DIRECTORY).iterdir()
     for file in (tmp_path / "copy", tmp_path / "other" / FILE_NAME, *keys):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    # The keys that sign are taken out of the database, also out of what is free of it.
+    assert b"PRIVATE KEY" in (tmp_path / "copy").read_bytes()
+    assert b"PRIVATE KEY" not in (tmp_path / "other" / FILE_NAME).read_bytes()
 
 
 async def test_a_backup_while_it_serves_is_of_one_moment(tmp_path: Path) -> None:

@@ -117,6 +117,7 @@ def _take_keys(path: Path) -> dict[str, bytes]:
         if not copy.execute(find).fetchone():
             return {}
         files = dict(copy.execute("SELECT name, text FROM backup_ledger_keys"))
+        copy.execute("PRAGMA secure_delete = ON")
         copy.execute("DROP TABLE backup_ledger_keys")
         return files
 
