@@ -45,7 +45,7 @@ from aitbc_server.rest.cors import Cors
 from aitbc_server.rest.ledger import ledger_mounts
 from aitbc_server.rest.openapi.site import openapi_mounts
 from aitbc_server.rest.server import RestServer
-from aitbc_server.rest.site import Site
+from aitbc_server.rest.site import Mount, Site
 from aitbc_server.retention import Retention
 from aitbc_server.store.ledger_writes import LedgerOptions
 from aitbc_server.store.sqlite import SqliteStore
@@ -229,7 +229,8 @@ class Coordinator:
         ]
         is_key_required = settings.auth_mode is AuthMode.REQUIRED
         mounts += openapi_mounts(backend, is_key_required=is_key_required, beside=mounts)
-        self.mounts = mounts
+        # All of it but the methods: the document is held against this.
+        self.mounts: list[Mount] = mounts
         site: AsgiApp = Site(mounts, rest, rest.calls)
         return Cors(site, settings.cors_origins) if settings.cors_origins else site
 

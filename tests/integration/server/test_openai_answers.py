@@ -79,7 +79,10 @@ async def test_models_and_kept_responses_are_as_described(tmp_path: Path) -> Non
         served(tmp_path) as (client, miner, _),
         httpx.AsyncClient(base_url=client.url, timeout=PATIENCE_S) as http,
     ):
-        hold(BY_NAME["listModels"].answer, (await http.get("/v1/models")).json())
+        async with client.miner("miner-2", adapters=["legal"]):
+            listed = (await http.get("/v1/models")).json()
+        assert [one.get("parent") for one in listed["data"]] == ["m", None]
+        hold(BY_NAME["listModels"].answer, listed)
         hold(BY_NAME["retrieveModel"].answer, (await http.get("/v1/models/m")).json())
         await _kept_responses(http, miner)
         for path in ("/v1/models/none", "/v1/responses/none"):
@@ -89,14 +92,16 @@ async def test_models_and_kept_responses_are_as_described(tmp_path: Path) -> Non
 
 
 async def _kept_responses(http: httpx.AsyncClient, miner: FakeMiner) -> None:
-    asked = {"model": "m", "input": "hi", "background": True}
+    asked: dict[str, Any] = {"model": "m", "input": "hi"}
+    made, _ = await both(http.post("/v1/responses", json=asked), answer(miner, "a", "b"))
+    deleted = await http.delete(f"/v1/responses/{made.json()['id']}")
+    hold(BY_NAME["deleteResponse"].answer, deleted.json())
+    asked["background"] = True
     queued = (await http.post("/v1/responses", json=asked)).json()
     hold(BY_NAME["createResponse"].answer, queued)
     cancelled = await http.post(f"/v1/responses/{queued['id']}/cancel")
     hold(BY_NAME["cancelResponse"].answer, cancelled.json())
     hold(BY_NAME["getResponse"].answer, (await http.get(f"/v1/responses/{queued['id']}")).json())
-    deleted = await http.delete(f"/v1/responses/{queued['id']}")
-    hold(BY_NAME["deleteResponse"].answer, deleted.json())
 
 
 async def test_a_wrong_type_is_refused_and_a_null_is_not(tmp_path: Path) -> None:

@@ -165,6 +165,8 @@ class Model(Answer):
     object: Literal["model"]
     created: int
     owned_by: str
+    # Of an adapter, the model that it adapts; absent otherwise.
+    parent: str = ""
 
 
 class ModelList(Answer):
