@@ -139,6 +139,7 @@ def test_statuses_are_those_of_the_options_and_comments() -> None:
     assert codes["allOf"][1]["properties"]["error_code"]["enum"] == [
         "JOB_ALREADY_CLAIMED",
         "JOB_ALREADY_FINAL",
+        "MINER_DRAINED",
     ]
     # "as CompleteJob"
     assert "404" in OPERATIONS["failJob"]["responses"]
