@@ -41,7 +41,9 @@ class Prompts:
                 return await self._render_chat(job)
             (rendered,) = await self._renderer.render_cmpl_async([{"prompt": job.prompt}])
         except ValueError as error:
-            raise BadRequest("the model's tokenizer or chat template refuses it") from error
+            field = "messages" if job.messages else "prompt"
+            message = f"{field}: the model's tokenizer or chat template refuses it"
+            raise BadRequest(message) from error
         return rendered
 
     async def _render_chat(self, job: Job) -> Any:
