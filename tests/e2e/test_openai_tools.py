@@ -118,6 +118,19 @@ def test_a_tool_that_must_be_called_is(client: openai.OpenAI, choice: Any) -> No
     assert put_together.finish_reason == "tool_calls"
 
 
+def test_tools_that_cannot_be_called_are_refused_by_name(client: openai.OpenAI) -> None:
+    create: Any = client.chat.completions.create
+    # Without a schema it takes nothing.
+    bare = {"type": "function", "function": {"name": "go"}}
+    asked = {**ASKED, "messages": QUESTION, "tools": [bare], "tool_choice": "required"}
+    [call] = create(**asked).choices[0].message.tool_calls
+    assert json.loads(call.function.arguments) == {}
+    odd = {"name": "go", "parameters": {"type": "object", "properties": {"x": {"type": "odd"}}}}
+    with pytest.raises(openai.BadRequestError, match="JSON Schema") as caught:
+        create(**{**asked, "tools": [{"type": "function", "function": odd}]})
+    assert caught.value.param == "tools"
+
+
 def test_what_was_streamed_is_what_is_kept(client: openai.OpenAI, vllm: Coordinator) -> None:
     for messages in (QUESTION, conversation("Look up Paris.")):
         asked = {**ASKED, "messages": messages, "logprobs": True, "top_logprobs": 2}

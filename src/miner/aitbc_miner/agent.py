@@ -49,6 +49,12 @@ from aitbc_miner.signing import Signer
 
 log = structlog.get_logger()
 
+# Schema of a tool without one.
+_NO_ARGUMENTS: dict[str, Any] = {
+    "type": "object",
+    "properties": {},
+    "additionalProperties": False,
+}
 # How often news say how busy the miner is.
 _LOAD_INTERVAL_S = 2.0
 
@@ -330,7 +336,12 @@ def _job(assignment: Assignment) -> Job:
         is_raw=job.raw_prompt,
         json_schema=_json_schema(job),
         tools=tuple(
-            Tool(tool.name, tool.description, json.loads(tool.parameters or "{}"), tool.strict)
+            Tool(
+                tool.name,
+                tool.description,
+                json.loads(tool.parameters) if tool.parameters else dict(_NO_ARGUMENTS),
+                tool.strict,
+            )
             for tool in job.tools
         ),
         tool_choice=job.tool_choice or "auto",

@@ -36,6 +36,10 @@ def chat(*contents: str) -> jobs_pb2.SubmitJobRequest:
         (submit(tools=[TOOL], raw_prompt=True), "tools"),
         (submit(tools=[TOOL, TOOL]), "tools[1].name"),
         (submit(tools=[jobs_pb2.Tool(name="f", parameters="{")]), "tools[0].parameters"),
+        (
+            submit(tools=[jobs_pb2.Tool(name="f", parameters='{"type": "string"}')]),
+            "tools[0].parameters",
+        ),
         (submit(tools=[TOOL], tool_choice="g"), "tool_choice"),
         (submit(tool_choice="required"), "tool_choice"),
         (

@@ -159,8 +159,7 @@ class VllmEngine:
                     has_begun = True
                     yield chunk
         except VLLMClientError as error:
-            # Its text with str() would show the refused value, which may be the prompt's.
-            raise BadRequest(str(error.args[0])) from error
+            raise BadRequest(_refusal(job, error)) from error
         except GracefulHTTPError as error:
             raise EngineBusy(error.message) from error
         except EngineDeadError as error:
@@ -213,6 +212,15 @@ class VllmEngine:
             await asyncio.to_thread(self._llm.shutdown, _SHUTDOWN_S)
             # Its finaliser shuts down again, as late as the interpreter's own end, and fails then.
             self._llm.shutdown = lambda: None
+
+
+def _refusal(job: Job, error: Exception) -> str:
+    # Its text with str() would show the refused value, which may be the prompt's.
+    message = str(error.args[0])
+    if "grammar" not in message:
+        return message
+    field = "tools" if is_calling(job) else "response_format"
+    return f"{field}: vLLM cannot hold an answer to this JSON Schema ({message})"
 
 
 class _Gauge:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import orjson
 
@@ -74,7 +75,9 @@ def _check_tools(request: jobs_pb2.SubmitJobRequest) -> None:
             raise InvalidArgument(f"tools[{index}].name", "is the name of a tool before it")
         names.add(tool.name)
         if tool.parameters:
-            _check_object(f"tools[{index}].parameters", tool.parameters)
+            schema = _check_object(f"tools[{index}].parameters", tool.parameters)
+            if schema.get("type", "object") != "object":
+                raise InvalidArgument(f"tools[{index}].parameters", "must have the type object")
     choice = request.tool_choice
     if choice not in _MODES and choice not in names:
         known = f"one of the tools: {', '.join(sorted(names))}" if names else "a tool"
@@ -89,13 +92,15 @@ def _check_tools(request: jobs_pb2.SubmitJobRequest) -> None:
         raise InvalidArgument("response_format", "cannot be held to together with tools")
 
 
-def _check_object(field: str, text: str) -> None:
+def _check_object(field: str, text: str) -> dict[str, Any]:
+    """Returns the object that a text is."""
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
         value = None
     if not isinstance(value, dict):
         raise InvalidArgument(field, "must be a JSON object, as a text")
+    return value
 
 
 def _check_metadata(request: jobs_pb2.SubmitJobRequest) -> None:
