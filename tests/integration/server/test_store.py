@@ -375,3 +375,11 @@ async def test_no_statement_of_a_whole_job_is_prepared_twice(store: SqliteStore)
     prepared.clear()
     await whole_job()
     assert prepared == []
+
+
+async def test_the_log_stays_small_however_large_the_prompts(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    for _ in range(48):
+        await _submitted(store, spec=os.urandom(2**20))
+    assert (tmp_path / f"{FILE_NAME}-wal").stat().st_size < 24 * 2**20

@@ -8,12 +8,21 @@ from dataclasses import dataclass
 from aitbc_server.domain.jobs import Begin, Completion, Ending, Submission
 from aitbc_server.domain.miners import MinerRecord
 
+# Of the database.
+PAGE_BYTES = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class Submit:
     """Stores jobs."""
 
     submission: Submission
+
+    @property
+    def wal_pages(self) -> int:
+        """About how many pages it writes."""
+        jobs = self.submission.jobs
+        return len(jobs) + sum(len(job.spec) for job in jobs) // PAGE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +31,23 @@ class BeginLeases:
 
     leases: Sequence[Begin]
 
+    @property
+    def wal_pages(self) -> int:
+        """About how many pages it writes."""
+        return len(self.leases) // 4
+
 
 @dataclass(frozen=True, slots=True)
 class Complete:
     """running -> completed."""
 
     completions: Sequence[Completion]
+
+    @property
+    def wal_pages(self) -> int:
+        """About how many pages it writes."""
+        size = sum(len(c.result) + len(c.details) for c in self.completions)
+        return len(self.completions) + size // PAGE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
