@@ -111,7 +111,13 @@ async def test_a_wrong_type_is_refused_and_a_null_is_not(tmp_path: Path) -> None
         httpx.AsyncClient(base_url=client.url, timeout=PATIENCE_S) as http,
     ):
         unknown = {**CHAT, "model": "none"}
-        for wrong in ({"temperature": "1"}, {"stream": "true"}, {"n": "1"}, {"max_tokens": 2**40}):
+        for wrong in (
+            {"model": ""},
+            {"temperature": "1"},
+            {"stream": "true"},
+            {"n": "1"},
+            {"max_tokens": 2**40},
+        ):
             refused = await http.post("/v1/chat/completions", json={**unknown, **wrong})
             assert refused.status_code == 400, refused.text
             assert refused.json()["error"]["param"] == next(iter(wrong))

@@ -84,7 +84,7 @@ class Schema(BaseModel):
 class Shared(Schema):
     """Parameters of every request that generates."""
 
-    model: str
+    model: Annotated[str, StringConstraints(min_length=1)]
     stream: bool = False
     temperature: _Temperature | None = None
     top_p: _TopP | None = None
