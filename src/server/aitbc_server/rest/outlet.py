@@ -55,7 +55,7 @@ class Outlet(asyncio.Transport):
         self._transport.resume_reading()
 
     def _flush(self) -> None:
-        if self._parts:
-            data = b"".join(self._parts) if len(self._parts) > 1 else self._parts[0]
-            self._parts.clear()
-            self._transport.write(data)
+        parts, self._parts = self._parts, []
+        # The client may have gone since they were written, and uvloop raises for who writes then.
+        if parts and not self._transport.is_closing():
+            self._transport.write(b"".join(parts) if len(parts) > 1 else parts[0])
