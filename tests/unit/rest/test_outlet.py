@@ -64,6 +64,17 @@ async def test_what_is_written_in_one_turn_goes_out_as_one(errors: list[object])
     assert not errors
 
 
+async def test_much_goes_out_at_once(errors: list[object]) -> None:
+    outlet, transport = await _outlet()
+    outlet.write(b"head ")
+    outlet.write(b"x" * 100_000)
+    assert transport.told == [b"head " + b"x" * 100_000]
+    outlet.write(b"more")
+    await _turn()
+    assert transport.told[1:] == [b"more"]
+    assert not errors
+
+
 async def test_it_closes_after_what_was_written(errors: list[object]) -> None:
     outlet, transport = await _outlet()
     outlet.write(b"last")

@@ -8,6 +8,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+# Bytes that wait for the end of a turn at most: that a client does not read is noticed when the
+# transport is given what it cannot send.
+_MOST_HELD = 16 * 1024
+
 
 class Outlet(asyncio.Transport):
     """A transport in front of another one."""
@@ -17,12 +21,16 @@ class Outlet(asyncio.Transport):
         self._transport = transport
         self._call_soon = loop.call_soon
         self._parts: list[bytes] = []
+        self._size = 0
 
     def write(self, data: Any) -> None:
-        """Sends data at the end of this turn."""
+        """Sends data at the end of this turn, or at once what is much."""
         if not self._parts:
             self._call_soon(self._flush)
         self._parts.append(data)
+        self._size += len(data)
+        if self._size >= _MOST_HELD:
+            self._flush()
 
     def close(self) -> None:
         """Closes the connection when all that was written is sent."""
@@ -31,7 +39,7 @@ class Outlet(asyncio.Transport):
 
     def abort(self) -> None:
         """Closes the connection at once."""
-        self._parts.clear()
+        self._parts, self._size = [], 0
         self._transport.abort()
 
     def is_closing(self) -> bool:
@@ -55,7 +63,7 @@ class Outlet(asyncio.Transport):
         self._transport.resume_reading()
 
     def _flush(self) -> None:
-        parts, self._parts = self._parts, []
+        parts, self._parts, self._size = self._parts, [], 0
         # The client may have gone since they were written, and uvloop raises for who writes then.
         if parts and not self._transport.is_closing():
             self._transport.write(b"".join(parts) if len(parts) > 1 else parts[0])
