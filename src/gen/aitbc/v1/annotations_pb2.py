@@ -25,17 +25,18 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61itbc/v1/annotations.proto\x12\x08\x61itbc.v1\x1a google/protobuf/descriptor.proto\"K\n\x0bHttpSuccess\x12\x0e\n\x06status\x18\x01 \x01(\x05\x12\x14\n\x0c\x65mpty_status\x18\x02 \x01(\x05\x12\x16\n\x0e\x65xisting_field\x18\x03 \x01(\t\"3\n\nHttpEvents\x12\x13\n\x0b\x65vent_field\x18\x01 \x01(\t\x12\x10\n\x08id_field\x18\x02 \x01(\t\"5\n\tHttpTable\x12\x12\n\nrows_field\x18\x01 \x01(\t\x12\x14\n\x0c\x66ormat_field\x18\x02 \x01(\t\"\xfa\x01\n\x05Rules\x12\x10\n\x03min\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03max\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05\x61\x62ove\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x11\n\tmax_bytes\x18\x04 \x01(\x05\x12\x11\n\tmax_items\x18\x05 \x01(\x05\x12\x0f\n\x07pattern\x18\x06 \x01(\t\x12\x12\n\nmax_length\x18\x07 \x01(\x05\x12\x0f\n\x07without\x18\x08 \x03(\t\x12\x10\n\x08mismatch\x18\t \x01(\t\x12\x11\n\tnot_blank\x18\n \x01(\x08\x12\x0f\n\x07is_date\x18\x0b \x01(\x08\x12\r\n\x05\x62ytes\x18\x0c \x01(\x05\x42\x06\n\x04_minB\x06\n\x04_maxB\x08\n\x06_above\"\x1c\n\nExactlyOne\x12\x0e\n\x06\x66ields\x18\x01 \x03(\t\"\x1b\n\nAtLeastOne\x12\r\n\x05paths\x18\x01 \x03(\t*X\n\x0bTableFormat\x12\x1c\n\x18TABLE_FORMAT_UNSPECIFIED\x10\x00\x12\x15\n\x11TABLE_FORMAT_JSON\x10\x01\x12\x14\n\x10TABLE_FORMAT_CSV\x10\x02*M\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_CLIENT\x10\x01\x12\x0e\n\nROLE_MINER\x10\x02\x12\x0e\n\nROLE_ADMIN\x10\x03:M\n\x0chttp_success\x12\x1e.google.protobuf.MethodOptions\x18\x8d\x8c\x03 \x01(\x0b\x32\x15.aitbc.v1.HttpSuccess:3\n\tis_public\x12\x1e.google.protobuf.MethodOptions\x18\x8e\x8c\x03 \x01(\x08:?\n\x05roles\x12\x1e.google.protobuf.MethodOptions\x18\x8f\x8c\x03 \x03(\x0e\x32\x0e.aitbc.v1.Role:6\n\x0cis_unlimited\x12\x1e.google.protobuf.MethodOptions\x18\xa0\x8c\x03 \x01(\x08:I\n\nhttp_table\x12\x1e.google.protobuf.MethodOptions\x18\xa1\x8c\x03 \x01(\x0b\x32\x13.aitbc.v1.HttpTable:K\n\x0bhttp_events\x12\x1e.google.protobuf.MethodOptions\x18\x96\x8c\x03 \x01(\x0b\x32\x14.aitbc.v1.HttpEvents:2\n\x07\x65xample\x12\x1f.google.protobuf.MessageOptions\x18\x90\x8c\x03 \x01(\t:L\n\x0b\x65xactly_one\x12\x1f.google.protobuf.MessageOptions\x18\x91\x8c\x03 \x01(\x0b\x32\x14.aitbc.v1.ExactlyOne:M\n\x0c\x61t_least_one\x12\x1f.google.protobuf.MessageOptions\x18\x92\x8c\x03 \x01(\x0b\x32\x14.aitbc.v1.AtLeastOne:4\n\x0bhttp_header\x12\x1d.google.protobuf.FieldOptions\x18\x8d\x8c\x03 \x01(\t:?\n\x05rules\x12\x1d.google.protobuf.FieldOptions\x18\x8e\x8c\x03 \x01(\x0b\x32\x0f.aitbc.v1.Rulesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61itbc/v1/annotations.proto\x12\x08\x61itbc.v1\x1a google/protobuf/descriptor.proto\"K\n\x0bHttpSuccess\x12\x0e\n\x06status\x18\x01 \x01(\x05\x12\x14\n\x0c\x65mpty_status\x18\x02 \x01(\x05\x12\x16\n\x0e\x65xisting_field\x18\x03 \x01(\t\"3\n\nHttpEvents\x12\x13\n\x0b\x65vent_field\x18\x01 \x01(\t\x12\x10\n\x08id_field\x18\x02 \x01(\t\"5\n\tHttpTable\x12\x12\n\nrows_field\x18\x01 \x01(\t\x12\x14\n\x0c\x66ormat_field\x18\x02 \x01(\t\"\xf8\x01\n\x05Rules\x12\x10\n\x03min\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03max\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05\x61\x62ove\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x11\n\tmax_bytes\x18\x04 \x01(\x05\x12\x11\n\tmax_items\x18\x05 \x01(\x05\x12\x0f\n\x07pattern\x18\x06 \x01(\t\x12\x12\n\nmax_length\x18\x07 \x01(\x05\x12\x0f\n\x07without\x18\x08 \x03(\t\x12\x10\n\x08mismatch\x18\t \x01(\t\x12\x0f\n\x07is_date\x18\x0b \x01(\x08\x12\r\n\x05\x62ytes\x18\x0c \x01(\x05\x42\x06\n\x04_minB\x06\n\x04_maxB\x08\n\x06_aboveJ\x04\x08\n\x10\x0bR\tnot_blank\"\x1c\n\nExactlyOne\x12\x0e\n\x06\x66ields\x18\x01 \x03(\t\"\x1b\n\nAtLeastOne\x12\r\n\x05paths\x18\x01 \x03(\t*X\n\x0bTableFormat\x12\x1c\n\x18TABLE_FORMAT_UNSPECIFIED\x10\x00\x12\x15\n\x11TABLE_FORMAT_JSON\x10\x01\x12\x14\n\x10TABLE_FORMAT_CSV\x10\x02*M\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_CLIENT\x10\x01\x12\x0e\n\nROLE_MINER\x10\x02\x12\x0e\n\nROLE_ADMIN\x10\x03:M\n\x0chttp_success\x12\x1e.google.protobuf.MethodOptions\x18\x8d\x8c\x03 \x01(\x0b\x32\x15.aitbc.v1.HttpSuccess:3\n\tis_public\x12\x1e.google.protobuf.MethodOptions\x18\x8e\x8c\x03 \x01(\x08:?\n\x05roles\x12\x1e.google.protobuf.MethodOptions\x18\x8f\x8c\x03 \x03(\x0e\x32\x0e.aitbc.v1.Role:6\n\x0cis_unlimited\x12\x1e.google.protobuf.MethodOptions\x18\xa0\x8c\x03 \x01(\x08:I\n\nhttp_table\x12\x1e.google.protobuf.MethodOptions\x18\xa1\x8c\x03 \x01(\x0b\x32\x13.aitbc.v1.HttpTable:K\n\x0bhttp_events\x12\x1e.google.protobuf.MethodOptions\x18\x96\x8c\x03 \x01(\x0b\x32\x14.aitbc.v1.HttpEvents:2\n\x07\x65xample\x12\x1f.google.protobuf.MessageOptions\x18\x90\x8c\x03 \x01(\t:L\n\x0b\x65xactly_one\x12\x1f.google.protobuf.MessageOptions\x18\x91\x8c\x03 \x01(\x0b\x32\x14.aitbc.v1.ExactlyOne:M\n\x0c\x61t_least_one\x12\x1f.google.protobuf.MessageOptions\x18\x92\x8c\x03 \x01(\x0b\x32\x14.aitbc.v1.AtLeastOne:4\n\x0bhttp_header\x12\x1d.google.protobuf.FieldOptions\x18\x8d\x8c\x03 \x01(\t:?\n\x05rules\x12\x1d.google.protobuf.FieldOptions\x18\x8e\x8c\x03 \x01(\x0b\x32\x0f.aitbc.v1.RulesB}\n\x0c\x63om.aitbc.v1B\x10\x41nnotationsProtoP\x01Z\x10\x61itbc/v1;aitbcv1\xa2\x02\x05\x41ITBC\xaa\x02\x08\x41itbc.V1\xba\x02\x05\x41ITBC\xca\x02\x08\x41itbc\\V1\xe2\x02\x14\x41itbc\\V1\\GPBMetadata\xea\x02\tAitbc::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aitbc.v1.annotations_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_TABLEFORMAT']._serialized_start=571
-  _globals['_TABLEFORMAT']._serialized_end=659
-  _globals['_ROLE']._serialized_start=661
-  _globals['_ROLE']._serialized_end=738
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\014com.aitbc.v1B\020AnnotationsProtoP\001Z\020aitbc/v1;aitbcv1\242\002\005AITBC\252\002\010Aitbc.V1\272\002\005AITBC\312\002\010Aitbc\\V1\342\002\024Aitbc\\V1\\GPBMetadata\352\002\tAitbc::V1'
+  _globals['_TABLEFORMAT']._serialized_start=569
+  _globals['_TABLEFORMAT']._serialized_end=657
+  _globals['_ROLE']._serialized_start=659
+  _globals['_ROLE']._serialized_end=736
   _globals['_HTTPSUCCESS']._serialized_start=74
   _globals['_HTTPSUCCESS']._serialized_end=149
   _globals['_HTTPEVENTS']._serialized_start=151
@@ -43,9 +44,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HTTPTABLE']._serialized_start=204
   _globals['_HTTPTABLE']._serialized_end=257
   _globals['_RULES']._serialized_start=260
-  _globals['_RULES']._serialized_end=510
-  _globals['_EXACTLYONE']._serialized_start=512
-  _globals['_EXACTLYONE']._serialized_end=540
-  _globals['_ATLEASTONE']._serialized_start=542
-  _globals['_ATLEASTONE']._serialized_end=569
+  _globals['_RULES']._serialized_end=508
+  _globals['_EXACTLYONE']._serialized_start=510
+  _globals['_EXACTLYONE']._serialized_end=538
+  _globals['_ATLEASTONE']._serialized_start=540
+  _globals['_ATLEASTONE']._serialized_end=567
 # @@protoc_insertion_point(module_scope)

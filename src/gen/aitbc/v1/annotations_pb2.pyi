@@ -180,7 +180,6 @@ class Rules(_message.Message):
     MAX_LENGTH_FIELD_NUMBER: _builtins.int
     WITHOUT_FIELD_NUMBER: _builtins.int
     MISMATCH_FIELD_NUMBER: _builtins.int
-    NOT_BLANK_FIELD_NUMBER: _builtins.int
     IS_DATE_FIELD_NUMBER: _builtins.int
     BYTES_FIELD_NUMBER: _builtins.int
     min: _builtins.float
@@ -194,17 +193,17 @@ class Rules(_message.Message):
     large that memory counts. What is shorter is better measured in characters, as OpenAPI does.
     """
     max_items: _builtins.int
-    """Greatest number of items of a list."""
+    """Greatest number of items of a list or a map."""
     pattern: _builtins.str
     """Regular expression (RE2 syntax) that a whole string, or each string of a list, must match.
     It must read the same in Python and in ECMAScript: [\\\\s\\\\S], not a flag, takes any character.
     """
     max_length: _builtins.int
-    """Greatest length of a string or of each string of a list, in characters."""
+    """Greatest length of a string, of each string of a list, or of each key and value of a map, in
+    characters.
+    """
     mismatch: _builtins.str
     """What is said of a string that does not match the pattern, after "must"."""
-    not_blank: _builtins.bool
-    """Whether a string must have a character that is not white space."""
     is_date: _builtins.bool
     """Whether a string is a day, such as `2026-01-24`."""
     bytes: _builtins.int
@@ -225,13 +224,12 @@ class Rules(_message.Message):
         max_length: _builtins.int = ...,
         without: _abc.Iterable[_builtins.str] | None = ...,
         mismatch: _builtins.str = ...,
-        not_blank: _builtins.bool = ...,
         is_date: _builtins.bool = ...,
         bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_above", b"_above", "_max", b"_max", "_min", b"_min", "above", b"above", "max", b"max", "min", b"min"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_above", b"_above", "_max", b"_max", "_min", b"_min", "above", b"above", "bytes", b"bytes", "is_date", b"is_date", "max", b"max", "max_bytes", b"max_bytes", "max_items", b"max_items", "max_length", b"max_length", "min", b"min", "mismatch", b"mismatch", "not_blank", b"not_blank", "pattern", b"pattern", "without", b"without"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_above", b"_above", "_max", b"_max", "_min", b"_min", "above", b"above", "bytes", b"bytes", "is_date", b"is_date", "max", b"max", "max_bytes", b"max_bytes", "max_items", b"max_items", "max_length", b"max_length", "min", b"min", "mismatch", b"mismatch", "pattern", b"pattern", "without", b"without"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__above: _TypeAlias = _typing.Literal["above"]  # noqa: Y015
     _WhichOneofArgType__above: _TypeAlias = _typing.Literal["_above", b"_above"]  # noqa: Y015

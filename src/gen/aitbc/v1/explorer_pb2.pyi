@@ -659,7 +659,7 @@ class ExplorerStats(_message.Message):
 
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplorerModelStats]:
-        """What is served and waited for, by model."""
+        """What is served, by model: a thousand at most, those that most miners serve."""
 
     def __init__(
         self,
@@ -761,7 +761,7 @@ Global___MinuteStats: _TypeAlias = MinuteStats  # noqa: Y015
 
 @_typing.final
 class ExplorerModelStats(_message.Message):
-    """One model that is waited for or served."""
+    """One model that is served."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -776,7 +776,7 @@ class ExplorerModelStats(_message.Message):
     running_jobs: _builtins.int
     """Jobs running on it."""
     miners: _builtins.int
-    """Miners on the Work stream that serve it."""
+    """Miners that serve it: on the Work stream, or by polling."""
     def __init__(
         self,
         *,

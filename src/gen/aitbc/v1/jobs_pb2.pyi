@@ -56,6 +56,42 @@ JOB_STATUS_CANCELLED: JobStatus.ValueType  # 5
 """Its client cancelled it. Final."""
 Global___JobStatus: _TypeAlias = JobStatus  # noqa: Y015
 
+class _JobTask:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _JobTaskEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobTask.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    JOB_TASK_UNSPECIFIED: _JobTask.ValueType  # 0
+    """To generate."""
+    JOB_TASK_GENERATE: _JobTask.ValueType  # 1
+    """To generate an answer to `prompt`, `messages` or `prompt_token_ids`."""
+    JOB_TASK_EMBED: _JobTask.ValueType  # 2
+    """A vector for each of the `inputs`."""
+    JOB_TASK_SCORE: _JobTask.ValueType  # 3
+    """How well `text` and `text_pair` of each of the `inputs` fit each other."""
+    JOB_TASK_TOKENIZE: _JobTask.ValueType  # 4
+    """The tokens of `messages` or of each of the `inputs`. Generates nothing."""
+    JOB_TASK_DETOKENIZE: _JobTask.ValueType  # 5
+    """The text of the tokens of each of the `inputs`. Generates nothing."""
+
+class JobTask(_JobTask, metaclass=_JobTaskEnumTypeWrapper):
+    """What a job asks of its model."""
+
+JOB_TASK_UNSPECIFIED: JobTask.ValueType  # 0
+"""To generate."""
+JOB_TASK_GENERATE: JobTask.ValueType  # 1
+"""To generate an answer to `prompt`, `messages` or `prompt_token_ids`."""
+JOB_TASK_EMBED: JobTask.ValueType  # 2
+"""A vector for each of the `inputs`."""
+JOB_TASK_SCORE: JobTask.ValueType  # 3
+"""How well `text` and `text_pair` of each of the `inputs` fit each other."""
+JOB_TASK_TOKENIZE: JobTask.ValueType  # 4
+"""The tokens of `messages` or of each of the `inputs`. Generates nothing."""
+JOB_TASK_DETOKENIZE: JobTask.ValueType  # 5
+"""The text of the tokens of each of the `inputs`. Generates nothing."""
+Global___JobTask: _TypeAlias = JobTask  # noqa: Y015
+
 class _ResponseFormatType:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -70,6 +106,14 @@ class _ResponseFormatTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Re
     """A JSON object."""
     RESPONSE_FORMAT_TYPE_JSON_SCHEMA: _ResponseFormatType.ValueType  # 3
     """JSON that a schema describes."""
+    RESPONSE_FORMAT_TYPE_REGEX: _ResponseFormatType.ValueType  # 4
+    """A text that a regular expression matches as a whole."""
+    RESPONSE_FORMAT_TYPE_CHOICE: _ResponseFormatType.ValueType  # 5
+    """One of several texts."""
+    RESPONSE_FORMAT_TYPE_GRAMMAR: _ResponseFormatType.ValueType  # 6
+    """A text of a context-free grammar."""
+    RESPONSE_FORMAT_TYPE_STRUCTURAL_TAG: _ResponseFormatType.ValueType  # 7
+    """Free text with parts, between tags, that schemas describe."""
 
 class ResponseFormatType(_ResponseFormatType, metaclass=_ResponseFormatTypeEnumTypeWrapper):
     """What form an answer has."""
@@ -82,6 +126,14 @@ RESPONSE_FORMAT_TYPE_JSON_OBJECT: ResponseFormatType.ValueType  # 2
 """A JSON object."""
 RESPONSE_FORMAT_TYPE_JSON_SCHEMA: ResponseFormatType.ValueType  # 3
 """JSON that a schema describes."""
+RESPONSE_FORMAT_TYPE_REGEX: ResponseFormatType.ValueType  # 4
+"""A text that a regular expression matches as a whole."""
+RESPONSE_FORMAT_TYPE_CHOICE: ResponseFormatType.ValueType  # 5
+"""One of several texts."""
+RESPONSE_FORMAT_TYPE_GRAMMAR: ResponseFormatType.ValueType  # 6
+"""A text of a context-free grammar."""
+RESPONSE_FORMAT_TYPE_STRUCTURAL_TAG: ResponseFormatType.ValueType  # 7
+"""Free text with parts, between tags, that schemas describe."""
 Global___ResponseFormatType: _TypeAlias = ResponseFormatType  # noqa: Y015
 
 class _AttemptOutcome:
@@ -127,14 +179,15 @@ class _JobEventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobEvent
     JOB_EVENT_TYPE_STATUS: _JobEventType.ValueType  # 1
     """The job waits or runs: the first event, unless the job is final, and each change until then."""
     JOB_EVENT_TYPE_DELTA: _JobEventType.ValueType  # 2
-    """More of the answer: what comes after the text before, and after the calls before."""
+    """More of the answer: what comes after the text, the reasoning and the calls before."""
     JOB_EVENT_TYPE_RESTARTED: _JobEventType.ValueType  # 3
-    """The text and the calls before are void: another attempt began anew. The deltas that follow begin
-    at offset 0.
+    """The text, the reasoning and the calls before are void: another attempt began anew. The deltas that
+    follow begin at offset 0.
     """
     JOB_EVENT_TYPE_FINAL: _JobEventType.ValueType  # 4
     """The job is final, and the stream ends. The texts of the deltas since the beginning, or since the
-    last restart, are the result of a completed job, byte for byte.
+    last restart, are the result of a completed job, byte for byte, and what they told of the reasoning
+    is its reasoning.
     """
 
 class JobEventType(_JobEventType, metaclass=_JobEventTypeEnumTypeWrapper):
@@ -145,16 +198,45 @@ JOB_EVENT_TYPE_UNSPECIFIED: JobEventType.ValueType  # 0
 JOB_EVENT_TYPE_STATUS: JobEventType.ValueType  # 1
 """The job waits or runs: the first event, unless the job is final, and each change until then."""
 JOB_EVENT_TYPE_DELTA: JobEventType.ValueType  # 2
-"""More of the answer: what comes after the text before, and after the calls before."""
+"""More of the answer: what comes after the text, the reasoning and the calls before."""
 JOB_EVENT_TYPE_RESTARTED: JobEventType.ValueType  # 3
-"""The text and the calls before are void: another attempt began anew. The deltas that follow begin
-at offset 0.
+"""The text, the reasoning and the calls before are void: another attempt began anew. The deltas that
+follow begin at offset 0.
 """
 JOB_EVENT_TYPE_FINAL: JobEventType.ValueType  # 4
 """The job is final, and the stream ends. The texts of the deltas since the beginning, or since the
-last restart, are the result of a completed job, byte for byte.
+last restart, are the result of a completed job, byte for byte, and what they told of the reasoning
+is its reasoning.
 """
 Global___JobEventType: _TypeAlias = JobEventType  # noqa: Y015
+
+class _JobView:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _JobViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobView.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    JOB_VIEW_UNSPECIFIED: _JobView.ValueType  # 0
+    """As `full`."""
+    JOB_VIEW_BASIC: _JobView.ValueType  # 1
+    """What became of it, without what was asked and answered: its id, status, model, times, miner,
+    attempts, usage, error and receipt.
+    """
+    JOB_VIEW_FULL: _JobView.ValueType  # 2
+    """Its texts too."""
+
+class JobView(_JobView, metaclass=_JobViewEnumTypeWrapper):
+    """How much of each job a list tells."""
+
+JOB_VIEW_UNSPECIFIED: JobView.ValueType  # 0
+"""As `full`."""
+JOB_VIEW_BASIC: JobView.ValueType  # 1
+"""What became of it, without what was asked and answered: its id, status, model, times, miner,
+attempts, usage, error and receipt.
+"""
+JOB_VIEW_FULL: JobView.ValueType  # 2
+"""Its texts too."""
+Global___JobView: _TypeAlias = JobView  # noqa: Y015
 
 class _WaitReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -178,6 +260,8 @@ class _WaitReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaitReason
     """A moment: a change of it is being stored."""
     WAIT_REASON_COORDINATOR_DRAINING: _WaitReason.ValueType  # 7
     """The coordinator is about to stop, and gives out nothing new."""
+    WAIT_REASON_MINERS_PAUSED: _WaitReason.ValueType  # 8
+    """A miner that can serve its model at present: those that should are tried again after a while."""
 
 class WaitReason(_WaitReason, metaclass=_WaitReasonEnumTypeWrapper):
     """What a job waits for."""
@@ -198,6 +282,8 @@ WAIT_REASON_BEING_STORED: WaitReason.ValueType  # 6
 """A moment: a change of it is being stored."""
 WAIT_REASON_COORDINATOR_DRAINING: WaitReason.ValueType  # 7
 """The coordinator is about to stop, and gives out nothing new."""
+WAIT_REASON_MINERS_PAUSED: WaitReason.ValueType  # 8
+"""A miner that can serve its model at present: those that should are tried again after a while."""
 Global___WaitReason: _TypeAlias = WaitReason  # noqa: Y015
 
 class _MinerState:
@@ -220,6 +306,8 @@ class _MinerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MinerState
     """It takes nothing new."""
     MINER_STATE_OFFLINE: _MinerState.ValueType  # 6
     """It is not connected."""
+    MINER_STATE_PAUSED: _MinerState.ValueType  # 7
+    """It cannot serve the job's model at present: see the miner's `pauses`."""
 
 class MinerState(_MinerState, metaclass=_MinerStateEnumTypeWrapper):
     """Whether a miner could take a job, and why not."""
@@ -238,6 +326,8 @@ MINER_STATE_DRAINING: MinerState.ValueType  # 5
 """It takes nothing new."""
 MINER_STATE_OFFLINE: MinerState.ValueType  # 6
 """It is not connected."""
+MINER_STATE_PAUSED: MinerState.ValueType  # 7
+"""It cannot serve the job's model at present: see the miner's `pauses`."""
 Global___MinerState: _TypeAlias = MinerState  # noqa: Y015
 
 @_typing.final
@@ -245,6 +335,26 @@ class GenerationParams(_message.Message):
     """How the model samples. What is absent is the engine's default."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LogitBiasEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.int
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.int = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     MAX_TOKENS_FIELD_NUMBER: _builtins.int
     TEMPERATURE_FIELD_NUMBER: _builtins.int
@@ -257,6 +367,18 @@ class GenerationParams(_message.Message):
     FREQUENCY_PENALTY_FIELD_NUMBER: _builtins.int
     REPETITION_PENALTY_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
+    MIN_TOKENS_FIELD_NUMBER: _builtins.int
+    IGNORE_EOS_FIELD_NUMBER: _builtins.int
+    STOP_TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    INCLUDE_STOP_STR_IN_OUTPUT_FIELD_NUMBER: _builtins.int
+    BAD_WORDS_FIELD_NUMBER: _builtins.int
+    ALLOWED_TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    LOGIT_BIAS_FIELD_NUMBER: _builtins.int
+    SKIP_SPECIAL_TOKENS_FIELD_NUMBER: _builtins.int
+    SPACES_BETWEEN_SPECIAL_TOKENS_FIELD_NUMBER: _builtins.int
+    PROMPT_LOGPROBS_FIELD_NUMBER: _builtins.int
+    RETURN_TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    EXTRA_ARGS_FIELD_NUMBER: _builtins.int
     max_tokens: _builtins.int
     """Most tokens to generate. 1 to 1,000,000; the model's context may allow fewer."""
     temperature: _builtins.float
@@ -277,9 +399,43 @@ class GenerationParams(_message.Message):
     """Factor that makes repeated tokens less likely; 1 is none. Above 0, at most 10."""
     logprobs: _builtins.int
     """Has the log probability of each token told, with those of this many likeliest ones. 0 to 20."""
+    min_tokens: _builtins.int
+    """Fewest tokens to generate before the model may end the answer."""
+    ignore_eos: _builtins.bool
+    """Goes on after the token with which the model ends its answers, up to `max_tokens`."""
+    include_stop_str_in_output: _builtins.bool
+    """Leaves the string of `stop` that ended the generation in the result."""
+    skip_special_tokens: _builtins.bool
+    """Whether special tokens are left out of the result. True by default."""
+    spaces_between_special_tokens: _builtins.bool
+    """Whether special tokens have spaces between them. True by default."""
+    prompt_logprobs: _builtins.int
+    """Has the log probability of each token of the prompt told in `prompt_details`, with those of this
+    many likeliest ones. 0 to 20.
+    """
+    return_token_ids: _builtins.bool
+    """Has the ids of the tokens told: of the answer, and in `prompt_details` of the prompt."""
+    extra_args: _builtins.str
+    """What only the engine knows, as the text of a JSON object: vLLM's `vllm_xargs`."""
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Strings that end the generation and are not part of the result. At most 16."""
+
+    @_builtins.property
+    def stop_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Tokens that end the generation and are not part of the result. At most 1,024."""
+
+    @_builtins.property
+    def bad_words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Words that are not generated. At most 128."""
+
+    @_builtins.property
+    def allowed_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The only tokens that may be generated. At most 16,384."""
+
+    @_builtins.property
+    def logit_bias(self) -> _containers.ScalarMap[_builtins.int, _builtins.float]:
+        """Added to the logit of each token named, -100 to 100. At most 1,024."""
 
     def __init__(
         self,
@@ -295,10 +451,22 @@ class GenerationParams(_message.Message):
         frequency_penalty: _builtins.float | None = ...,
         repetition_penalty: _builtins.float | None = ...,
         logprobs: _builtins.int | None = ...,
+        min_tokens: _builtins.int | None = ...,
+        ignore_eos: _builtins.bool = ...,
+        stop_token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        include_stop_str_in_output: _builtins.bool = ...,
+        bad_words: _abc.Iterable[_builtins.str] | None = ...,
+        allowed_token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        logit_bias: _abc.Mapping[_builtins.int, _builtins.float] | None = ...,
+        skip_special_tokens: _builtins.bool | None = ...,
+        spaces_between_special_tokens: _builtins.bool | None = ...,
+        prompt_logprobs: _builtins.int | None = ...,
+        return_token_ids: _builtins.bool = ...,
+        extra_args: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty", "_logprobs", b"_logprobs", "_max_tokens", b"_max_tokens", "_min_p", b"_min_p", "_presence_penalty", b"_presence_penalty", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "frequency_penalty", b"frequency_penalty", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "min_p", b"min_p", "presence_penalty", b"presence_penalty", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty", "_logprobs", b"_logprobs", "_max_tokens", b"_max_tokens", "_min_p", b"_min_p", "_min_tokens", b"_min_tokens", "_presence_penalty", b"_presence_penalty", "_prompt_logprobs", b"_prompt_logprobs", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_skip_special_tokens", b"_skip_special_tokens", "_spaces_between_special_tokens", b"_spaces_between_special_tokens", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "frequency_penalty", b"frequency_penalty", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "min_p", b"min_p", "min_tokens", b"min_tokens", "presence_penalty", b"presence_penalty", "prompt_logprobs", b"prompt_logprobs", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "skip_special_tokens", b"skip_special_tokens", "spaces_between_special_tokens", b"spaces_between_special_tokens", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty", "_logprobs", b"_logprobs", "_max_tokens", b"_max_tokens", "_min_p", b"_min_p", "_presence_penalty", b"_presence_penalty", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "frequency_penalty", b"frequency_penalty", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "min_p", b"min_p", "presence_penalty", b"presence_penalty", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "stop", b"stop", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty", "_logprobs", b"_logprobs", "_max_tokens", b"_max_tokens", "_min_p", b"_min_p", "_min_tokens", b"_min_tokens", "_presence_penalty", b"_presence_penalty", "_prompt_logprobs", b"_prompt_logprobs", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_skip_special_tokens", b"_skip_special_tokens", "_spaces_between_special_tokens", b"_spaces_between_special_tokens", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "allowed_token_ids", b"allowed_token_ids", "bad_words", b"bad_words", "extra_args", b"extra_args", "frequency_penalty", b"frequency_penalty", "ignore_eos", b"ignore_eos", "include_stop_str_in_output", b"include_stop_str_in_output", "logit_bias", b"logit_bias", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "min_p", b"min_p", "min_tokens", b"min_tokens", "presence_penalty", b"presence_penalty", "prompt_logprobs", b"prompt_logprobs", "repetition_penalty", b"repetition_penalty", "return_token_ids", b"return_token_ids", "seed", b"seed", "skip_special_tokens", b"skip_special_tokens", "spaces_between_special_tokens", b"spaces_between_special_tokens", "stop", b"stop", "stop_token_ids", b"stop_token_ids", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__frequency_penalty: _TypeAlias = _typing.Literal["frequency_penalty"]  # noqa: Y015
     _WhichOneofArgType__frequency_penalty: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty"]  # noqa: Y015
@@ -308,12 +476,20 @@ class GenerationParams(_message.Message):
     _WhichOneofArgType__max_tokens: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens"]  # noqa: Y015
     _WhichOneofReturnType__min_p: _TypeAlias = _typing.Literal["min_p"]  # noqa: Y015
     _WhichOneofArgType__min_p: _TypeAlias = _typing.Literal["_min_p", b"_min_p"]  # noqa: Y015
+    _WhichOneofReturnType__min_tokens: _TypeAlias = _typing.Literal["min_tokens"]  # noqa: Y015
+    _WhichOneofArgType__min_tokens: _TypeAlias = _typing.Literal["_min_tokens", b"_min_tokens"]  # noqa: Y015
     _WhichOneofReturnType__presence_penalty: _TypeAlias = _typing.Literal["presence_penalty"]  # noqa: Y015
     _WhichOneofArgType__presence_penalty: _TypeAlias = _typing.Literal["_presence_penalty", b"_presence_penalty"]  # noqa: Y015
+    _WhichOneofReturnType__prompt_logprobs: _TypeAlias = _typing.Literal["prompt_logprobs"]  # noqa: Y015
+    _WhichOneofArgType__prompt_logprobs: _TypeAlias = _typing.Literal["_prompt_logprobs", b"_prompt_logprobs"]  # noqa: Y015
     _WhichOneofReturnType__repetition_penalty: _TypeAlias = _typing.Literal["repetition_penalty"]  # noqa: Y015
     _WhichOneofArgType__repetition_penalty: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    _WhichOneofReturnType__skip_special_tokens: _TypeAlias = _typing.Literal["skip_special_tokens"]  # noqa: Y015
+    _WhichOneofArgType__skip_special_tokens: _TypeAlias = _typing.Literal["_skip_special_tokens", b"_skip_special_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__spaces_between_special_tokens: _TypeAlias = _typing.Literal["spaces_between_special_tokens"]  # noqa: Y015
+    _WhichOneofArgType__spaces_between_special_tokens: _TypeAlias = _typing.Literal["_spaces_between_special_tokens", b"_spaces_between_special_tokens"]  # noqa: Y015
     _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
     _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
     _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
@@ -329,11 +505,19 @@ class GenerationParams(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_p) -> _WhichOneofReturnType__min_p | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_tokens) -> _WhichOneofReturnType__min_tokens | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__presence_penalty) -> _WhichOneofReturnType__presence_penalty | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt_logprobs) -> _WhichOneofReturnType__prompt_logprobs | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__repetition_penalty) -> _WhichOneofReturnType__repetition_penalty | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__skip_special_tokens) -> _WhichOneofReturnType__skip_special_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__spaces_between_special_tokens) -> _WhichOneofReturnType__spaces_between_special_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
     @_typing.overload
@@ -342,6 +526,225 @@ class GenerationParams(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__top_p) -> _WhichOneofReturnType__top_p | None: ...
 
 Global___GenerationParams: _TypeAlias = GenerationParams  # noqa: Y015
+
+@_typing.final
+class PromptOptions(_message.Message):
+    """How the prompt is made of the conversation. What is absent is the engine's default."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHAT_TEMPLATE_KWARGS_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    ADD_GENERATION_PROMPT_FIELD_NUMBER: _builtins.int
+    CONTINUE_FINAL_MESSAGE_FIELD_NUMBER: _builtins.int
+    ADD_SPECIAL_TOKENS_FIELD_NUMBER: _builtins.int
+    TRUNCATE_PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    REASONING_EFFORT_FIELD_NUMBER: _builtins.int
+    chat_template_kwargs: _builtins.str
+    """Variables of the chat template, as the text of a JSON object."""
+    documents: _builtins.str
+    """Documents for the chat template, as the text of a JSON list of objects of texts."""
+    add_generation_prompt: _builtins.bool
+    """Whether the prompt ends where the assistant begins to speak. True by default."""
+    continue_final_message: _builtins.bool
+    """Has the answer go on with the last message instead of answering it."""
+    add_special_tokens: _builtins.bool
+    """Whether the tokenizer adds its special tokens: by default to a raw prompt, and not after a chat
+    template, which has its own.
+    """
+    truncate_prompt_tokens: _builtins.int
+    """Keeps so many tokens of the prompt, the last ones; -1 keeps as many as the context takes."""
+    reasoning_effort: _builtins.str
+    """How much a model that reasons is to reason, in its own words: `none`, `minimal`, `low`, `medium`,
+    `high`, `xhigh` or `max`.
+    """
+    def __init__(
+        self,
+        *,
+        chat_template_kwargs: _builtins.str = ...,
+        documents: _builtins.str = ...,
+        add_generation_prompt: _builtins.bool | None = ...,
+        continue_final_message: _builtins.bool = ...,
+        add_special_tokens: _builtins.bool | None = ...,
+        truncate_prompt_tokens: _builtins.int | None = ...,
+        reasoning_effort: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_add_generation_prompt", b"_add_generation_prompt", "_add_special_tokens", b"_add_special_tokens", "_truncate_prompt_tokens", b"_truncate_prompt_tokens", "add_generation_prompt", b"add_generation_prompt", "add_special_tokens", b"add_special_tokens", "truncate_prompt_tokens", b"truncate_prompt_tokens"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_add_generation_prompt", b"_add_generation_prompt", "_add_special_tokens", b"_add_special_tokens", "_truncate_prompt_tokens", b"_truncate_prompt_tokens", "add_generation_prompt", b"add_generation_prompt", "add_special_tokens", b"add_special_tokens", "chat_template_kwargs", b"chat_template_kwargs", "continue_final_message", b"continue_final_message", "documents", b"documents", "reasoning_effort", b"reasoning_effort", "truncate_prompt_tokens", b"truncate_prompt_tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__add_generation_prompt: _TypeAlias = _typing.Literal["add_generation_prompt"]  # noqa: Y015
+    _WhichOneofArgType__add_generation_prompt: _TypeAlias = _typing.Literal["_add_generation_prompt", b"_add_generation_prompt"]  # noqa: Y015
+    _WhichOneofReturnType__add_special_tokens: _TypeAlias = _typing.Literal["add_special_tokens"]  # noqa: Y015
+    _WhichOneofArgType__add_special_tokens: _TypeAlias = _typing.Literal["_add_special_tokens", b"_add_special_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__truncate_prompt_tokens: _TypeAlias = _typing.Literal["truncate_prompt_tokens"]  # noqa: Y015
+    _WhichOneofArgType__truncate_prompt_tokens: _TypeAlias = _typing.Literal["_truncate_prompt_tokens", b"_truncate_prompt_tokens"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__add_generation_prompt) -> _WhichOneofReturnType__add_generation_prompt | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__add_special_tokens) -> _WhichOneofReturnType__add_special_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__truncate_prompt_tokens) -> _WhichOneofReturnType__truncate_prompt_tokens | None: ...
+
+Global___PromptOptions: _TypeAlias = PromptOptions  # noqa: Y015
+
+@_typing.final
+class TaskInput(_message.Message):
+    """One input of a task that generates nothing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    TEXT_PAIR_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """Its text, at most 1 MiB."""
+    text_pair: _builtins.str
+    """The text that `text` is compared with."""
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Its tokens, instead of a text."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        text_pair: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text", "text_pair", b"text_pair", "token_ids", b"token_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskInput: _TypeAlias = TaskInput  # noqa: Y015
+
+@_typing.final
+class TaskOutput(_message.Message):
+    """What a task made of one input."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VECTOR_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    score: _builtins.float
+    """The score of a pair."""
+    text: _builtins.str
+    """The text of tokens."""
+    @_builtins.property
+    def vector(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The vector of an embedding."""
+
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The tokens of a text."""
+
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Their texts, one by one, when `params.return_token_ids` asked."""
+
+    def __init__(
+        self,
+        *,
+        vector: _abc.Iterable[_builtins.float] | None = ...,
+        score: _builtins.float | None = ...,
+        token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        tokens: _abc.Iterable[_builtins.str] | None = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "score", b"score"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "score", b"score", "text", b"text", "token_ids", b"token_ids", "tokens", b"tokens", "vector", b"vector"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
+    _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
+
+Global___TaskOutput: _TypeAlias = TaskOutput  # noqa: Y015
+
+@_typing.final
+class PromptDetails(_message.Message):
+    """The prompt as the model was given it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    LOGPROBS_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """Its text, with what the chat template added."""
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Its tokens."""
+
+    @_builtins.property
+    def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob]:
+        """How likely each token was, when `params.prompt_logprobs` asked. The first one has no probability,
+        and 0 stands there.
+        """
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        logprobs: _abc.Iterable[Global___TokenLogprob] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["logprobs", b"logprobs", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromptDetails: _TypeAlias = PromptDetails  # noqa: Y015
+
+@_typing.final
+class ContentPart(_message.Message):
+    """A part of a message that is not only text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    type: _builtins.str
+    """Required. What it is: `text`, `image_url`, `video_url`, `audio_url` or `input_audio`."""
+    text: _builtins.str
+    """The text of `text`."""
+    url: _builtins.str
+    """Required unless it is `text` or `input_audio`. Where the image, video or audio is: an `https:`, `http:` or `data:` URL. The miner fetches it, the
+    coordinator never does.
+    """
+    detail: _builtins.str
+    """How closely an image is looked at: `auto`, `low` or `high`."""
+    data: _builtins.str
+    """Required for `input_audio`. The audio itself, in Base64."""
+    format: _builtins.str
+    """Required for `input_audio`. Format of `data`, such as `wav` or `mp3`."""
+    def __init__(
+        self,
+        *,
+        type: _builtins.str = ...,
+        text: _builtins.str = ...,
+        url: _builtins.str = ...,
+        detail: _builtins.str = ...,
+        data: _builtins.str = ...,
+        format: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "detail", b"detail", "format", b"format", "text", b"text", "type", b"type", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContentPart: _TypeAlias = ContentPart  # noqa: Y015
 
 @_typing.final
 class ChatMessage(_message.Message):
@@ -354,17 +757,31 @@ class ChatMessage(_message.Message):
     TOOL_CALLS_FIELD_NUMBER: _builtins.int
     TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
+    REASONING_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
     role: _builtins.str
-    """Required. Who speaks: `system`, `user`, `assistant` or `tool`."""
+    """Required. Who speaks: `system`, `user`, `assistant`, `tool`, or whom else the model's chat template
+    knows.
+    """
     content: _builtins.str
-    """Required. What is said, at most 1 MiB. Empty when the assistant only calls tools."""
+    """What is said, at most 1 MiB. Required, unless `parts` is given. Empty when the assistant only calls
+    tools.
+    """
     tool_call_id: _builtins.str
     """Call that the tool answers."""
     name: _builtins.str
     """Name of who speaks, where a role has several."""
+    reasoning: _builtins.str
+    """What the assistant thought before it spoke. Chat templates may leave it out."""
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCall]:
         """Calls of tools that the assistant asked for."""
+
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContentPart]:
+        """Its parts, when it has others than texts: all of them, in their order. `content` then is their
+        texts, one after the other, and need not be given. At most 256.
+        """
 
     def __init__(
         self,
@@ -374,10 +791,12 @@ class ChatMessage(_message.Message):
         tool_calls: _abc.Iterable[Global___ToolCall] | None = ...,
         tool_call_id: _builtins.str = ...,
         name: _builtins.str = ...,
+        reasoning: _builtins.str = ...,
+        parts: _abc.Iterable[Global___ContentPart] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_content", b"_content", "content", b"content"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_content", b"_content", "content", b"content", "name", b"name", "role", b"role", "tool_call_id", b"tool_call_id", "tool_calls", b"tool_calls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_content", b"_content", "content", b"content", "name", b"name", "parts", b"parts", "reasoning", b"reasoning", "role", b"role", "tool_call_id", b"tool_call_id", "tool_calls", b"tool_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__content: _TypeAlias = _typing.Literal["content"]  # noqa: Y015
     _WhichOneofArgType__content: _TypeAlias = _typing.Literal["_content", b"_content"]  # noqa: Y015
@@ -396,7 +815,7 @@ class Tool(_message.Message):
     PARAMETERS_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Required. Its name: letters, digits, `_`, `-`; at most 64."""
+    """Required. Its name: letters, digits, `_`, `-`, `.`; at most 128."""
     description: _builtins.str
     """What it does, for the model."""
     parameters: _builtins.str
@@ -411,13 +830,15 @@ class Tool(_message.Message):
         name: _builtins.str = ...,
         description: _builtins.str = ...,
         parameters: _builtins.str = ...,
-        strict: _builtins.bool = ...,
+        strict: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_strict", b"_strict", "strict", b"strict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "name", b"name", "parameters", b"parameters", "strict", b"strict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strict", b"_strict", "description", b"description", "name", b"name", "parameters", b"parameters", "strict", b"strict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__strict: _TypeAlias = _typing.Literal["strict"]  # noqa: Y015
+    _WhichOneofArgType__strict: _TypeAlias = _typing.Literal["_strict", b"_strict"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__strict) -> _WhichOneofReturnType__strict | None: ...
 
 Global___Tool: _TypeAlias = Tool  # noqa: Y015
 
@@ -497,19 +918,39 @@ class ResponseFormat(_message.Message):
 
     TYPE_FIELD_NUMBER: _builtins.int
     JSON_SCHEMA_FIELD_NUMBER: _builtins.int
+    REGEX_FIELD_NUMBER: _builtins.int
+    CHOICES_FIELD_NUMBER: _builtins.int
+    GRAMMAR_FIELD_NUMBER: _builtins.int
+    STRUCTURAL_TAG_FIELD_NUMBER: _builtins.int
     type: Global___ResponseFormatType.ValueType
     """Which form."""
     json_schema: _builtins.str
     """The JSON Schema, as a JSON text. Required for `json_schema`."""
+    regex: _builtins.str
+    """The regular expression. Required for `regex`."""
+    grammar: _builtins.str
+    """The grammar, in EBNF as the engine takes it. Required for `grammar`."""
+    structural_tag: _builtins.str
+    """The tags with their schemas, as the text of a JSON object that vLLM takes. Required for
+    `structural_tag`.
+    """
+    @_builtins.property
+    def choices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The texts. Required for `choice`. At most 1,024."""
+
     def __init__(
         self,
         *,
         type: Global___ResponseFormatType.ValueType = ...,
         json_schema: _builtins.str = ...,
+        regex: _builtins.str = ...,
+        choices: _abc.Iterable[_builtins.str] | None = ...,
+        grammar: _builtins.str = ...,
+        structural_tag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["json_schema", b"json_schema", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["choices", b"choices", "grammar", b"grammar", "json_schema", b"json_schema", "regex", b"regex", "structural_tag", b"structural_tag", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -524,10 +965,21 @@ class TokenLogprob(_message.Message):
     TOKEN_FIELD_NUMBER: _builtins.int
     LOGPROB_FIELD_NUMBER: _builtins.int
     TOP_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    TOKEN_ID_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     """The token's text."""
     logprob: _builtins.float
     """Logarithm of its probability."""
+    bytes: _builtins.bytes
+    """Bytes of the token, where its text does not tell them: it is a part of a character."""
+    token_id: _builtins.int
+    """Its id: in `prompt_details`, and when `params.return_token_ids` asked."""
+    rank: _builtins.int
+    """Its place among all tokens that might have stood there, the likeliest one being 1: in
+    `prompt_details`.
+    """
     @_builtins.property
     def top(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob]:
         """The likeliest tokens at its place."""
@@ -538,12 +990,17 @@ class TokenLogprob(_message.Message):
         token: _builtins.str = ...,
         logprob: _builtins.float = ...,
         top: _abc.Iterable[Global___TokenLogprob] | None = ...,
+        bytes: _builtins.bytes = ...,
+        token_id: _builtins.int | None = ...,
+        rank: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_token_id", b"_token_id", "token_id", b"token_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["logprob", b"logprob", "token", b"token", "top", b"top"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_token_id", b"_token_id", "bytes", b"bytes", "logprob", b"logprob", "rank", b"rank", "token", b"token", "token_id", b"token_id", "top", b"top"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__token_id: _TypeAlias = _typing.Literal["token_id"]  # noqa: Y015
+    _WhichOneofArgType__token_id: _TypeAlias = _typing.Literal["_token_id", b"_token_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__token_id) -> _WhichOneofReturnType__token_id | None: ...
 
 Global___TokenLogprob: _TypeAlias = TokenLogprob  # noqa: Y015
 
@@ -555,28 +1012,48 @@ class Usage(_message.Message):
 
     PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
     COMPLETION_TOKENS_FIELD_NUMBER: _builtins.int
+    REASONING_TOKENS_FIELD_NUMBER: _builtins.int
+    IS_ESTIMATED_FIELD_NUMBER: _builtins.int
+    CACHED_TOKENS_FIELD_NUMBER: _builtins.int
     prompt_tokens: _builtins.int
     """Tokens of the prompt, the chat template included."""
     completion_tokens: _builtins.int
-    """Tokens generated."""
+    """Tokens generated, those of the reasoning included."""
+    reasoning_tokens: _builtins.int
+    """Tokens of the reasoning. Absent when there was none."""
+    is_estimated: _builtins.bool
+    """Whether some of these numbers are an estimate: the miner's engine did not count."""
+    cached_tokens: _builtins.int
+    """Tokens of the prompt that the engine had in its cache. Absent when it does not say."""
     def __init__(
         self,
         *,
         prompt_tokens: _builtins.int | None = ...,
         completion_tokens: _builtins.int | None = ...,
+        reasoning_tokens: _builtins.int | None = ...,
+        is_estimated: _builtins.bool = ...,
+        cached_tokens: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_completion_tokens", b"_completion_tokens", "_prompt_tokens", b"_prompt_tokens", "completion_tokens", b"completion_tokens", "prompt_tokens", b"prompt_tokens"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cached_tokens", b"_cached_tokens", "_completion_tokens", b"_completion_tokens", "_prompt_tokens", b"_prompt_tokens", "_reasoning_tokens", b"_reasoning_tokens", "cached_tokens", b"cached_tokens", "completion_tokens", b"completion_tokens", "prompt_tokens", b"prompt_tokens", "reasoning_tokens", b"reasoning_tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_completion_tokens", b"_completion_tokens", "_prompt_tokens", b"_prompt_tokens", "completion_tokens", b"completion_tokens", "prompt_tokens", b"prompt_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cached_tokens", b"_cached_tokens", "_completion_tokens", b"_completion_tokens", "_prompt_tokens", b"_prompt_tokens", "_reasoning_tokens", b"_reasoning_tokens", "cached_tokens", b"cached_tokens", "completion_tokens", b"completion_tokens", "is_estimated", b"is_estimated", "prompt_tokens", b"prompt_tokens", "reasoning_tokens", b"reasoning_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cached_tokens: _TypeAlias = _typing.Literal["cached_tokens"]  # noqa: Y015
+    _WhichOneofArgType__cached_tokens: _TypeAlias = _typing.Literal["_cached_tokens", b"_cached_tokens"]  # noqa: Y015
     _WhichOneofReturnType__completion_tokens: _TypeAlias = _typing.Literal["completion_tokens"]  # noqa: Y015
     _WhichOneofArgType__completion_tokens: _TypeAlias = _typing.Literal["_completion_tokens", b"_completion_tokens"]  # noqa: Y015
     _WhichOneofReturnType__prompt_tokens: _TypeAlias = _typing.Literal["prompt_tokens"]  # noqa: Y015
     _WhichOneofArgType__prompt_tokens: _TypeAlias = _typing.Literal["_prompt_tokens", b"_prompt_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__reasoning_tokens: _TypeAlias = _typing.Literal["reasoning_tokens"]  # noqa: Y015
+    _WhichOneofArgType__reasoning_tokens: _TypeAlias = _typing.Literal["_reasoning_tokens", b"_reasoning_tokens"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cached_tokens) -> _WhichOneofReturnType__cached_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__completion_tokens) -> _WhichOneofReturnType__completion_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt_tokens) -> _WhichOneofReturnType__prompt_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reasoning_tokens) -> _WhichOneofReturnType__reasoning_tokens | None: ...
 
 Global___Usage: _TypeAlias = Usage  # noqa: Y015
 
@@ -635,7 +1112,7 @@ class Attempt(_message.Message):
     @_builtins.property
     def error(self) -> Global___JobError:
         """Why it gave no result. `NOT_DELIVERED`: the miner never began on it, which does not count
-        against `max_attempts`.
+        against `max_attempts` the first three times.
         """
 
     def __init__(
@@ -714,6 +1191,20 @@ class Job(_message.Message):
     TOOL_CALLS_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
     PARALLEL_TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    REASONING_FIELD_NUMBER: _builtins.int
+    CACHE_SALT_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    PROMPT_OPTIONS_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
+    DIMENSIONS_FIELD_NUMBER: _builtins.int
+    STORE_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
+    PROMPT_DETAILS_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    STOP_STRING_FIELD_NUMBER: _builtins.int
+    STOP_TOKEN_ID_FIELD_NUMBER: _builtins.int
+    API_NOTES_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """`job-` and a time-ordered id."""
     status: Global___JobStatus.ValueType
@@ -737,7 +1228,7 @@ class Job(_message.Message):
     receipt_id: _builtins.str
     """Receipt of the completed job."""
     finish_reason: _builtins.str
-    """Why the generation ended: `stop`, `length` or `tool_calls`."""
+    """Why the generation ended: `stop`, `length`, `tool_calls` or `content_filter`."""
     lease_id: _builtins.str
     """Present lease. Shown to its holder only."""
     raw_prompt: _builtins.bool
@@ -748,6 +1239,27 @@ class Job(_message.Message):
     """Conversation that it belongs to."""
     parallel_tool_calls: _builtins.bool
     """Whether the answer may ask for several calls. Absent is yes."""
+    reasoning: _builtins.str
+    """What the model thought before it answered, where its miner tells it apart. In lists, as the
+    result is.
+    """
+    cache_salt: _builtins.str
+    """Tells the owner's prompts from those of others in the caches of engines, where one would find
+    out by the time that an answer takes what another asked. Told to the miner that holds the job
+    alone.
+    """
+    task: Global___JobTask.ValueType
+    """What it asks of its model. Absent is to generate."""
+    dimensions: _builtins.int
+    """Numbers that a vector of an embedding is cut to."""
+    store: _builtins.bool
+    """Whether what was asked and answered is kept after the job's end. Absent is yes."""
+    stop_string: _builtins.str
+    """The string of `params.stop` that ended the generation."""
+    stop_token_id: _builtins.int
+    """The token of `params.stop_token_ids` that ended the generation."""
+    api_notes: _builtins.str
+    """What the API that it was submitted through noted. Never in lists, nor told to miners."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When it was stored."""
@@ -808,7 +1320,33 @@ class Job(_message.Message):
 
     @_builtins.property
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob]:
-        """How likely each token of the answer was, when `params.logprobs` asked."""
+        """How likely each token of the answer was, when `params.logprobs` asked. Never in lists."""
+
+    @_builtins.property
+    def prompt_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Prompt, when it was submitted as tokens. Never in lists."""
+
+    @_builtins.property
+    def prompt_options(self) -> Global___PromptOptions:
+        """How the prompt is made of the conversation."""
+
+    @_builtins.property
+    def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskInput]:
+        """What is embedded, compared, or read as tokens. Never in lists."""
+
+    @_builtins.property
+    def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskOutput]:
+        """What was made of each of the `inputs`. Never in lists."""
+
+    @_builtins.property
+    def prompt_details(self) -> Global___PromptDetails:
+        """The prompt as the model was given it, when `params.prompt_logprobs` or `params.return_token_ids`
+        asked. Never in lists.
+        """
+
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The tokens of the answer, when `params.return_token_ids` asked. Never in lists."""
 
     def __init__(
         self,
@@ -845,25 +1383,51 @@ class Job(_message.Message):
         tool_calls: _abc.Iterable[Global___ToolCall] | None = ...,
         logprobs: _abc.Iterable[Global___TokenLogprob] | None = ...,
         parallel_tool_calls: _builtins.bool | None = ...,
+        reasoning: _builtins.str = ...,
+        cache_salt: _builtins.str = ...,
+        task: Global___JobTask.ValueType = ...,
+        prompt_token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        prompt_options: Global___PromptOptions | None = ...,
+        inputs: _abc.Iterable[Global___TaskInput] | None = ...,
+        dimensions: _builtins.int | None = ...,
+        store: _builtins.bool | None = ...,
+        outputs: _abc.Iterable[Global___TaskOutput] | None = ...,
+        prompt_details: Global___PromptDetails | None = ...,
+        token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        stop_string: _builtins.str = ...,
+        stop_token_id: _builtins.int | None = ...,
+        api_notes: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls", "_prompt", b"_prompt", "_result", b"_result", "_timeout_seconds", b"_timeout_seconds", "cancel_requested_at", b"cancel_requested_at", "completed_at", b"completed_at", "created_at", b"created_at", "error", b"error", "lease_expires_at", b"lease_expires_at", "parallel_tool_calls", b"parallel_tool_calls", "params", b"params", "prompt", b"prompt", "response_format", b"response_format", "result", b"result", "started_at", b"started_at", "timeout_seconds", b"timeout_seconds", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "_parallel_tool_calls", b"_parallel_tool_calls", "_prompt", b"_prompt", "_result", b"_result", "_stop_token_id", b"_stop_token_id", "_store", b"_store", "_timeout_seconds", b"_timeout_seconds", "cancel_requested_at", b"cancel_requested_at", "completed_at", b"completed_at", "created_at", b"created_at", "dimensions", b"dimensions", "error", b"error", "lease_expires_at", b"lease_expires_at", "parallel_tool_calls", b"parallel_tool_calls", "params", b"params", "prompt", b"prompt", "prompt_details", b"prompt_details", "prompt_options", b"prompt_options", "response_format", b"response_format", "result", b"result", "started_at", b"started_at", "stop_token_id", b"stop_token_id", "store", b"store", "timeout_seconds", b"timeout_seconds", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls", "_prompt", b"_prompt", "_result", b"_result", "_timeout_seconds", b"_timeout_seconds", "attempt", b"attempt", "attempts", b"attempts", "cancel_requested_at", b"cancel_requested_at", "completed_at", b"completed_at", "conversation_id", b"conversation_id", "created_at", b"created_at", "error", b"error", "finish_reason", b"finish_reason", "job_id", b"job_id", "lease_expires_at", b"lease_expires_at", "lease_id", b"lease_id", "logprobs", b"logprobs", "max_attempts", b"max_attempts", "messages", b"messages", "metadata", b"metadata", "miner_id", b"miner_id", "model", b"model", "parallel_tool_calls", b"parallel_tool_calls", "params", b"params", "priority", b"priority", "prompt", b"prompt", "raw_prompt", b"raw_prompt", "receipt_id", b"receipt_id", "response_format", b"response_format", "result", b"result", "started_at", b"started_at", "status", b"status", "timeout_seconds", b"timeout_seconds", "tool_calls", b"tool_calls", "tool_choice", b"tool_choice", "tools", b"tools", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "_parallel_tool_calls", b"_parallel_tool_calls", "_prompt", b"_prompt", "_result", b"_result", "_stop_token_id", b"_stop_token_id", "_store", b"_store", "_timeout_seconds", b"_timeout_seconds", "api_notes", b"api_notes", "attempt", b"attempt", "attempts", b"attempts", "cache_salt", b"cache_salt", "cancel_requested_at", b"cancel_requested_at", "completed_at", b"completed_at", "conversation_id", b"conversation_id", "created_at", b"created_at", "dimensions", b"dimensions", "error", b"error", "finish_reason", b"finish_reason", "inputs", b"inputs", "job_id", b"job_id", "lease_expires_at", b"lease_expires_at", "lease_id", b"lease_id", "logprobs", b"logprobs", "max_attempts", b"max_attempts", "messages", b"messages", "metadata", b"metadata", "miner_id", b"miner_id", "model", b"model", "outputs", b"outputs", "parallel_tool_calls", b"parallel_tool_calls", "params", b"params", "priority", b"priority", "prompt", b"prompt", "prompt_details", b"prompt_details", "prompt_options", b"prompt_options", "prompt_token_ids", b"prompt_token_ids", "raw_prompt", b"raw_prompt", "reasoning", b"reasoning", "receipt_id", b"receipt_id", "response_format", b"response_format", "result", b"result", "started_at", b"started_at", "status", b"status", "stop_string", b"stop_string", "stop_token_id", b"stop_token_id", "store", b"store", "task", b"task", "timeout_seconds", b"timeout_seconds", "token_ids", b"token_ids", "tool_calls", b"tool_calls", "tool_choice", b"tool_choice", "tools", b"tools", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dimensions: _TypeAlias = _typing.Literal["dimensions"]  # noqa: Y015
+    _WhichOneofArgType__dimensions: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions"]  # noqa: Y015
     _WhichOneofReturnType__parallel_tool_calls: _TypeAlias = _typing.Literal["parallel_tool_calls"]  # noqa: Y015
     _WhichOneofArgType__parallel_tool_calls: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls"]  # noqa: Y015
     _WhichOneofReturnType__prompt: _TypeAlias = _typing.Literal["prompt"]  # noqa: Y015
     _WhichOneofArgType__prompt: _TypeAlias = _typing.Literal["_prompt", b"_prompt"]  # noqa: Y015
     _WhichOneofReturnType__result: _TypeAlias = _typing.Literal["result"]  # noqa: Y015
     _WhichOneofArgType__result: _TypeAlias = _typing.Literal["_result", b"_result"]  # noqa: Y015
+    _WhichOneofReturnType__stop_token_id: _TypeAlias = _typing.Literal["stop_token_id"]  # noqa: Y015
+    _WhichOneofArgType__stop_token_id: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id"]  # noqa: Y015
+    _WhichOneofReturnType__store: _TypeAlias = _typing.Literal["store"]  # noqa: Y015
+    _WhichOneofArgType__store: _TypeAlias = _typing.Literal["_store", b"_store"]  # noqa: Y015
     _WhichOneofReturnType__timeout_seconds: _TypeAlias = _typing.Literal["timeout_seconds"]  # noqa: Y015
     _WhichOneofArgType__timeout_seconds: _TypeAlias = _typing.Literal["_timeout_seconds", b"_timeout_seconds"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dimensions) -> _WhichOneofReturnType__dimensions | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__parallel_tool_calls) -> _WhichOneofReturnType__parallel_tool_calls | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt) -> _WhichOneofReturnType__prompt | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__result) -> _WhichOneofReturnType__result | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stop_token_id) -> _WhichOneofReturnType__stop_token_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__store) -> _WhichOneofReturnType__store | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__timeout_seconds) -> _WhichOneofReturnType__timeout_seconds | None: ...
 
@@ -910,8 +1474,18 @@ class SubmitJobRequest(_message.Message):
     CONVERSATION_ID_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     PARALLEL_TOOL_CALLS_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    PROMPT_OPTIONS_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
+    DIMENSIONS_FIELD_NUMBER: _builtins.int
+    CACHE_SALT_FIELD_NUMBER: _builtins.int
+    STORE_FIELD_NUMBER: _builtins.int
+    API_NOTES_FIELD_NUMBER: _builtins.int
     prompt: _builtins.str
-    """The prompt, at most 1 MiB. Required unless `messages` is given."""
+    """The prompt, at most 1 MiB. Required unless `messages`, `prompt_token_ids` or `inputs` is given. It
+    may be blank with `raw_prompt` alone, and never be empty.
+    """
     model: _builtins.str
     """Required. Name of the model."""
     priority: _builtins.int
@@ -922,14 +1496,15 @@ class SubmitJobRequest(_message.Message):
     """Leases the job may have at most, 1 to 10. 3 by default."""
     request_id: _builtins.str
     """Name that makes a repetition of this request return the same job, as long as the job is kept: once
-    it was deleted, by its client or for its age, the same name makes a new one. At most 128
-    characters.
+    it was deleted, by its client or for its age, the same name makes a new one. So it does once the job
+    was cancelled because nobody waited for it (`ABANDONED`). At most 128 characters.
     """
     raw_prompt: _builtins.bool
     """Gives `prompt` to the model as it is, without the chat template that makes a question of it."""
     tool_choice: _builtins.str
     """`auto` (the model decides), `none`, `required` (at least one), or the name of the one to call.
-    `auto` when there are tools.
+    `auto` when there are tools. Whether the prompt has tools that are not to be called, its miner decides;
+    so it does when it counts the prompt's tokens.
     """
     conversation_id: _builtins.str
     """Name that jobs of one conversation share: they go to the same miner where that costs nothing,
@@ -937,13 +1512,27 @@ class SubmitJobRequest(_message.Message):
     """
     parallel_tool_calls: _builtins.bool
     """Whether the answer may ask for several calls of tools. True by default."""
+    task: Global___JobTask.ValueType
+    """What is asked of the model. To generate by default."""
+    dimensions: _builtins.int
+    """Numbers that a vector of an embedding is cut to, where the model allows it."""
+    cache_salt: _builtins.str
+    """Tells this prompt from the same of others in the caches of engines, beside what tells the owner's."""
+    store: _builtins.bool
+    """Whether what was asked and answered is kept after the job's end. When not, both are gone a minute
+    later, as if it had been deleted. True by default.
+    """
+    api_notes: _builtins.str
+    """What an API in front of this one notes of its own request, to tell it again: a text of its own
+    form, which changes nothing.
+    """
     @_builtins.property
     def params(self) -> Global___GenerationParams:
         """How to sample."""
 
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChatMessage]:
-        """A conversation, instead of `prompt`. At most 1,000 messages."""
+        """A conversation, instead of `prompt`. At most 10,000 messages."""
 
     @_builtins.property
     def response_format(self) -> Global___ResponseFormat:
@@ -951,11 +1540,23 @@ class SubmitJobRequest(_message.Message):
 
     @_builtins.property
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tool]:
-        """Functions that the model may ask to have called, at most 128."""
+        """Functions that the model may ask to have called, at most 1,000."""
 
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Notes of the client, at most 16: keys of at most 64 and values of at most 512 characters."""
+
+    @_builtins.property
+    def prompt_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The prompt as tokens of the model, which are given to it as they are. At most 262,144."""
+
+    @_builtins.property
+    def prompt_options(self) -> Global___PromptOptions:
+        """How the prompt is made of the conversation."""
+
+    @_builtins.property
+    def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskInput]:
+        """What to embed, to compare, or to read as tokens. At most 2,048."""
 
     def __init__(
         self,
@@ -975,25 +1576,41 @@ class SubmitJobRequest(_message.Message):
         conversation_id: _builtins.str = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         parallel_tool_calls: _builtins.bool | None = ...,
+        task: Global___JobTask.ValueType = ...,
+        prompt_token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        prompt_options: Global___PromptOptions | None = ...,
+        inputs: _abc.Iterable[Global___TaskInput] | None = ...,
+        dimensions: _builtins.int | None = ...,
+        cache_salt: _builtins.str = ...,
+        store: _builtins.bool | None = ...,
+        api_notes: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "_parallel_tool_calls", b"_parallel_tool_calls", "_prompt", b"_prompt", "_timeout_seconds", b"_timeout_seconds", "max_attempts", b"max_attempts", "parallel_tool_calls", b"parallel_tool_calls", "params", b"params", "prompt", b"prompt", "response_format", b"response_format", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "_max_attempts", b"_max_attempts", "_parallel_tool_calls", b"_parallel_tool_calls", "_prompt", b"_prompt", "_store", b"_store", "_timeout_seconds", b"_timeout_seconds", "dimensions", b"dimensions", "max_attempts", b"max_attempts", "parallel_tool_calls", b"parallel_tool_calls", "params", b"params", "prompt", b"prompt", "prompt_options", b"prompt_options", "response_format", b"response_format", "store", b"store", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "_parallel_tool_calls", b"_parallel_tool_calls", "_prompt", b"_prompt", "_timeout_seconds", b"_timeout_seconds", "conversation_id", b"conversation_id", "max_attempts", b"max_attempts", "messages", b"messages", "metadata", b"metadata", "model", b"model", "parallel_tool_calls", b"parallel_tool_calls", "params", b"params", "priority", b"priority", "prompt", b"prompt", "raw_prompt", b"raw_prompt", "request_id", b"request_id", "response_format", b"response_format", "timeout_seconds", b"timeout_seconds", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "_max_attempts", b"_max_attempts", "_parallel_tool_calls", b"_parallel_tool_calls", "_prompt", b"_prompt", "_store", b"_store", "_timeout_seconds", b"_timeout_seconds", "api_notes", b"api_notes", "cache_salt", b"cache_salt", "conversation_id", b"conversation_id", "dimensions", b"dimensions", "inputs", b"inputs", "max_attempts", b"max_attempts", "messages", b"messages", "metadata", b"metadata", "model", b"model", "parallel_tool_calls", b"parallel_tool_calls", "params", b"params", "priority", b"priority", "prompt", b"prompt", "prompt_options", b"prompt_options", "prompt_token_ids", b"prompt_token_ids", "raw_prompt", b"raw_prompt", "request_id", b"request_id", "response_format", b"response_format", "store", b"store", "task", b"task", "timeout_seconds", b"timeout_seconds", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dimensions: _TypeAlias = _typing.Literal["dimensions"]  # noqa: Y015
+    _WhichOneofArgType__dimensions: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions"]  # noqa: Y015
     _WhichOneofReturnType__max_attempts: _TypeAlias = _typing.Literal["max_attempts"]  # noqa: Y015
     _WhichOneofArgType__max_attempts: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts"]  # noqa: Y015
     _WhichOneofReturnType__parallel_tool_calls: _TypeAlias = _typing.Literal["parallel_tool_calls"]  # noqa: Y015
     _WhichOneofArgType__parallel_tool_calls: _TypeAlias = _typing.Literal["_parallel_tool_calls", b"_parallel_tool_calls"]  # noqa: Y015
     _WhichOneofReturnType__prompt: _TypeAlias = _typing.Literal["prompt"]  # noqa: Y015
     _WhichOneofArgType__prompt: _TypeAlias = _typing.Literal["_prompt", b"_prompt"]  # noqa: Y015
+    _WhichOneofReturnType__store: _TypeAlias = _typing.Literal["store"]  # noqa: Y015
+    _WhichOneofArgType__store: _TypeAlias = _typing.Literal["_store", b"_store"]  # noqa: Y015
     _WhichOneofReturnType__timeout_seconds: _TypeAlias = _typing.Literal["timeout_seconds"]  # noqa: Y015
     _WhichOneofArgType__timeout_seconds: _TypeAlias = _typing.Literal["_timeout_seconds", b"_timeout_seconds"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dimensions) -> _WhichOneofReturnType__dimensions | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_attempts) -> _WhichOneofReturnType__max_attempts | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__parallel_tool_calls) -> _WhichOneofReturnType__parallel_tool_calls | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt) -> _WhichOneofReturnType__prompt | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__store) -> _WhichOneofReturnType__store | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__timeout_seconds) -> _WhichOneofReturnType__timeout_seconds | None: ...
 
@@ -1042,7 +1659,8 @@ class BatchSubmitJobsRequest(_message.Message):
     request_id: _builtins.str
     """Name that makes a repetition of this batch return the same jobs, as long as all of them are kept.
     While only some of them are, a repetition is refused as `IDEMPOTENCY_KEY_REUSED`; when none is
-    any more, it makes new ones. At most 120 characters.
+    any more, it makes new ones. So it does once one of them was cancelled because nobody waited for it
+    (`ABANDONED`). At most 120 characters.
     """
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubmitJobRequest]:
@@ -1129,7 +1747,8 @@ class StreamJobRequest(_message.Message):
     """`event_id` of the last event that the reader has. Goes before `from_offset`."""
     from_offset: _builtins.int
     """Bytes of UTF-8 of the result that the reader has, instead of `after_event_id`. Taken on trust: when
-    another attempt began anew meanwhile, nobody notices.
+    another attempt began anew meanwhile, nobody notices. Of the reasoning it is told nothing that came
+    before.
     """
     def __init__(
         self,
@@ -1161,14 +1780,22 @@ class JobEvent(_message.Message):
     JOB_FIELD_NUMBER: _builtins.int
     TOOL_CALLS_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
+    REASONING_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
     type: Global___JobEventType.ValueType
     """What it tells."""
     event_id: _builtins.str
     """Names the place after it, for a reader that comes back."""
     text: _builtins.str
-    """More of the answer, cut between characters. Of a delta."""
+    """More of the answer, cut between characters. Of every delta: empty in one that tells of something
+    else.
+    """
     offset: _builtins.int
     """Bytes of UTF-8 of the answer up to here, the text included."""
+    reasoning: _builtins.str
+    """More of what the model thinks before it answers, cut between characters. Of a delta, which then has
+    no text.
+    """
     @_builtins.property
     def job(self) -> Global___Job:
         """The job, of a status and of the final event: without the texts and what was asked for. The final
@@ -1185,22 +1812,30 @@ class JobEvent(_message.Message):
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob]:
         """How likely the tokens of this delta were, when the job's `params.logprobs` asked. Of a delta."""
 
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Ids of the tokens of this delta, when the job's `params.return_token_ids` asked. Of a delta."""
+
     def __init__(
         self,
         *,
         type: Global___JobEventType.ValueType = ...,
         event_id: _builtins.str = ...,
-        text: _builtins.str = ...,
+        text: _builtins.str | None = ...,
         offset: _builtins.int = ...,
         job: Global___Job | None = ...,
         tool_calls: _abc.Iterable[Global___ToolCallPart] | None = ...,
         logprobs: _abc.Iterable[Global___TokenLogprob] | None = ...,
+        reasoning: _builtins.str = ...,
+        token_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_text", b"_text", "job", b"job", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "job", b"job", "logprobs", b"logprobs", "offset", b"offset", "text", b"text", "tool_calls", b"tool_calls", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_text", b"_text", "event_id", b"event_id", "job", b"job", "logprobs", b"logprobs", "offset", b"offset", "reasoning", b"reasoning", "text", b"text", "token_ids", b"token_ids", "tool_calls", b"tool_calls", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__text: _TypeAlias = _typing.Literal["text"]  # noqa: Y015
+    _WhichOneofArgType__text: _TypeAlias = _typing.Literal["_text", b"_text"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__text) -> _WhichOneofReturnType__text | None: ...
 
 Global___JobEvent: _TypeAlias = JobEvent  # noqa: Y015
 
@@ -1214,6 +1849,9 @@ class ListJobsRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
+    CREATED_AFTER_FIELD_NUMBER: _builtins.int
+    CREATED_BEFORE_FIELD_NUMBER: _builtins.int
     status: Global___JobStatus.ValueType
     """Only jobs in this status."""
     model: _builtins.str
@@ -1222,6 +1860,16 @@ class ListJobsRequest(_message.Message):
     """Jobs on the page, 1 to 100. 20 by default."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
+    view: Global___JobView.ValueType
+    """How much of each job is told. `full` by default."""
+    @_builtins.property
+    def created_after(self) -> _timestamp_pb2.Timestamp:
+        """Only jobs stored at this time or after."""
+
+    @_builtins.property
+    def created_before(self) -> _timestamp_pb2.Timestamp:
+        """Only jobs stored before this time."""
+
     def __init__(
         self,
         *,
@@ -1229,10 +1877,13 @@ class ListJobsRequest(_message.Message):
         model: _builtins.str = ...,
         limit: _builtins.int | None = ...,
         page_token: _builtins.str = ...,
+        view: Global___JobView.ValueType = ...,
+        created_after: _timestamp_pb2.Timestamp | None = ...,
+        created_before: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "created_after", b"created_after", "created_before", b"created_before", "limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit", "model", b"model", "page_token", b"page_token", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "created_after", b"created_after", "created_before", b"created_before", "limit", b"limit", "model", b"model", "page_token", b"page_token", "status", b"status", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
@@ -1252,8 +1903,9 @@ class ListJobsResponse(_message.Message):
     """Token of the next page. Absent on the last one."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Job]:
-        """The jobs, the newest first. May be fewer than asked for, even none, when both a status and a
-        model are given and few jobs have both.
+        """The jobs, the newest first. May be fewer than asked for: a page stays below 4 MiB, unless one job
+        alone is larger. May be none, and not the last page, when both a status and a model are given and few
+        jobs have both, or at the bounds of a span of time.
         """
 
     def __init__(
@@ -1277,16 +1929,25 @@ class CancelJobRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_ID_FIELD_NUMBER: _builtins.int
+    ABANDONED_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """Required. The job."""
+    abandoned: _builtins.bool
+    """Says that the caller wanted its answer, and waits no longer. The job is cancelled when no other
+    wants it: each request that made or found it, by its `request_id`, wants it until this was said for
+    it, and so does whoever waits for its end or follows it, until they leave. Meanwhile the answer is
+    the job as it is, which goes on. The code of its error is `ABANDONED`, and its `request_id` makes a
+    new job.
+    """
     def __init__(
         self,
         *,
         job_id: _builtins.str = ...,
+        abandoned: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned", b"abandoned", "job_id", b"job_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1510,6 +2171,7 @@ class AvailableJob(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     PARAMS_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The job."""
     prompt: _builtins.str
@@ -1528,6 +2190,10 @@ class AvailableJob(_message.Message):
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When it was stored."""
 
+    @_builtins.property
+    def prompt_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Its prompt as tokens."""
+
     def __init__(
         self,
         *,
@@ -1537,10 +2203,11 @@ class AvailableJob(_message.Message):
         model: _builtins.str = ...,
         params: Global___GenerationParams | None = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
+        prompt_token_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "created_at", b"created_at", "params", b"params", "prompt", b"prompt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "created_at", b"created_at", "job_id", b"job_id", "messages", b"messages", "model", b"model", "params", b"params", "prompt", b"prompt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "created_at", b"created_at", "job_id", b"job_id", "messages", b"messages", "model", b"model", "params", b"params", "prompt", b"prompt", "prompt_token_ids", b"prompt_token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__prompt: _TypeAlias = _typing.Literal["prompt"]  # noqa: Y015
     _WhichOneofArgType__prompt: _TypeAlias = _typing.Literal["_prompt", b"_prompt"]  # noqa: Y015
@@ -1563,6 +2230,7 @@ class ListAvailableJobsResponse(_message.Message):
     PARAMS_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     JOBS_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The next job."""
     prompt: _builtins.str
@@ -1583,7 +2251,13 @@ class ListAvailableJobsResponse(_message.Message):
 
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___AvailableJob]:
-        """The next job and those after it."""
+        """The next job and those after it. May be fewer than asked for: the answer stays below 4 MiB, unless
+        one job alone is larger.
+        """
+
+    @_builtins.property
+    def prompt_token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Its prompt as tokens."""
 
     def __init__(
         self,
@@ -1595,10 +2269,11 @@ class ListAvailableJobsResponse(_message.Message):
         params: Global___GenerationParams | None = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         jobs: _abc.Iterable[Global___AvailableJob] | None = ...,
+        prompt_token_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "created_at", b"created_at", "params", b"params", "prompt", b"prompt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "created_at", b"created_at", "job_id", b"job_id", "jobs", b"jobs", "messages", b"messages", "model", b"model", "params", b"params", "prompt", b"prompt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "created_at", b"created_at", "job_id", b"job_id", "jobs", b"jobs", "messages", b"messages", "model", b"model", "params", b"params", "prompt", b"prompt", "prompt_token_ids", b"prompt_token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__prompt: _TypeAlias = _typing.Literal["prompt"]  # noqa: Y015
     _WhichOneofArgType__prompt: _TypeAlias = _typing.Literal["_prompt", b"_prompt"]  # noqa: Y015
@@ -1634,8 +2309,11 @@ Global___ClaimJobRequest: _TypeAlias = ClaimJobRequest  # noqa: Y015
 
 @_typing.final
 class MinerStatement(_message.Message):
-    """What a miner says it did, with its signature: see docs/reference/formats.md. What is set besides
-    must agree with the request.
+    """What a miner says it did. It is kept as it was sent, and shown with the receipt. What it says of the
+    miner, the job, the lease, the result and the tokens must agree with the request.
+
+    A miner that has registered a key signs it as docs/reference/formats.md describes, and its signature
+    is checked. Any other miner signs as it likes, or not at all, and nobody checks it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1648,6 +2326,7 @@ class MinerStatement(_message.Message):
     PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
     COMPLETION_TOKENS_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
+    COMPLETED_AT_FIELD_NUMBER: _builtins.int
     miner_id: _builtins.str
     """The miner."""
     job_id: _builtins.str
@@ -1655,17 +2334,21 @@ class MinerStatement(_message.Message):
     lease_id: _builtins.str
     """The lease under which it worked."""
     result_hash: _builtins.str
-    """SHA-256 of the salt and the result, in hex."""
+    """SHA-256 of the salt, if there is one, and the UTF-8 of the result: in hex, perhaps after `sha256:`
+    or `0x`.
+    """
     result_salt: _builtins.str
-    """The salt: 16 random bytes, in hex. Required with a signature."""
+    """The salt: 16 random bytes, in hex. Required of a miner with a key."""
     prompt_tokens: _builtins.int
     """Tokens of the prompt."""
     completion_tokens: _builtins.int
     """Tokens generated."""
     signature: _builtins.str
-    """Ed25519 signature of the statement, 64 bytes in Base64. Checked when the miner has registered a
-    key, which then makes it required.
+    """Signature of the statement. Of a miner that has registered a key, required and checked: Ed25519,
+    64 bytes in Base64. Of any other, in a scheme of its own, at most 4,096 characters.
     """
+    completed_at: _builtins.str
+    """When the miner says that it finished: a time as everywhere, kept as it is written."""
     def __init__(
         self,
         *,
@@ -1677,10 +2360,11 @@ class MinerStatement(_message.Message):
         prompt_tokens: _builtins.int | None = ...,
         completion_tokens: _builtins.int | None = ...,
         signature: _builtins.str = ...,
+        completed_at: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_completion_tokens", b"_completion_tokens", "_prompt_tokens", b"_prompt_tokens", "completion_tokens", b"completion_tokens", "prompt_tokens", b"prompt_tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_completion_tokens", b"_completion_tokens", "_prompt_tokens", b"_prompt_tokens", "completion_tokens", b"completion_tokens", "job_id", b"job_id", "lease_id", b"lease_id", "miner_id", b"miner_id", "prompt_tokens", b"prompt_tokens", "result_hash", b"result_hash", "result_salt", b"result_salt", "signature", b"signature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_completion_tokens", b"_completion_tokens", "_prompt_tokens", b"_prompt_tokens", "completed_at", b"completed_at", "completion_tokens", b"completion_tokens", "job_id", b"job_id", "lease_id", b"lease_id", "miner_id", b"miner_id", "prompt_tokens", b"prompt_tokens", "result_hash", b"result_hash", "result_salt", b"result_salt", "signature", b"signature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__completion_tokens: _TypeAlias = _typing.Literal["completion_tokens"]  # noqa: Y015
     _WhichOneofArgType__completion_tokens: _TypeAlias = _typing.Literal["_completion_tokens", b"_completion_tokens"]  # noqa: Y015
@@ -1724,7 +2408,7 @@ class CompleteJobRequest(_message.Message):
 
     @_builtins.property
     def receipt(self) -> Global___MinerStatement:
-        """The miner's own signed statement of the work."""
+        """The miner's own statement of the work."""
 
     def __init__(
         self,

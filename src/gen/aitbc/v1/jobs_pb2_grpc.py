@@ -228,7 +228,8 @@ class JobServiceServicer:
         """Takes a pending job for a miner, with a lease that lasts as long as the job asks for.
 
         Errors: NOT_FOUND `JOB_NOT_FOUND`, `MINER_NOT_FOUND`; ABORTED `JOB_ALREADY_CLAIMED`,
-        `JOB_ALREADY_FINAL`, `MINER_DRAINED`; INVALID_ARGUMENT `MODEL_NOT_OFFERED`.
+        `JOB_ALREADY_FINAL`, `MINER_DRAINED`; INVALID_ARGUMENT `MODEL_NOT_OFFERED`; PERMISSION_DENIED
+        `MODEL_NOT_ALLOWED`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -88,7 +88,8 @@ class JobServiceStub:
     """Takes a pending job for a miner, with a lease that lasts as long as the job asks for.
 
     Errors: NOT_FOUND `JOB_NOT_FOUND`, `MINER_NOT_FOUND`; ABORTED `JOB_ALREADY_CLAIMED`,
-    `JOB_ALREADY_FINAL`, `MINER_DRAINED`; INVALID_ARGUMENT `MODEL_NOT_OFFERED`.
+    `JOB_ALREADY_FINAL`, `MINER_DRAINED`; INVALID_ARGUMENT `MODEL_NOT_OFFERED`; PERMISSION_DENIED
+    `MODEL_NOT_ALLOWED`.
     """
     CompleteJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.CompleteJobRequest, _jobs_pb2.Job]
     """Stores the result of a claimed job and makes it final. Repeated with the same result it answers
@@ -250,7 +251,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         """Takes a pending job for a miner, with a lease that lasts as long as the job asks for.
 
         Errors: NOT_FOUND `JOB_NOT_FOUND`, `MINER_NOT_FOUND`; ABORTED `JOB_ALREADY_CLAIMED`,
-        `JOB_ALREADY_FINAL`, `MINER_DRAINED`; INVALID_ARGUMENT `MODEL_NOT_OFFERED`.
+        `JOB_ALREADY_FINAL`, `MINER_DRAINED`; INVALID_ARGUMENT `MODEL_NOT_OFFERED`; PERMISSION_DENIED
+        `MODEL_NOT_ALLOWED`.
         """
 
     @_abc_1.abstractmethod

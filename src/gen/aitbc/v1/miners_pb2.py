@@ -29,13 +29,14 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61itbc/v1/miners.proto\x12\x08\x61itbc.v1\x1a\x1a\x61itbc/v1/annotations.proto\x1a\x13\x61itbc/v1/work.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x83\x06\n\x05Miner\x12\x10\n\x08miner_id\x18\x01 \x01(\t\x12%\n\x06status\x18\x02 \x01(\x0e\x32\x15.aitbc.v1.MinerStatus\x12\x0e\n\x06models\x18\x03 \x03(\t\x12#\n\x08gpu_info\x18\x04 \x01(\x0b\x32\x11.aitbc.v1.GpuInfo\x12\x19\n\x0crunning_jobs\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12!\n\x14max_outstanding_jobs\x18\x06 \x01(\x05H\x01\x88\x01\x01\x12\x31\n\rregistered_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tlast_seen\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\ragent_version\x18\t \x01(\t\x12.\n\ndrained_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\npublic_key\x18\x0f \x01(\x0c\x12\x0f\n\x07\x61\x64\x64ress\x18\x10 \x01(\t\x12\x1c\n\x04load\x18\x12 \x01(\x0b\x32\x0e.aitbc.v1.Load:\xb7\x02\x82\xe1\x18\xb2\x02{\"miner_id\": \"my-miner-001\", \"status\": \"online\", \"models\": [\"llama3.2\", \"codellama\"], \"gpu_info\": {\"name\": \"NVIDIA RTX 4090\", \"memory\": \"24GB\"}, \"running_jobs\": 2, \"max_outstanding_jobs\": 8, \"registered_at\": \"2026-01-24T14:00:00Z\", \"last_seen\": \"2026-01-24T15:00:00Z\", \"agent_version\": \"aitbc-miner/0.1.0\"}B\x0f\n\r_running_jobsB\x17\n\x15_max_outstanding_jobs\"\x82\x03\n\x14RegisterMinerRequest\x12=\n\x08miner_id\x18\x01 \x01(\tB+\xe2\x41\x01\x02\xf2\xe0\x18#2![A-Za-z0-9][A-Za-z0-9._:-]{0,127}\x12L\n\x0c\x63\x61pabilities\x18\x02 \x03(\tB6\xe2\x41\x01\x02\xf2\xe0\x18.(\x80\x02\x32\x16[^\\x00-\\x20\\x7f-\\xa0]+8\x80\x02J\x0ehave no spaces\x12#\n\x08gpu_info\x18\x03 \x01(\x0b\x32\x11.aitbc.v1.GpuInfo\x12\x1f\n\npublic_key\x18\x04 \x01(\x0c\x42\x06\xf2\xe0\x18\x02` H\x00\x88\x01\x01:\x87\x01\x82\xe1\x18\x82\x01{\"miner_id\": \"my-miner-001\", \"capabilities\": [\"llama3.2\", \"codellama\"], \"gpu_info\": {\"name\": \"NVIDIA RTX 4090\", \"memory\": \"24GB\"}}B\r\n\x0b_public_key\"\x92\x02\n\x15RegisterMinerResponse\x12\x10\n\x08miner_id\x18\x01 \x01(\t\x12%\n\x06status\x18\x02 \x01(\x0e\x32\x15.aitbc.v1.MinerStatus\x12\x31\n\rregistered_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:]\x82\xe1\x18Y{\"miner_id\": \"my-miner-001\", \"status\": \"online\", \"registered_at\": \"2026-01-24T15:00:00Z\"}\"K\n\x0fGetMinerRequest\x12\x16\n\x08miner_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02: \x82\xe1\x18\x1c{\"miner_id\": \"my-miner-001\"}\"\x85\x02\n\x11ListMinersRequest\x12%\n\x06status\x18\x01 \x01(\x0e\x32\x15.aitbc.v1.MinerStatus\x12\x16\n\x05model\x18\x02 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12*\n\x05limit\x18\x03 \x01(\x05\x42\x16\xf2\xe0\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00Y@H\x00\x88\x01\x01\x12\x61\n\npage_token\x18\x04 \x01(\tBM\xf2\xe0\x18I2$at-[A-Za-z0-9][A-Za-z0-9._:-]{0,127}J!be a next_page_token of this list:\x18\x82\xe1\x18\x14{\"status\": \"online\"}B\x08\n\x06_limit\"N\n\x12ListMinersResponse\x12\x1f\n\x06miners\x18\x01 \x03(\x0b\x32\x0f.aitbc.v1.Miner\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"M\n\x11\x44rainMinerRequest\x12\x16\n\x08miner_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02: \x82\xe1\x18\x1c{\"miner_id\": \"my-miner-001\"}\"N\n\x12ResumeMinerRequest\x12\x16\n\x08miner_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02: \x82\xe1\x18\x1c{\"miner_id\": \"my-miner-001\"}*y\n\x0bMinerStatus\x12\x1c\n\x18MINER_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13MINER_STATUS_ONLINE\x10\x01\x12\x19\n\x15MINER_STATUS_DRAINING\x10\x02\x12\x18\n\x14MINER_STATUS_OFFLINE\x10\x03\x32\xeb\x04\n\x0cMinerService\x12\x88\x01\n\rRegisterMiner\x12\x1e.aitbc.v1.RegisterMinerRequest\x1a\x1f.aitbc.v1.RegisterMinerResponse\"6\xea\xe0\x18\x0f\x08\xc9\x01\x1a\nupdated_at\xfa\xe0\x18\x01\x02\x82\xd3\xe4\x93\x02\x18\"\x13/v1/miners/register:\x01*\x12U\n\x08GetMiner\x12\x19.aitbc.v1.GetMinerRequest\x1a\x0f.aitbc.v1.Miner\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/miners/{miner_id}\x12[\n\nListMiners\x12\x1b.aitbc.v1.ListMinersRequest\x1a\x1c.aitbc.v1.ListMinersResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/miners\x12g\n\nDrainMiner\x12\x1b.aitbc.v1.DrainMinerRequest\x1a\x0f.aitbc.v1.Miner\"+\xfa\xe0\x18\x01\x03\x82\xd3\xe4\x93\x02 \"\x1b/v1/miners/{miner_id}/drain:\x01*\x12j\n\x0bResumeMiner\x12\x1c.aitbc.v1.ResumeMinerRequest\x1a\x0f.aitbc.v1.Miner\",\xfa\xe0\x18\x01\x03\x82\xd3\xe4\x93\x02!\"\x1c/v1/miners/{miner_id}/resume:\x01*\x12G\n\x04Work\x12\x16.aitbc.v1.MinerMessage\x1a\x1c.aitbc.v1.CoordinatorMessage\"\x05\xfa\xe0\x18\x01\x02(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x61itbc/v1/miners.proto\x12\x08\x61itbc.v1\x1a\x1a\x61itbc/v1/annotations.proto\x1a\x13\x61itbc/v1/work.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd3\x06\n\x05Miner\x12\x10\n\x08miner_id\x18\x01 \x01(\t\x12%\n\x06status\x18\x02 \x01(\x0e\x32\x15.aitbc.v1.MinerStatus\x12\x0e\n\x06models\x18\x03 \x03(\t\x12#\n\x08gpu_info\x18\x04 \x01(\x0b\x32\x11.aitbc.v1.GpuInfo\x12\x19\n\x0crunning_jobs\x18\x05 \x01(\x05H\x00\x88\x01\x01\x12!\n\x14max_outstanding_jobs\x18\x06 \x01(\x05H\x01\x88\x01\x01\x12\x31\n\rregistered_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tlast_seen\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\ragent_version\x18\t \x01(\t\x12.\n\ndrained_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\npublic_key\x18\x0f \x01(\x0c\x12\x0f\n\x07\x61\x64\x64ress\x18\x10 \x01(\t\x12\x1c\n\x04load\x18\x12 \x01(\x0b\x32\x0e.aitbc.v1.Load\x12$\n\x06pauses\x18\x13 \x03(\x0b\x32\x14.aitbc.v1.MinerPause\x12(\n\x0bmodel_infos\x18\x14 \x03(\x0b\x32\x13.aitbc.v1.ModelInfo:\xb7\x02\x82\xe1\x18\xb2\x02{\"miner_id\": \"my-miner-001\", \"status\": \"online\", \"models\": [\"llama3.2\", \"codellama\"], \"gpu_info\": {\"name\": \"NVIDIA RTX 4090\", \"memory\": \"24GB\"}, \"running_jobs\": 2, \"max_outstanding_jobs\": 8, \"registered_at\": \"2026-01-24T14:00:00Z\", \"last_seen\": \"2026-01-24T15:00:00Z\", \"agent_version\": \"aitbc-miner/0.1.0\"}B\x0f\n\r_running_jobsB\x17\n\x15_max_outstanding_jobs\"e\n\nMinerPause\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12)\n\x05until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9f\x03\n\x14RegisterMinerRequest\x12=\n\x08miner_id\x18\x01 \x01(\tB+\xe2\x41\x01\x02\xf2\xe0\x18#2![A-Za-z0-9][A-Za-z0-9._:-]{0,127}\x12L\n\x0c\x63\x61pabilities\x18\x02 \x03(\tB6\xe2\x41\x01\x02\xf2\xe0\x18.(\x80\x02\x32\x16[^\\x00-\\x20\\x7f-\\xa0]+8\x80\x02J\x0ehave no spaces\x12#\n\x08gpu_info\x18\x03 \x01(\x0b\x32\x11.aitbc.v1.GpuInfo\x12\x1f\n\npublic_key\x18\x04 \x01(\x0c\x42\x06\xf2\xe0\x18\x02` H\x00\x88\x01\x01\x12\x1b\n\x0b\x65ndorsement\x18\x05 \x01(\x0c\x42\x06\xf2\xe0\x18\x02`@:\x87\x01\x82\xe1\x18\x82\x01{\"miner_id\": \"my-miner-001\", \"capabilities\": [\"llama3.2\", \"codellama\"], \"gpu_info\": {\"name\": \"NVIDIA RTX 4090\", \"memory\": \"24GB\"}}B\r\n\x0b_public_key\"\x92\x02\n\x15RegisterMinerResponse\x12\x10\n\x08miner_id\x18\x01 \x01(\t\x12%\n\x06status\x18\x02 \x01(\x0e\x32\x15.aitbc.v1.MinerStatus\x12\x31\n\rregistered_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:]\x82\xe1\x18Y{\"miner_id\": \"my-miner-001\", \"status\": \"online\", \"registered_at\": \"2026-01-24T15:00:00Z\"}\"R\n\x0fGetMinerRequest\x12\x1d\n\x08miner_id\x18\x01 \x01(\tB\x0b\xe2\x41\x01\x02\xf2\xe0\x18\x03\x38\x80\x02: \x82\xe1\x18\x1c{\"miner_id\": \"my-miner-001\"}\"\x85\x02\n\x11ListMinersRequest\x12%\n\x06status\x18\x01 \x01(\x0e\x32\x15.aitbc.v1.MinerStatus\x12\x16\n\x05model\x18\x02 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12*\n\x05limit\x18\x03 \x01(\x05\x42\x16\xf2\xe0\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00Y@H\x00\x88\x01\x01\x12\x61\n\npage_token\x18\x04 \x01(\tBM\xf2\xe0\x18I2$at-[A-Za-z0-9][A-Za-z0-9._:-]{0,127}J!be a next_page_token of this list:\x18\x82\xe1\x18\x14{\"status\": \"online\"}B\x08\n\x06_limit\"N\n\x12ListMinersResponse\x12\x1f\n\x06miners\x18\x01 \x03(\x0b\x32\x0f.aitbc.v1.Miner\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"U\n\x12\x44\x65leteMinerRequest\x12\x1d\n\x08miner_id\x18\x01 \x01(\tB\x0b\xe2\x41\x01\x02\xf2\xe0\x18\x03\x38\x80\x02: \x82\xe1\x18\x1c{\"miner_id\": \"my-miner-001\"}\"\x15\n\x13\x44\x65leteMinerResponse\"T\n\x11\x44rainMinerRequest\x12\x1d\n\x08miner_id\x18\x01 \x01(\tB\x0b\xe2\x41\x01\x02\xf2\xe0\x18\x03\x38\x80\x02: \x82\xe1\x18\x1c{\"miner_id\": \"my-miner-001\"}\"U\n\x12ResumeMinerRequest\x12\x1d\n\x08miner_id\x18\x01 \x01(\tB\x0b\xe2\x41\x01\x02\xf2\xe0\x18\x03\x38\x80\x02: \x82\xe1\x18\x1c{\"miner_id\": \"my-miner-001\"}*y\n\x0bMinerStatus\x12\x1c\n\x18MINER_STATUS_UNSPECIFIED\x10\x00\x12\x17\n\x13MINER_STATUS_ONLINE\x10\x01\x12\x19\n\x15MINER_STATUS_DRAINING\x10\x02\x12\x18\n\x14MINER_STATUS_OFFLINE\x10\x03\x32\xe8\x05\n\x0cMinerService\x12\x88\x01\n\rRegisterMiner\x12\x1e.aitbc.v1.RegisterMinerRequest\x1a\x1f.aitbc.v1.RegisterMinerResponse\"6\xea\xe0\x18\x0f\x08\xc9\x01\x1a\nupdated_at\xfa\xe0\x18\x01\x02\x82\xd3\xe4\x93\x02\x18\"\x13/v1/miners/register:\x01*\x12X\n\x08GetMiner\x12\x19.aitbc.v1.GetMinerRequest\x1a\x0f.aitbc.v1.Miner\" \x90\x02\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/miners/{miner_id}\x12^\n\nListMiners\x12\x1b.aitbc.v1.ListMinersRequest\x1a\x1c.aitbc.v1.ListMinersResponse\"\x15\x90\x02\x01\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/miners\x12u\n\x0b\x44\x65leteMiner\x12\x1c.aitbc.v1.DeleteMinerRequest\x1a\x1d.aitbc.v1.DeleteMinerResponse\")\xea\xe0\x18\x03\x10\xcc\x01\xfa\xe0\x18\x01\x02\x82\xd3\xe4\x93\x02\x17*\x15/v1/miners/{miner_id}\x12g\n\nDrainMiner\x12\x1b.aitbc.v1.DrainMinerRequest\x1a\x0f.aitbc.v1.Miner\"+\xfa\xe0\x18\x01\x03\x82\xd3\xe4\x93\x02 \"\x1b/v1/miners/{miner_id}/drain:\x01*\x12j\n\x0bResumeMiner\x12\x1c.aitbc.v1.ResumeMinerRequest\x1a\x0f.aitbc.v1.Miner\",\xfa\xe0\x18\x01\x03\x82\xd3\xe4\x93\x02!\"\x1c/v1/miners/{miner_id}/resume:\x01*\x12G\n\x04Work\x12\x16.aitbc.v1.MinerMessage\x1a\x1c.aitbc.v1.CoordinatorMessage\"\x05\xfa\xe0\x18\x01\x02(\x01\x30\x01\x42x\n\x0c\x63om.aitbc.v1B\x0bMinersProtoP\x01Z\x10\x61itbc/v1;aitbcv1\xa2\x02\x05\x41ITBC\xaa\x02\x08\x41itbc.V1\xba\x02\x05\x41ITBC\xca\x02\x08\x41itbc\\V1\xe2\x02\x14\x41itbc\\V1\\GPBMetadata\xea\x02\tAitbc::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aitbc.v1.miners_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\014com.aitbc.v1B\013MinersProtoP\001Z\020aitbc/v1;aitbcv1\242\002\005AITBC\252\002\010Aitbc.V1\272\002\005AITBC\312\002\010Aitbc\\V1\342\002\024Aitbc\\V1\\GPBMetadata\352\002\tAitbc::V1'
   _globals['_MINER']._loaded_options = None
   _globals['_MINER']._serialized_options = b'\202\341\030\262\002{\"miner_id\": \"my-miner-001\", \"status\": \"online\", \"models\": [\"llama3.2\", \"codellama\"], \"gpu_info\": {\"name\": \"NVIDIA RTX 4090\", \"memory\": \"24GB\"}, \"running_jobs\": 2, \"max_outstanding_jobs\": 8, \"registered_at\": \"2026-01-24T14:00:00Z\", \"last_seen\": \"2026-01-24T15:00:00Z\", \"agent_version\": \"aitbc-miner/0.1.0\"}'
   _globals['_REGISTERMINERREQUEST'].fields_by_name['miner_id']._loaded_options = None
@@ -44,12 +45,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTERMINERREQUEST'].fields_by_name['capabilities']._serialized_options = b'\342A\001\002\362\340\030.(\200\0022\026[^\\x00-\\x20\\x7f-\\xa0]+8\200\002J\016have no spaces'
   _globals['_REGISTERMINERREQUEST'].fields_by_name['public_key']._loaded_options = None
   _globals['_REGISTERMINERREQUEST'].fields_by_name['public_key']._serialized_options = b'\362\340\030\002` '
+  _globals['_REGISTERMINERREQUEST'].fields_by_name['endorsement']._loaded_options = None
+  _globals['_REGISTERMINERREQUEST'].fields_by_name['endorsement']._serialized_options = b'\362\340\030\002`@'
   _globals['_REGISTERMINERREQUEST']._loaded_options = None
   _globals['_REGISTERMINERREQUEST']._serialized_options = b'\202\341\030\202\001{\"miner_id\": \"my-miner-001\", \"capabilities\": [\"llama3.2\", \"codellama\"], \"gpu_info\": {\"name\": \"NVIDIA RTX 4090\", \"memory\": \"24GB\"}}'
   _globals['_REGISTERMINERRESPONSE']._loaded_options = None
   _globals['_REGISTERMINERRESPONSE']._serialized_options = b'\202\341\030Y{\"miner_id\": \"my-miner-001\", \"status\": \"online\", \"registered_at\": \"2026-01-24T15:00:00Z\"}'
   _globals['_GETMINERREQUEST'].fields_by_name['miner_id']._loaded_options = None
-  _globals['_GETMINERREQUEST'].fields_by_name['miner_id']._serialized_options = b'\342A\001\002'
+  _globals['_GETMINERREQUEST'].fields_by_name['miner_id']._serialized_options = b'\342A\001\002\362\340\030\0038\200\002'
   _globals['_GETMINERREQUEST']._loaded_options = None
   _globals['_GETMINERREQUEST']._serialized_options = b'\202\341\030\034{\"miner_id\": \"my-miner-001\"}'
   _globals['_LISTMINERSREQUEST'].fields_by_name['model']._loaded_options = None
@@ -60,44 +63,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMINERSREQUEST'].fields_by_name['page_token']._serialized_options = b'\362\340\030I2$at-[A-Za-z0-9][A-Za-z0-9._:-]{0,127}J!be a next_page_token of this list'
   _globals['_LISTMINERSREQUEST']._loaded_options = None
   _globals['_LISTMINERSREQUEST']._serialized_options = b'\202\341\030\024{\"status\": \"online\"}'
+  _globals['_DELETEMINERREQUEST'].fields_by_name['miner_id']._loaded_options = None
+  _globals['_DELETEMINERREQUEST'].fields_by_name['miner_id']._serialized_options = b'\342A\001\002\362\340\030\0038\200\002'
+  _globals['_DELETEMINERREQUEST']._loaded_options = None
+  _globals['_DELETEMINERREQUEST']._serialized_options = b'\202\341\030\034{\"miner_id\": \"my-miner-001\"}'
   _globals['_DRAINMINERREQUEST'].fields_by_name['miner_id']._loaded_options = None
-  _globals['_DRAINMINERREQUEST'].fields_by_name['miner_id']._serialized_options = b'\342A\001\002'
+  _globals['_DRAINMINERREQUEST'].fields_by_name['miner_id']._serialized_options = b'\342A\001\002\362\340\030\0038\200\002'
   _globals['_DRAINMINERREQUEST']._loaded_options = None
   _globals['_DRAINMINERREQUEST']._serialized_options = b'\202\341\030\034{\"miner_id\": \"my-miner-001\"}'
   _globals['_RESUMEMINERREQUEST'].fields_by_name['miner_id']._loaded_options = None
-  _globals['_RESUMEMINERREQUEST'].fields_by_name['miner_id']._serialized_options = b'\342A\001\002'
+  _globals['_RESUMEMINERREQUEST'].fields_by_name['miner_id']._serialized_options = b'\342A\001\002\362\340\030\0038\200\002'
   _globals['_RESUMEMINERREQUEST']._loaded_options = None
   _globals['_RESUMEMINERREQUEST']._serialized_options = b'\202\341\030\034{\"miner_id\": \"my-miner-001\"}'
   _globals['_MINERSERVICE'].methods_by_name['RegisterMiner']._loaded_options = None
   _globals['_MINERSERVICE'].methods_by_name['RegisterMiner']._serialized_options = b'\352\340\030\017\010\311\001\032\nupdated_at\372\340\030\001\002\202\323\344\223\002\030\"\023/v1/miners/register:\001*'
   _globals['_MINERSERVICE'].methods_by_name['GetMiner']._loaded_options = None
-  _globals['_MINERSERVICE'].methods_by_name['GetMiner']._serialized_options = b'\202\323\344\223\002\027\022\025/v1/miners/{miner_id}'
+  _globals['_MINERSERVICE'].methods_by_name['GetMiner']._serialized_options = b'\220\002\001\202\323\344\223\002\027\022\025/v1/miners/{miner_id}'
   _globals['_MINERSERVICE'].methods_by_name['ListMiners']._loaded_options = None
-  _globals['_MINERSERVICE'].methods_by_name['ListMiners']._serialized_options = b'\202\323\344\223\002\014\022\n/v1/miners'
+  _globals['_MINERSERVICE'].methods_by_name['ListMiners']._serialized_options = b'\220\002\001\202\323\344\223\002\014\022\n/v1/miners'
+  _globals['_MINERSERVICE'].methods_by_name['DeleteMiner']._loaded_options = None
+  _globals['_MINERSERVICE'].methods_by_name['DeleteMiner']._serialized_options = b'\352\340\030\003\020\314\001\372\340\030\001\002\202\323\344\223\002\027*\025/v1/miners/{miner_id}'
   _globals['_MINERSERVICE'].methods_by_name['DrainMiner']._loaded_options = None
   _globals['_MINERSERVICE'].methods_by_name['DrainMiner']._serialized_options = b'\372\340\030\001\003\202\323\344\223\002 \"\033/v1/miners/{miner_id}/drain:\001*'
   _globals['_MINERSERVICE'].methods_by_name['ResumeMiner']._loaded_options = None
   _globals['_MINERSERVICE'].methods_by_name['ResumeMiner']._serialized_options = b'\372\340\030\001\003\202\323\344\223\002!\"\034/v1/miners/{miner_id}/resume:\001*'
   _globals['_MINERSERVICE'].methods_by_name['Work']._loaded_options = None
   _globals['_MINERSERVICE'].methods_by_name['Work']._serialized_options = b'\372\340\030\001\002'
-  _globals['_MINERSTATUS']._serialized_start=2200
-  _globals['_MINERSTATUS']._serialized_end=2321
+  _globals['_MINERSTATUS']._serialized_start=2543
+  _globals['_MINERSTATUS']._serialized_end=2664
   _globals['_MINER']._serialized_start=181
-  _globals['_MINER']._serialized_end=952
-  _globals['_REGISTERMINERREQUEST']._serialized_start=955
-  _globals['_REGISTERMINERREQUEST']._serialized_end=1341
-  _globals['_REGISTERMINERRESPONSE']._serialized_start=1344
-  _globals['_REGISTERMINERRESPONSE']._serialized_end=1618
-  _globals['_GETMINERREQUEST']._serialized_start=1620
-  _globals['_GETMINERREQUEST']._serialized_end=1695
-  _globals['_LISTMINERSREQUEST']._serialized_start=1698
-  _globals['_LISTMINERSREQUEST']._serialized_end=1959
-  _globals['_LISTMINERSRESPONSE']._serialized_start=1961
-  _globals['_LISTMINERSRESPONSE']._serialized_end=2039
-  _globals['_DRAINMINERREQUEST']._serialized_start=2041
-  _globals['_DRAINMINERREQUEST']._serialized_end=2118
-  _globals['_RESUMEMINERREQUEST']._serialized_start=2120
-  _globals['_RESUMEMINERREQUEST']._serialized_end=2198
-  _globals['_MINERSERVICE']._serialized_start=2324
-  _globals['_MINERSERVICE']._serialized_end=2943
+  _globals['_MINER']._serialized_end=1032
+  _globals['_MINERPAUSE']._serialized_start=1034
+  _globals['_MINERPAUSE']._serialized_end=1135
+  _globals['_REGISTERMINERREQUEST']._serialized_start=1138
+  _globals['_REGISTERMINERREQUEST']._serialized_end=1553
+  _globals['_REGISTERMINERRESPONSE']._serialized_start=1556
+  _globals['_REGISTERMINERRESPONSE']._serialized_end=1830
+  _globals['_GETMINERREQUEST']._serialized_start=1832
+  _globals['_GETMINERREQUEST']._serialized_end=1914
+  _globals['_LISTMINERSREQUEST']._serialized_start=1917
+  _globals['_LISTMINERSREQUEST']._serialized_end=2178
+  _globals['_LISTMINERSRESPONSE']._serialized_start=2180
+  _globals['_LISTMINERSRESPONSE']._serialized_end=2258
+  _globals['_DELETEMINERREQUEST']._serialized_start=2260
+  _globals['_DELETEMINERREQUEST']._serialized_end=2345
+  _globals['_DELETEMINERRESPONSE']._serialized_start=2347
+  _globals['_DELETEMINERRESPONSE']._serialized_end=2368
+  _globals['_DRAINMINERREQUEST']._serialized_start=2370
+  _globals['_DRAINMINERREQUEST']._serialized_end=2454
+  _globals['_RESUMEMINERREQUEST']._serialized_start=2456
+  _globals['_RESUMEMINERREQUEST']._serialized_end=2541
+  _globals['_MINERSERVICE']._serialized_start=2667
+  _globals['_MINERSERVICE']._serialized_end=3411
 # @@protoc_insertion_point(module_scope)

@@ -68,6 +68,8 @@ class Miner(_message.Message):
     PUBLIC_KEY_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     LOAD_FIELD_NUMBER: _builtins.int
+    PAUSES_FIELD_NUMBER: _builtins.int
+    MODEL_INFOS_FIELD_NUMBER: _builtins.int
     miner_id: _builtins.str
     """Its id, chosen by itself."""
     status: Global___MinerStatus.ValueType
@@ -106,6 +108,14 @@ class Miner(_message.Message):
     def load(self) -> _work_pb2.Load:
         """How busy it last said that it is. Absent when it did not say, or is not there."""
 
+    @_builtins.property
+    def pauses(self) -> _containers.RepeatedCompositeFieldContainer[Global___MinerPause]:
+        """Models of which it is given no job at present, because it cannot serve them."""
+
+    @_builtins.property
+    def model_infos(self) -> _containers.RepeatedCompositeFieldContainer[_work_pb2.ModelInfo]:
+        """What it says of its models. Of one that is not named here nothing is known, and it generates."""
+
     def __init__(
         self,
         *,
@@ -122,10 +132,12 @@ class Miner(_message.Message):
         public_key: _builtins.bytes = ...,
         address: _builtins.str = ...,
         load: _work_pb2.Load | None = ...,
+        pauses: _abc.Iterable[Global___MinerPause] | None = ...,
+        model_infos: _abc.Iterable[_work_pb2.ModelInfo] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_outstanding_jobs", b"_max_outstanding_jobs", "_running_jobs", b"_running_jobs", "drained_at", b"drained_at", "gpu_info", b"gpu_info", "last_seen", b"last_seen", "load", b"load", "max_outstanding_jobs", b"max_outstanding_jobs", "registered_at", b"registered_at", "running_jobs", b"running_jobs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_outstanding_jobs", b"_max_outstanding_jobs", "_running_jobs", b"_running_jobs", "address", b"address", "agent_version", b"agent_version", "drained_at", b"drained_at", "gpu_info", b"gpu_info", "last_seen", b"last_seen", "load", b"load", "max_outstanding_jobs", b"max_outstanding_jobs", "miner_id", b"miner_id", "models", b"models", "public_key", b"public_key", "registered_at", b"registered_at", "running_jobs", b"running_jobs", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_outstanding_jobs", b"_max_outstanding_jobs", "_running_jobs", b"_running_jobs", "address", b"address", "agent_version", b"agent_version", "drained_at", b"drained_at", "gpu_info", b"gpu_info", "last_seen", b"last_seen", "load", b"load", "max_outstanding_jobs", b"max_outstanding_jobs", "miner_id", b"miner_id", "model_infos", b"model_infos", "models", b"models", "pauses", b"pauses", "public_key", b"public_key", "registered_at", b"registered_at", "running_jobs", b"running_jobs", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_outstanding_jobs: _TypeAlias = _typing.Literal["max_outstanding_jobs"]  # noqa: Y015
     _WhichOneofArgType__max_outstanding_jobs: _TypeAlias = _typing.Literal["_max_outstanding_jobs", b"_max_outstanding_jobs"]  # noqa: Y015
@@ -139,6 +151,42 @@ class Miner(_message.Message):
 Global___Miner: _TypeAlias = Miner  # noqa: Y015
 
 @_typing.final
+class MinerPause(_message.Message):
+    """A model of which a miner is given no job at present."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model."""
+    code: _builtins.str
+    """UPPER_SNAKE reason, for programs."""
+    message: _builtins.str
+    """Sentence for people."""
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """When it is given one again, to try."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        code: _builtins.str = ...,
+        message: _builtins.str = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "model", b"model", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MinerPause: _TypeAlias = MinerPause  # noqa: Y015
+
+@_typing.final
 class RegisterMinerRequest(_message.Message):
     """Asks to register a miner that polls."""
 
@@ -148,15 +196,21 @@ class RegisterMinerRequest(_message.Message):
     CAPABILITIES_FIELD_NUMBER: _builtins.int
     GPU_INFO_FIELD_NUMBER: _builtins.int
     PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    ENDORSEMENT_FIELD_NUMBER: _builtins.int
     miner_id: _builtins.str
     """Required. Id chosen by the miner: letters, digits, `.`, `_`, `:`, `-`; at most 128."""
     public_key: _builtins.bytes
     """Ed25519 public key, 32 bytes, with which it signs its results. From then on a completion without
     its signature is refused. Absent: the key stays as it was.
     """
+    endorsement: _builtins.bytes
+    """Signature of the key that the miner had before, 64 bytes, over `"aitbc-miner-key/v1\\n" ||
+    public_key`. Required when `public_key` is another one than it registered, unless an administrator
+    asks.
+    """
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Required. Names of the models it serves, 1 to 256."""
+        """Required. Names of the models it serves, 1 to 256, of 16,384 characters together."""
 
     @_builtins.property
     def gpu_info(self) -> _work_pb2.GpuInfo:
@@ -169,10 +223,11 @@ class RegisterMinerRequest(_message.Message):
         capabilities: _abc.Iterable[_builtins.str] | None = ...,
         gpu_info: _work_pb2.GpuInfo | None = ...,
         public_key: _builtins.bytes | None = ...,
+        endorsement: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_public_key", b"_public_key", "gpu_info", b"gpu_info", "public_key", b"public_key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_public_key", b"_public_key", "capabilities", b"capabilities", "gpu_info", b"gpu_info", "miner_id", b"miner_id", "public_key", b"public_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_public_key", b"_public_key", "capabilities", b"capabilities", "endorsement", b"endorsement", "gpu_info", b"gpu_info", "miner_id", b"miner_id", "public_key", b"public_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__public_key: _TypeAlias = _typing.Literal["public_key"]  # noqa: Y015
     _WhichOneofArgType__public_key: _TypeAlias = _typing.Literal["_public_key", b"_public_key"]  # noqa: Y015
@@ -255,7 +310,9 @@ class ListMinersRequest(_message.Message):
     model: _builtins.str
     """Only miners that serve this model."""
     limit: _builtins.int
-    """Miners on the page, 1 to 100. 20 by default."""
+    """Miners on the page at most, 1 to 100. 20 by default. A page may have fewer, even none, and not be
+    the last one.
+    """
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     def __init__(
@@ -303,6 +360,45 @@ class ListMinersResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListMinersResponse: _TypeAlias = ListMinersResponse  # noqa: Y015
+
+@_typing.final
+class DeleteMinerRequest(_message.Message):
+    """Asks to remove one miner."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MINER_ID_FIELD_NUMBER: _builtins.int
+    miner_id: _builtins.str
+    """Required. The miner."""
+    def __init__(
+        self,
+        *,
+        miner_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["miner_id", b"miner_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteMinerRequest: _TypeAlias = DeleteMinerRequest  # noqa: Y015
+
+@_typing.final
+class DeleteMinerResponse(_message.Message):
+    """Answers DeleteMiner."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteMinerResponse: _TypeAlias = DeleteMinerResponse  # noqa: Y015
 
 @_typing.final
 class DrainMinerRequest(_message.Message):

@@ -51,6 +51,11 @@ class MinerServiceStub:
                 request_serializer=aitbc_dot_v1_dot_miners__pb2.ListMinersRequest.SerializeToString,
                 response_deserializer=aitbc_dot_v1_dot_miners__pb2.ListMinersResponse.FromString,
                 _registered_method=True)
+        self.DeleteMiner = channel.unary_unary(
+                '/aitbc.v1.MinerService/DeleteMiner',
+                request_serializer=aitbc_dot_v1_dot_miners__pb2.DeleteMinerRequest.SerializeToString,
+                response_deserializer=aitbc_dot_v1_dot_miners__pb2.DeleteMinerResponse.FromString,
+                _registered_method=True)
         self.DrainMiner = channel.unary_unary(
                 '/aitbc.v1.MinerService/DrainMiner',
                 request_serializer=aitbc_dot_v1_dot_miners__pb2.DrainMinerRequest.SerializeToString,
@@ -75,6 +80,9 @@ class MinerServiceServicer:
     def RegisterMiner(self, request, context):
         """Registers a miner that polls, or updates what it said before. A miner on the Work stream
         registers by its Hello.
+
+        Errors: PERMISSION_DENIED `MINER_NOT_OWNED`, or `MODEL_NOT_ALLOWED` when the key names models and
+        one is not among them; ABORTED `TOO_MANY_MINERS` when the caller has as many miner ids as it may.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -91,6 +99,18 @@ class MinerServiceServicer:
 
     def ListMiners(self, request, context):
         """Lists miners by id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteMiner(self, request, context):
+        """Removes a miner that is gone from the registry, with its owner, its public key and its drain: its
+        id is free then. Its receipts and usage stay. Miners that nobody hears of for long are removed
+        without being asked for. Its owner's key may do so, or an administrator's.
+
+        Errors: NOT_FOUND `MINER_NOT_FOUND`; PERMISSION_DENIED `MINER_NOT_OWNED`; ABORTED `MINER_IN_USE`
+        when it holds its stream or a lease.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,8 +141,11 @@ class MinerServiceServicer:
         the proof that both are alive. See work.proto for the messages and their rules.
 
         Errors: INVALID_ARGUMENT when the first message is not Hello, a second one is, or a field of it
-        is wrong; ABORTED `SESSION_SUPERSEDED` when a newer session of the same miner began; UNAVAILABLE
-        when the coordinator drains: reconnect, with jitter.
+        is wrong; ABORTED `SESSION_SUPERSEDED` when a newer session of the same miner began, or
+        `TOO_MANY_MINERS` when the caller has as many miner ids as it may; PERMISSION_DENIED
+        `MODEL_NOT_ALLOWED` when the key names models and one is not among them; RESOURCE_EXHAUSTED
+        `TOO_MANY_CALLS` when it has as many streams open as it may; UNAVAILABLE when the coordinator
+        drains: reconnect, with jitter.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -145,6 +168,11 @@ def add_MinerServiceServicer_to_server(servicer, server):
                     servicer.ListMiners,
                     request_deserializer=aitbc_dot_v1_dot_miners__pb2.ListMinersRequest.FromString,
                     response_serializer=aitbc_dot_v1_dot_miners__pb2.ListMinersResponse.SerializeToString,
+            ),
+            'DeleteMiner': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteMiner,
+                    request_deserializer=aitbc_dot_v1_dot_miners__pb2.DeleteMinerRequest.FromString,
+                    response_serializer=aitbc_dot_v1_dot_miners__pb2.DeleteMinerResponse.SerializeToString,
             ),
             'DrainMiner': grpc.unary_unary_rpc_method_handler(
                     servicer.DrainMiner,
@@ -244,6 +272,33 @@ class MinerService:
             '/aitbc.v1.MinerService/ListMiners',
             aitbc_dot_v1_dot_miners__pb2.ListMinersRequest.SerializeToString,
             aitbc_dot_v1_dot_miners__pb2.ListMinersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteMiner(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aitbc.v1.MinerService/DeleteMiner',
+            aitbc_dot_v1_dot_miners__pb2.DeleteMinerRequest.SerializeToString,
+            aitbc_dot_v1_dot_miners__pb2.DeleteMinerResponse.FromString,
             options,
             channel_credentials,
             insecure,

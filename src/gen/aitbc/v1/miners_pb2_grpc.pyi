@@ -20,6 +20,9 @@ class MinerServiceStub:
     RegisterMiner: _aio.UnaryUnaryMultiCallable[_miners_pb2.RegisterMinerRequest, _miners_pb2.RegisterMinerResponse]
     """Registers a miner that polls, or updates what it said before. A miner on the Work stream
     registers by its Hello.
+
+    Errors: PERMISSION_DENIED `MINER_NOT_OWNED`, or `MODEL_NOT_ALLOWED` when the key names models and
+    one is not among them; ABORTED `TOO_MANY_MINERS` when the caller has as many miner ids as it may.
     """
     GetMiner: _aio.UnaryUnaryMultiCallable[_miners_pb2.GetMinerRequest, _miners_pb2.Miner]
     """Gets a miner.
@@ -28,6 +31,14 @@ class MinerServiceStub:
     """
     ListMiners: _aio.UnaryUnaryMultiCallable[_miners_pb2.ListMinersRequest, _miners_pb2.ListMinersResponse]
     """Lists miners by id."""
+    DeleteMiner: _aio.UnaryUnaryMultiCallable[_miners_pb2.DeleteMinerRequest, _miners_pb2.DeleteMinerResponse]
+    """Removes a miner that is gone from the registry, with its owner, its public key and its drain: its
+    id is free then. Its receipts and usage stay. Miners that nobody hears of for long are removed
+    without being asked for. Its owner's key may do so, or an administrator's.
+
+    Errors: NOT_FOUND `MINER_NOT_FOUND`; PERMISSION_DENIED `MINER_NOT_OWNED`; ABORTED `MINER_IN_USE`
+    when it holds its stream or a lease.
+    """
     DrainMiner: _aio.UnaryUnaryMultiCallable[_miners_pb2.DrainMinerRequest, _miners_pb2.Miner]
     """Drains a miner: it finishes what it runs and is given nothing new, nor may it claim anything,
     until it is resumed. The drain outlasts reconnects and restarts of either side; the miner is not
@@ -45,8 +56,11 @@ class MinerServiceStub:
     the proof that both are alive. See work.proto for the messages and their rules.
 
     Errors: INVALID_ARGUMENT when the first message is not Hello, a second one is, or a field of it
-    is wrong; ABORTED `SESSION_SUPERSEDED` when a newer session of the same miner began; UNAVAILABLE
-    when the coordinator drains: reconnect, with jitter.
+    is wrong; ABORTED `SESSION_SUPERSEDED` when a newer session of the same miner began, or
+    `TOO_MANY_MINERS` when the caller has as many miner ids as it may; PERMISSION_DENIED
+    `MODEL_NOT_ALLOWED` when the key names models and one is not among them; RESOURCE_EXHAUSTED
+    `TOO_MANY_CALLS` when it has as many streams open as it may; UNAVAILABLE when the coordinator
+    drains: reconnect, with jitter.
     """
 
 class MinerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -60,6 +74,9 @@ class MinerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_miners_pb2.RegisterMinerResponse]:
         """Registers a miner that polls, or updates what it said before. A miner on the Work stream
         registers by its Hello.
+
+        Errors: PERMISSION_DENIED `MINER_NOT_OWNED`, or `MODEL_NOT_ALLOWED` when the key names models and
+        one is not among them; ABORTED `TOO_MANY_MINERS` when the caller has as many miner ids as it may.
         """
 
     @_abc_1.abstractmethod
@@ -80,6 +97,20 @@ class MinerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_miners_pb2.ListMinersRequest, _abc.Awaitable[_miners_pb2.ListMinersResponse]],
     ) -> _abc.Awaitable[_miners_pb2.ListMinersResponse]:
         """Lists miners by id."""
+
+    @_abc_1.abstractmethod
+    def DeleteMiner(
+        self,
+        request: _miners_pb2.DeleteMinerRequest,
+        context: _aio.ServicerContext[_miners_pb2.DeleteMinerRequest, _abc.Awaitable[_miners_pb2.DeleteMinerResponse]],
+    ) -> _abc.Awaitable[_miners_pb2.DeleteMinerResponse]:
+        """Removes a miner that is gone from the registry, with its owner, its public key and its drain: its
+        id is free then. Its receipts and usage stay. Miners that nobody hears of for long are removed
+        without being asked for. Its owner's key may do so, or an administrator's.
+
+        Errors: NOT_FOUND `MINER_NOT_FOUND`; PERMISSION_DENIED `MINER_NOT_OWNED`; ABORTED `MINER_IN_USE`
+        when it holds its stream or a lease.
+        """
 
     @_abc_1.abstractmethod
     def DrainMiner(
@@ -115,8 +146,11 @@ class MinerServiceServicer(metaclass=_abc_1.ABCMeta):
         the proof that both are alive. See work.proto for the messages and their rules.
 
         Errors: INVALID_ARGUMENT when the first message is not Hello, a second one is, or a field of it
-        is wrong; ABORTED `SESSION_SUPERSEDED` when a newer session of the same miner began; UNAVAILABLE
-        when the coordinator drains: reconnect, with jitter.
+        is wrong; ABORTED `SESSION_SUPERSEDED` when a newer session of the same miner began, or
+        `TOO_MANY_MINERS` when the caller has as many miner ids as it may; PERMISSION_DENIED
+        `MODEL_NOT_ALLOWED` when the key names models and one is not among them; RESOURCE_EXHAUSTED
+        `TOO_MANY_CALLS` when it has as many streams open as it may; UNAVAILABLE when the coordinator
+        drains: reconnect, with jitter.
         """
 
 def add_MinerServiceServicer_to_server(servicer: MinerServiceServicer, server: _aio.Server) -> None: ...

@@ -23,16 +23,18 @@ _sym_db = _symbol_database.Default()
 
 
 from aitbc.v1 import annotations_pb2 as aitbc_dot_v1_dot_annotations__pb2
+from aitbc.v1 import jobs_pb2 as aitbc_dot_v1_dot_jobs__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61itbc/v1/network.proto\x12\x08\x61itbc.v1\x1a\x1a\x61itbc/v1/annotations.proto\x1a\x1cgoogle/api/annotations.proto\"\x12\n\x10GetHealthRequest\"^\n\x11GetHealthResponse\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t:(\x82\xe1\x18${\"status\": \"ok\", \"version\": \"0.1.0\"}\"\x11\n\x0fGetStatsRequest\"\xa9\x01\n\x10GetStatsResponse\x12!\n\x04jobs\x18\x01 \x01(\x0b\x32\x13.aitbc.v1.JobCounts\x12%\n\x06miners\x18\x02 \x01(\x0b\x32\x15.aitbc.v1.MinerCounts\x12%\n\x06tokens\x18\x03 \x01(\x0b\x32\x15.aitbc.v1.TokenCounts\x12$\n\x06models\x18\x04 \x03(\x0b\x32\x14.aitbc.v1.ModelStats\"\x8e\x02\n\tJobCounts\x12\x14\n\x07pending\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x07running\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x16\n\tcompleted\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x13\n\x06\x66\x61iled\x18\x04 \x01(\x03H\x03\x88\x01\x01\x12\x16\n\tcancelled\x18\x05 \x01(\x03H\x04\x88\x01\x01:Q\x82\xe1\x18M{\"pending\": 12, \"running\": 8, \"completed\": 4096, \"failed\": 3, \"cancelled\": 5}B\n\n\x08_pendingB\n\n\x08_runningB\x0c\n\n_completedB\t\n\x07_failedB\x0c\n\n_cancelled\"\xa3\x01\n\x0bMinerCounts\x12\x13\n\x06online\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\x08\x64raining\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x14\n\x07offline\x18\x03 \x01(\x05H\x02\x88\x01\x01:.\x82\xe1\x18*{\"online\": 2, \"draining\": 0, \"offline\": 1}B\t\n\x07_onlineB\x0b\n\t_drainingB\n\n\x08_offline\"\x82\x01\n\x0bTokenCounts\x12\x13\n\x06prompt\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\ncompletion\x18\x02 \x01(\x03H\x01\x88\x01\x01:+\x82\xe1\x18\'{\"prompt\": 81920, \"completion\": 524288}B\t\n\x07_promptB\r\n\x0b_completion\"\xd4\x01\n\nModelStats\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x07pending\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x07running\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12\x13\n\x06miners\x18\x04 \x01(\x05H\x02\x88\x01\x01\x12\x0e\n\x06parent\x18\x05 \x01(\t:C\x82\xe1\x18?{\"model\": \"llama3.2\", \"pending\": 12, \"running\": 8, \"miners\": 2}B\n\n\x08_pendingB\n\n\x08_runningB\t\n\x07_miners2\xc9\x01\n\x0eNetworkService\x12]\n\tGetHealth\x12\x1a.aitbc.v1.GetHealthRequest\x1a\x1b.aitbc.v1.GetHealthResponse\"\x17\xf0\xe0\x18\x01\x80\xe2\x18\x01\x82\xd3\xe4\x93\x02\t\x12\x07/health\x12X\n\x08GetStats\x12\x19.aitbc.v1.GetStatsRequest\x1a\x1a.aitbc.v1.GetStatsResponse\"\x15\xf0\xe0\x18\x01\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/statsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61itbc/v1/network.proto\x12\x08\x61itbc.v1\x1a\x1a\x61itbc/v1/annotations.proto\x1a\x13\x61itbc/v1/jobs.proto\x1a\x1cgoogle/api/annotations.proto\"\x12\n\x10GetHealthRequest\"^\n\x11GetHealthResponse\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t:(\x82\xe1\x18${\"status\": \"ok\", \"version\": \"0.1.0\"}\"\x11\n\x0fGetStatsRequest\"\xa9\x01\n\x10GetStatsResponse\x12!\n\x04jobs\x18\x01 \x01(\x0b\x32\x13.aitbc.v1.JobCounts\x12%\n\x06miners\x18\x02 \x01(\x0b\x32\x15.aitbc.v1.MinerCounts\x12%\n\x06tokens\x18\x03 \x01(\x0b\x32\x15.aitbc.v1.TokenCounts\x12$\n\x06models\x18\x04 \x03(\x0b\x32\x14.aitbc.v1.ModelStats\"\x8e\x02\n\tJobCounts\x12\x14\n\x07pending\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x07running\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x16\n\tcompleted\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x13\n\x06\x66\x61iled\x18\x04 \x01(\x03H\x03\x88\x01\x01\x12\x16\n\tcancelled\x18\x05 \x01(\x03H\x04\x88\x01\x01:Q\x82\xe1\x18M{\"pending\": 12, \"running\": 8, \"completed\": 4096, \"failed\": 3, \"cancelled\": 5}B\n\n\x08_pendingB\n\n\x08_runningB\x0c\n\n_completedB\t\n\x07_failedB\x0c\n\n_cancelled\"\xa3\x01\n\x0bMinerCounts\x12\x13\n\x06online\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\x08\x64raining\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x14\n\x07offline\x18\x03 \x01(\x05H\x02\x88\x01\x01:.\x82\xe1\x18*{\"online\": 2, \"draining\": 0, \"offline\": 1}B\t\n\x07_onlineB\x0b\n\t_drainingB\n\n\x08_offline\"\x82\x01\n\x0bTokenCounts\x12\x13\n\x06prompt\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\ncompletion\x18\x02 \x01(\x03H\x01\x88\x01\x01:+\x82\xe1\x18\'{\"prompt\": 81920, \"completion\": 524288}B\t\n\x07_promptB\r\n\x0b_completion\"\xa4\x02\n\nModelStats\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x07pending\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x07running\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12\x13\n\x06miners\x18\x04 \x01(\x05H\x02\x88\x01\x01\x12\x0e\n\x06parent\x18\x05 \x01(\t\x12\x1a\n\rmax_model_len\x18\x06 \x01(\x05H\x03\x88\x01\x01\x12 \n\x05tasks\x18\x07 \x03(\x0e\x32\x11.aitbc.v1.JobTask:C\x82\xe1\x18?{\"model\": \"llama3.2\", \"pending\": 12, \"running\": 8, \"miners\": 2}B\n\n\x08_pendingB\n\n\x08_runningB\t\n\x07_minersB\x10\n\x0e_max_model_len2\xcf\x01\n\x0eNetworkService\x12`\n\tGetHealth\x12\x1a.aitbc.v1.GetHealthRequest\x1a\x1b.aitbc.v1.GetHealthResponse\"\x1a\x90\x02\x01\xf0\xe0\x18\x01\x80\xe2\x18\x01\x82\xd3\xe4\x93\x02\t\x12\x07/health\x12[\n\x08GetStats\x12\x19.aitbc.v1.GetStatsRequest\x1a\x1a.aitbc.v1.GetStatsResponse\"\x18\x90\x02\x01\xf0\xe0\x18\x01\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/statsBy\n\x0c\x63om.aitbc.v1B\x0cNetworkProtoP\x01Z\x10\x61itbc/v1;aitbcv1\xa2\x02\x05\x41ITBC\xaa\x02\x08\x41itbc.V1\xba\x02\x05\x41ITBC\xca\x02\x08\x41itbc\\V1\xe2\x02\x14\x41itbc\\V1\\GPBMetadata\xea\x02\tAitbc::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aitbc.v1.network_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\014com.aitbc.v1B\014NetworkProtoP\001Z\020aitbc/v1;aitbcv1\242\002\005AITBC\252\002\010Aitbc.V1\272\002\005AITBC\312\002\010Aitbc\\V1\342\002\024Aitbc\\V1\\GPBMetadata\352\002\tAitbc::V1'
   _globals['_GETHEALTHRESPONSE']._loaded_options = None
   _globals['_GETHEALTHRESPONSE']._serialized_options = b'\202\341\030${\"status\": \"ok\", \"version\": \"0.1.0\"}'
   _globals['_JOBCOUNTS']._loaded_options = None
@@ -44,25 +46,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELSTATS']._loaded_options = None
   _globals['_MODELSTATS']._serialized_options = b'\202\341\030?{\"model\": \"llama3.2\", \"pending\": 12, \"running\": 8, \"miners\": 2}'
   _globals['_NETWORKSERVICE'].methods_by_name['GetHealth']._loaded_options = None
-  _globals['_NETWORKSERVICE'].methods_by_name['GetHealth']._serialized_options = b'\360\340\030\001\200\342\030\001\202\323\344\223\002\t\022\007/health'
+  _globals['_NETWORKSERVICE'].methods_by_name['GetHealth']._serialized_options = b'\220\002\001\360\340\030\001\200\342\030\001\202\323\344\223\002\t\022\007/health'
   _globals['_NETWORKSERVICE'].methods_by_name['GetStats']._loaded_options = None
-  _globals['_NETWORKSERVICE'].methods_by_name['GetStats']._serialized_options = b'\360\340\030\001\202\323\344\223\002\013\022\t/v1/stats'
-  _globals['_GETHEALTHREQUEST']._serialized_start=94
-  _globals['_GETHEALTHREQUEST']._serialized_end=112
-  _globals['_GETHEALTHRESPONSE']._serialized_start=114
-  _globals['_GETHEALTHRESPONSE']._serialized_end=208
-  _globals['_GETSTATSREQUEST']._serialized_start=210
-  _globals['_GETSTATSREQUEST']._serialized_end=227
-  _globals['_GETSTATSRESPONSE']._serialized_start=230
-  _globals['_GETSTATSRESPONSE']._serialized_end=399
-  _globals['_JOBCOUNTS']._serialized_start=402
-  _globals['_JOBCOUNTS']._serialized_end=672
-  _globals['_MINERCOUNTS']._serialized_start=675
-  _globals['_MINERCOUNTS']._serialized_end=838
-  _globals['_TOKENCOUNTS']._serialized_start=841
-  _globals['_TOKENCOUNTS']._serialized_end=971
-  _globals['_MODELSTATS']._serialized_start=974
-  _globals['_MODELSTATS']._serialized_end=1186
-  _globals['_NETWORKSERVICE']._serialized_start=1189
-  _globals['_NETWORKSERVICE']._serialized_end=1390
+  _globals['_NETWORKSERVICE'].methods_by_name['GetStats']._serialized_options = b'\220\002\001\360\340\030\001\202\323\344\223\002\013\022\t/v1/stats'
+  _globals['_GETHEALTHREQUEST']._serialized_start=115
+  _globals['_GETHEALTHREQUEST']._serialized_end=133
+  _globals['_GETHEALTHRESPONSE']._serialized_start=135
+  _globals['_GETHEALTHRESPONSE']._serialized_end=229
+  _globals['_GETSTATSREQUEST']._serialized_start=231
+  _globals['_GETSTATSREQUEST']._serialized_end=248
+  _globals['_GETSTATSRESPONSE']._serialized_start=251
+  _globals['_GETSTATSRESPONSE']._serialized_end=420
+  _globals['_JOBCOUNTS']._serialized_start=423
+  _globals['_JOBCOUNTS']._serialized_end=693
+  _globals['_MINERCOUNTS']._serialized_start=696
+  _globals['_MINERCOUNTS']._serialized_end=859
+  _globals['_TOKENCOUNTS']._serialized_start=862
+  _globals['_TOKENCOUNTS']._serialized_end=992
+  _globals['_MODELSTATS']._serialized_start=995
+  _globals['_MODELSTATS']._serialized_end=1287
+  _globals['_NETWORKSERVICE']._serialized_start=1290
+  _globals['_NETWORKSERVICE']._serialized_end=1497
 # @@protoc_insertion_point(module_scope)

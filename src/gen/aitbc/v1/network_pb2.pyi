@@ -3,6 +3,7 @@
 isort:skip_file
 """
 
+from aitbc.v1 import jobs_pb2 as _jobs_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -102,7 +103,9 @@ class GetStatsResponse(_message.Message):
 
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelStats]:
-        """What is served and waited for, by model."""
+        """What is served, by model: a thousand at most, those that most miners serve. Models that nobody
+        serves are not told of, for what others ask for is theirs.
+        """
 
     def __init__(
         self,
@@ -253,7 +256,7 @@ Global___TokenCounts: _TypeAlias = TokenCounts  # noqa: Y015
 
 @_typing.final
 class ModelStats(_message.Message):
-    """One model that is waited for or served."""
+    """One model that is served."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -262,6 +265,8 @@ class ModelStats(_message.Message):
     RUNNING_FIELD_NUMBER: _builtins.int
     MINERS_FIELD_NUMBER: _builtins.int
     PARENT_FIELD_NUMBER: _builtins.int
+    MAX_MODEL_LEN_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model."""
     pending: _builtins.int
@@ -269,9 +274,17 @@ class ModelStats(_message.Message):
     running: _builtins.int
     """Jobs running on it."""
     miners: _builtins.int
-    """Miners on the Work stream that serve it."""
+    """Miners that serve it: on the Work stream, or by polling."""
     parent: _builtins.str
     """Model that it is an adapter of, such as a LoRA adapter. Absent when it is none."""
+    max_model_len: _builtins.int
+    """Tokens that a prompt and its answer may have together, of the miner that allows the most. Absent when
+    no miner says.
+    """
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedScalarFieldContainer[_jobs_pb2.JobTask.ValueType]:
+        """What may be asked of it. Empty is to generate."""
+
     def __init__(
         self,
         *,
@@ -280,17 +293,23 @@ class ModelStats(_message.Message):
         running: _builtins.int | None = ...,
         miners: _builtins.int | None = ...,
         parent: _builtins.str = ...,
+        max_model_len: _builtins.int | None = ...,
+        tasks: _abc.Iterable[_jobs_pb2.JobTask.ValueType] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_miners", b"_miners", "_pending", b"_pending", "_running", b"_running", "miners", b"miners", "pending", b"pending", "running", b"running"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_model_len", b"_max_model_len", "_miners", b"_miners", "_pending", b"_pending", "_running", b"_running", "max_model_len", b"max_model_len", "miners", b"miners", "pending", b"pending", "running", b"running"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_miners", b"_miners", "_pending", b"_pending", "_running", b"_running", "miners", b"miners", "model", b"model", "parent", b"parent", "pending", b"pending", "running", b"running"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_model_len", b"_max_model_len", "_miners", b"_miners", "_pending", b"_pending", "_running", b"_running", "max_model_len", b"max_model_len", "miners", b"miners", "model", b"model", "parent", b"parent", "pending", b"pending", "running", b"running", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_model_len: _TypeAlias = _typing.Literal["max_model_len"]  # noqa: Y015
+    _WhichOneofArgType__max_model_len: _TypeAlias = _typing.Literal["_max_model_len", b"_max_model_len"]  # noqa: Y015
     _WhichOneofReturnType__miners: _TypeAlias = _typing.Literal["miners"]  # noqa: Y015
     _WhichOneofArgType__miners: _TypeAlias = _typing.Literal["_miners", b"_miners"]  # noqa: Y015
     _WhichOneofReturnType__pending: _TypeAlias = _typing.Literal["pending"]  # noqa: Y015
     _WhichOneofArgType__pending: _TypeAlias = _typing.Literal["_pending", b"_pending"]  # noqa: Y015
     _WhichOneofReturnType__running: _TypeAlias = _typing.Literal["running"]  # noqa: Y015
     _WhichOneofArgType__running: _TypeAlias = _typing.Literal["_running", b"_running"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_model_len) -> _WhichOneofReturnType__max_model_len | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__miners) -> _WhichOneofReturnType__miners | None: ...
     @_typing.overload

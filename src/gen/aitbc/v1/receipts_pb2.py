@@ -23,34 +23,82 @@ _sym_db = _symbol_database.Default()
 
 
 from aitbc.v1 import annotations_pb2 as aitbc_dot_v1_dot_annotations__pb2
+from aitbc.v1 import jobs_pb2 as aitbc_dot_v1_dot_jobs__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61itbc/v1/receipts.proto\x12\x08\x61itbc.v1\x1a\x1a\x61itbc/v1/annotations.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcc\x06\n\x07Receipt\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x0e\n\x06\x63lient\x18\x03 \x01(\t\x12\x10\n\x08miner_id\x18\x04 \x01(\t\x12\r\n\x05miner\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x12\n\x05units\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12%\n\tunit_type\x18\x08 \x01(\x0e\x32\x12.aitbc.v1.UnitType\x12\x1a\n\rprompt_tokens\x18\t \x01(\x03H\x01\x88\x01\x01\x12\x1e\n\x11\x63ompletion_tokens\x18\n \x01(\x03H\x02\x88\x01\x01\x12\r\n\x05price\x18\x0b \x01(\t\x12\x10\n\x08\x63urrency\x18\x0c \x01(\t\x12\x13\n\x0bprompt_hash\x18\r \x01(\t\x12\x13\n\x0bresult_hash\x18\x0e \x01(\t\x12.\n\nstarted_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63ompleted_at\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x07\x61ttempt\x18\x11 \x01(\x05H\x03\x88\x01\x01\x12\x13\n\x0b\x63oordinator\x18\x12 \x01(\t\x12\r\n\x05nonce\x18\x13 \x01(\t\x12\x31\n\x0fminer_signature\x18\x14 \x01(\x0b\x32\x18.aitbc.v1.BatchSignature\x12+\n\tsignature\x18\x1e \x01(\x0b\x32\x18.aitbc.v1.BatchSignature\x12\'\n\x06status\x18\x1f \x01(\x0e\x32\x17.aitbc.v1.ReceiptStatus\x12\x17\n\nleaf_index\x18  \x01(\x03H\x04\x88\x01\x01\x12\x11\n\tleaf_hash\x18! \x01(\t\x12\x19\n\x0c\x62lock_height\x18\" \x01(\x03H\x05\x88\x01\x01\x12\'\n\x05proof\x18# \x01(\x0b\x32\x18.aitbc.v1.InclusionProof\x12(\n\ndisclosure\x18$ \x01(\x0b\x32\x14.aitbc.v1.DisclosureB\x08\n\x06_unitsB\x10\n\x0e_prompt_tokensB\x14\n\x12_completion_tokensB\n\n\x08_attemptB\r\n\x0b_leaf_indexB\x0f\n\r_block_height\"\xfe\x02\n\x0e\x42\x61tchSignature\x12t\n\npublic_key\x18\x01 \x01(\tB`\xf2\xe0\x18\\2O([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?J\tbe Base64\x12s\n\tsignature\x18\x02 \x01(\tB`\xf2\xe0\x18\\2O([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?J\tbe Base64\x12\x12\n\x05index\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\x04size\x18\x04 \x01(\x03H\x01\x88\x01\x01\x12G\n\x04path\x18\x05 \x03(\tB9\xf2\xe0\x18\x35\x32\x11([0-9a-fA-F]{2})*J be hex digits, two for each byteB\x08\n\x06_indexB\x07\n\x05_size\"\xac\x01\n\nDisclosure\x12N\n\x0bprompt_salt\x18\x01 \x01(\tB9\xf2\xe0\x18\x35\x32\x11([0-9a-fA-F]{2})*J be hex digits, two for each byte\x12N\n\x0bresult_salt\x18\x02 \x01(\tB9\xf2\xe0\x18\x35\x32\x11([0-9a-fA-F]{2})*J be hex digits, two for each byte\"\xdd\x02\n\x0eInclusionProof\x12\x12\n\nreceipt_id\x18\x01 \x01(\t\x12\x17\n\nleaf_index\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\tleaf_hash\x18\x03 \x01(\t\x12\x11\n\ttree_size\x18\x04 \x01(\x03\x12L\n\troot_hash\x18\x05 \x01(\tB9\xf2\xe0\x18\x35\x32\x11([0-9a-fA-F]{2})*J be hex digits, two for each byte\x12G\n\x04path\x18\x06 \x03(\tB9\xf2\xe0\x18\x35\x32\x11([0-9a-fA-F]{2})*J be hex digits, two for each byte\x12\x19\n\x0c\x62lock_height\x18\x07 \x01(\x03H\x01\x88\x01\x01\x12\x12\n\nblock_hash\x18\x08 \x01(\t\x12\x12\n\ncheckpoint\x18\t \x01(\tB\r\n\x0b_leaf_indexB\x0f\n\r_block_height\"-\n\x11GetReceiptRequest\x12\x18\n\nreceipt_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xe4\x02\n\x13ListReceiptsRequest\x12\x0e\n\x06\x63lient\x18\x01 \x01(\t\x12\x19\n\x08miner_id\x18\x02 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x01\x12I\n\x06job_id\x18\x03 \x01(\tB9\xf2\xe0\x18\x35\x32\x1fjob-[0-7][0-9a-hjkmnp-tv-z]{25}J\x12\x62\x65 the id of a job\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x05limit\x18\x06 \x01(\x05\x42\x16\xf2\xe0\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00Y@H\x00\x88\x01\x01\x12K\n\npage_token\x18\x07 \x01(\tB7\xf2\xe0\x18\x33\x32\x0e\x61t-[0-9]{1,18}J!be a next_page_token of this listB\x08\n\x06_limit\"T\n\x14ListReceiptsResponse\x12#\n\x08receipts\x18\x01 \x03(\x0b\x32\x11.aitbc.v1.Receipt\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"2\n\x16GetReceiptProofRequest\x12\x18\n\nreceipt_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x8a\x01\n\x14VerifyReceiptRequest\x12(\n\x07receipt\x18\x01 \x01(\x0b\x32\x11.aitbc.v1.ReceiptB\x04\xe2\x41\x01\x02\x12\x1d\n\x06prompt\x18\x02 \x01(\tB\x08\xf2\xe0\x18\x04 \x80\x80@H\x00\x88\x01\x01\x12\x13\n\x06result\x18\x03 \x01(\tH\x01\x88\x01\x01\x42\t\n\x07_promptB\t\n\x07_result\"]\n\x15VerifyReceiptResponse\x12\x12\n\x05valid\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12&\n\x06\x63hecks\x18\x02 \x03(\x0b\x32\x16.aitbc.v1.ReceiptCheckB\x08\n\x06_valid\"U\n\x0cReceiptCheck\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x07outcome\x18\x02 \x01(\x0e\x32\x16.aitbc.v1.CheckOutcome\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t*U\n\x08UnitType\x12\x19\n\x15UNIT_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10UNIT_TYPE_TOKENS\x10\x01\x12\x18\n\x14UNIT_TYPE_CHARACTERS\x10\x02*f\n\rReceiptStatus\x12\x1e\n\x1aRECEIPT_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16RECEIPT_STATUS_PENDING\x10\x01\x12\x19\n\x15RECEIPT_STATUS_SEALED\x10\x02*|\n\x0c\x43heckOutcome\x12\x1d\n\x19\x43HECK_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43HECK_OUTCOME_PASSED\x10\x01\x12\x18\n\x14\x43HECK_OUTCOME_FAILED\x10\x02\x12\x19\n\x15\x43HECK_OUTCOME_SKIPPED\x10\x03\x32\xc0\x03\n\x0eReceiptService\x12_\n\nGetReceipt\x12\x1b.aitbc.v1.GetReceiptRequest\x1a\x11.aitbc.v1.Receipt\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/receipts/{receipt_id}\x12\x63\n\x0cListReceipts\x12\x1d.aitbc.v1.ListReceiptsRequest\x1a\x1e.aitbc.v1.ListReceiptsResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/receipts\x12v\n\x0fGetReceiptProof\x12 .aitbc.v1.GetReceiptProofRequest\x1a\x18.aitbc.v1.InclusionProof\"\'\x82\xd3\xe4\x93\x02!\x12\x1f/v1/receipts/{receipt_id}/proof\x12p\n\rVerifyReceipt\x12\x1e.aitbc.v1.VerifyReceiptRequest\x1a\x1f.aitbc.v1.VerifyReceiptResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\"\x13/v1/receipts/verify:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x61itbc/v1/receipts.proto\x12\x08\x61itbc.v1\x1a\x1a\x61itbc/v1/annotations.proto\x1a\x13\x61itbc/v1/jobs.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc4\t\n\x07Receipt\x12\x1b\n\nreceipt_id\x18\x01 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12\x17\n\x06job_id\x18\x02 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12\x17\n\x06\x63lient\x18\x03 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12\x19\n\x08miner_id\x18\x04 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12\x16\n\x05miner\x18\x05 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12\x16\n\x05model\x18\x06 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12\x12\n\x05units\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12%\n\tunit_type\x18\x08 \x01(\x0e\x32\x12.aitbc.v1.UnitType\x12\x1a\n\rprompt_tokens\x18\t \x01(\x03H\x01\x88\x01\x01\x12\x1e\n\x11\x63ompletion_tokens\x18\n \x01(\x03H\x02\x88\x01\x01\x12\x16\n\x05price\x18\x0b \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12\x19\n\x08\x63urrency\x18\x0c \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12\x1c\n\x0bprompt_hash\x18\r \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12\x1c\n\x0bresult_hash\x18\x0e \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12.\n\nstarted_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63ompleted_at\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x07\x61ttempt\x18\x11 \x01(\x05H\x03\x88\x01\x01\x12\x1c\n\x0b\x63oordinator\x18\x12 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12\x16\n\x05nonce\x18\x13 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12\x31\n\x0fminer_signature\x18\x14 \x01(\x0b\x32\x18.aitbc.v1.BatchSignature\x12\x14\n\x07version\x18\x15 \x01(\x05H\x04\x88\x01\x01\x12\x1d\n\x0crequest_hash\x18\x16 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12\x1c\n\x0b\x61nswer_hash\x18\x17 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12%\n\x07resumed\x18\x18 \x01(\x0b\x32\x14.aitbc.v1.Resumption\x12+\n\tsignature\x18\x1e \x01(\x0b\x32\x18.aitbc.v1.BatchSignature\x12\'\n\x06status\x18\x1f \x01(\x0e\x32\x17.aitbc.v1.ReceiptStatus\x12\x17\n\nleaf_index\x18  \x01(\x03H\x05\x88\x01\x01\x12\x1a\n\tleaf_hash\x18! \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12\x19\n\x0c\x62lock_height\x18\" \x01(\x03H\x06\x88\x01\x01\x12\'\n\x05proof\x18# \x01(\x0b\x32\x18.aitbc.v1.InclusionProof\x12(\n\ndisclosure\x18$ \x01(\x0b\x32\x14.aitbc.v1.Disclosure\x12\x31\n\x0fminer_statement\x18% \x01(\x0b\x32\x18.aitbc.v1.MinerStatement\x12(\n\x1bis_miner_statement_verified\x18& \x01(\x08H\x07\x88\x01\x01\x42\x08\n\x06_unitsB\x10\n\x0e_prompt_tokensB\x14\n\x12_completion_tokensB\n\n\x08_attemptB\n\n\x08_versionB\r\n\x0b_leaf_indexB\x0f\n\r_block_heightB\x1e\n\x1c_is_miner_statement_verified\"8\n\nResumption\x12*\n\x05parts\x18\x01 \x03(\x0b\x32\x12.aitbc.v1.SaidPartB\x07\xf2\xe0\x18\x03(\xe8\x07\"H\n\x08SaidPart\x12\x19\n\x08miner_id\x18\x01 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12!\n\ncharacters\x18\x02 \x01(\x03\x42\r\xf2\xe0\x18\t\t\x00\x00\x00\x00\x00\x00\x00\x00\"\xab\x03\n\x0e\x42\x61tchSignature\x12w\n\npublic_key\x18\x01 \x01(\tBc\xf2\xe0\x18_2O([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?8\x80\x02J\tbe Base64\x12v\n\tsignature\x18\x02 \x01(\tBc\xf2\xe0\x18_2O([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?8\x80\x02J\tbe Base64\x12\x12\n\x05index\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\x04size\x18\x04 \x01(\x03H\x01\x88\x01\x01\x12L\n\x04path\x18\x05 \x03(\tB>\xf2\xe0\x18:(@2\x11([0-9a-fA-F]{2})*8\x80\x02J be hex digits, two for each byte\x12\x14\n\x07version\x18\x06 \x01(\x05H\x02\x88\x01\x01\x42\x08\n\x06_indexB\x07\n\x05_sizeB\n\n\x08_version\"\xb2\x01\n\nDisclosure\x12Q\n\x0bprompt_salt\x18\x01 \x01(\tB<\xf2\xe0\x18\x38\x32\x11([0-9a-fA-F]{2})*8\x80\x02J be hex digits, two for each byte\x12Q\n\x0bresult_salt\x18\x02 \x01(\tB<\xf2\xe0\x18\x38\x32\x11([0-9a-fA-F]{2})*8\x80\x02J be hex digits, two for each byte\"\x8a\x03\n\x0eInclusionProof\x12\x1b\n\nreceipt_id\x18\x01 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12\x17\n\nleaf_index\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x1a\n\tleaf_hash\x18\x03 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12\x11\n\ttree_size\x18\x04 \x01(\x03\x12O\n\troot_hash\x18\x05 \x01(\tB<\xf2\xe0\x18\x38\x32\x11([0-9a-fA-F]{2})*8\x80\x02J be hex digits, two for each byte\x12L\n\x04path\x18\x06 \x03(\tB>\xf2\xe0\x18:(@2\x11([0-9a-fA-F]{2})*8\x80\x02J be hex digits, two for each byte\x12\x19\n\x0c\x62lock_height\x18\x07 \x01(\x03H\x01\x88\x01\x01\x12\x1b\n\nblock_hash\x18\x08 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12\x1c\n\ncheckpoint\x18\t \x01(\tB\x08\xf2\xe0\x18\x04\x38\x80\x80\x01\x42\r\n\x0b_leaf_indexB\x0f\n\r_block_height\"4\n\x11GetReceiptRequest\x12\x1f\n\nreceipt_id\x18\x01 \x01(\tB\x0b\xe2\x41\x01\x02\xf2\xe0\x18\x03\x38\x80\x02\"\xed\x02\n\x13ListReceiptsRequest\x12\x17\n\x06\x63lient\x18\x01 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x02\x12\x19\n\x08miner_id\x18\x02 \x01(\tB\x07\xf2\xe0\x18\x03\x38\x80\x01\x12I\n\x06job_id\x18\x03 \x01(\tB9\xf2\xe0\x18\x35\x32\x1fjob-[0-7][0-9a-hjkmnp-tv-z]{25}J\x12\x62\x65 the id of a job\x12)\n\x05since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x05limit\x18\x06 \x01(\x05\x42\x16\xf2\xe0\x18\x12\t\x00\x00\x00\x00\x00\x00\xf0?\x11\x00\x00\x00\x00\x00\x00Y@H\x00\x88\x01\x01\x12K\n\npage_token\x18\x07 \x01(\tB7\xf2\xe0\x18\x33\x32\x0e\x61t-[0-9]{1,18}J!be a next_page_token of this listB\x08\n\x06_limit\"T\n\x14ListReceiptsResponse\x12#\n\x08receipts\x18\x01 \x03(\x0b\x32\x11.aitbc.v1.Receipt\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"9\n\x16GetReceiptProofRequest\x12\x1f\n\nreceipt_id\x18\x01 \x01(\tB\x0b\xe2\x41\x01\x02\xf2\xe0\x18\x03\x38\x80\x02\"\xaf\x01\n\x14VerifyReceiptRequest\x12(\n\x07receipt\x18\x01 \x01(\x0b\x32\x11.aitbc.v1.ReceiptB\x04\xe2\x41\x01\x02\x12\x1d\n\x06prompt\x18\x02 \x01(\tB\x08\xf2\xe0\x18\x04 \x80\x80@H\x00\x88\x01\x01\x12\x13\n\x06result\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x1b\n\x03job\x18\x04 \x01(\tB\t\xf2\xe0\x18\x05 \x80\x80\x80\x02H\x02\x88\x01\x01\x42\t\n\x07_promptB\t\n\x07_resultB\x06\n\x04_job\"]\n\x15VerifyReceiptResponse\x12\x12\n\x05valid\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12&\n\x06\x63hecks\x18\x02 \x03(\x0b\x32\x16.aitbc.v1.ReceiptCheckB\x08\n\x06_valid\"U\n\x0cReceiptCheck\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x07outcome\x18\x02 \x01(\x0e\x32\x16.aitbc.v1.CheckOutcome\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t*U\n\x08UnitType\x12\x19\n\x15UNIT_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10UNIT_TYPE_TOKENS\x10\x01\x12\x18\n\x14UNIT_TYPE_CHARACTERS\x10\x02*f\n\rReceiptStatus\x12\x1e\n\x1aRECEIPT_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16RECEIPT_STATUS_PENDING\x10\x01\x12\x19\n\x15RECEIPT_STATUS_SEALED\x10\x02*|\n\x0c\x43heckOutcome\x12\x1d\n\x19\x43HECK_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43HECK_OUTCOME_PASSED\x10\x01\x12\x18\n\x14\x43HECK_OUTCOME_FAILED\x10\x02\x12\x19\n\x15\x43HECK_OUTCOME_SKIPPED\x10\x03\x32\xcc\x03\n\x0eReceiptService\x12\x62\n\nGetReceipt\x12\x1b.aitbc.v1.GetReceiptRequest\x1a\x11.aitbc.v1.Receipt\"$\x90\x02\x01\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/receipts/{receipt_id}\x12\x66\n\x0cListReceipts\x12\x1d.aitbc.v1.ListReceiptsRequest\x1a\x1e.aitbc.v1.ListReceiptsResponse\"\x17\x90\x02\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/receipts\x12y\n\x0fGetReceiptProof\x12 .aitbc.v1.GetReceiptProofRequest\x1a\x18.aitbc.v1.InclusionProof\"*\x90\x02\x01\x82\xd3\xe4\x93\x02!\x12\x1f/v1/receipts/{receipt_id}/proof\x12s\n\rVerifyReceipt\x12\x1e.aitbc.v1.VerifyReceiptRequest\x1a\x1f.aitbc.v1.VerifyReceiptResponse\"!\x90\x02\x01\x82\xd3\xe4\x93\x02\x18\"\x13/v1/receipts/verify:\x01*Bz\n\x0c\x63om.aitbc.v1B\rReceiptsProtoP\x01Z\x10\x61itbc/v1;aitbcv1\xa2\x02\x05\x41ITBC\xaa\x02\x08\x41itbc.V1\xba\x02\x05\x41ITBC\xca\x02\x08\x41itbc\\V1\xe2\x02\x14\x41itbc\\V1\\GPBMetadata\xea\x02\tAitbc::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'aitbc.v1.receipts_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\014com.aitbc.v1B\rReceiptsProtoP\001Z\020aitbc/v1;aitbcv1\242\002\005AITBC\252\002\010Aitbc.V1\272\002\005AITBC\312\002\010Aitbc\\V1\342\002\024Aitbc\\V1\\GPBMetadata\352\002\tAitbc::V1'
+  _globals['_RECEIPT'].fields_by_name['receipt_id']._loaded_options = None
+  _globals['_RECEIPT'].fields_by_name['receipt_id']._serialized_options = b'\362\340\030\0038\200\002'
+  _globals['_RECEIPT'].fields_by_name['job_id']._loaded_options = None
+  _globals['_RECEIPT'].fields_by_name['job_id']._serialized_options = b'\362\340\030\0038\200\002'
+  _globals['_RECEIPT'].fields_by_name['client']._loaded_options = None
+  _globals['_RECEIPT'].fields_by_name['client']._serialized_options = b'\362\340\030\0038\200\002'
+  _globals['_RECEIPT'].fields_by_name['miner_id']._loaded_options = None
+  _globals['_RECEIPT'].fields_by_name['miner_id']._serialized_options = b'\362\340\030\0038\200\002'
+  _globals['_RECEIPT'].fields_by_name['miner']._loaded_options = None
+  _globals['_RECEIPT'].fields_by_name['miner']._serialized_options = b'\362\340\030\0038\200\002'
+  _globals['_RECEIPT'].fields_by_name['model']._loaded_options = None
+  _globals['_RECEIPT'].fields_by_name['model']._serialized_options = b'\362\340\030\0038\200\002'
+  _globals['_RECEIPT'].fields_by_name['price']._loaded_options = None
+  _globals['_RECEIPT'].fields_by_name['price']._serialized_options = b'\362\340\030\0038\200\002'
+  _globals['_RECEIPT'].fields_by_name['currency']._loaded_options = None
+  _globals['_RECEIPT'].fields_by_name['currency']._serialized_options = b'\362\340\030\0038\200\002'
+  _globals['_RECEIPT'].fields_by_name['prompt_hash']._loaded_options = None
+  _globals['_RECEIPT'].fields_by_name['prompt_hash']._serialized_options = b'\362\340\030\0038\200\002'
+  _globals['_RECEIPT'].fields_by_name['result_hash']._loaded_options = None
+  _globals['_RECEIPT'].fields_by_name['result_hash']._serialized_options = b'\362\340\030\0038\200\002'
+  _globals['_RECEIPT'].fields_by_name['coordinator']._loaded_options = None
+  _globals['_RECEIPT'].fields_by_name['coordinator']._serialized_options = b'\362\340\030\0038\200\002'
+  _globals['_RECEIPT'].fields_by_name['nonce']._loaded_options = None
+  _globals['_RECEIPT'].fields_by_name['nonce']._serialized_options = b'\362\340\030\0038\200\002'
+  _globals['_RECEIPT'].fields_by_name['request_hash']._loaded_options = None
+  _globals['_RECEIPT'].fields_by_name['request_hash']._serialized_options = b'\362\340\030\0038\200\002'
+  _globals['_RECEIPT'].fields_by_name['answer_hash']._loaded_options = None
+  _globals['_RECEIPT'].fields_by_name['answer_hash']._serialized_options = b'\362\340\030\0038\200\002'
+  _globals['_RECEIPT'].fields_by_name['leaf_hash']._loaded_options = None
+  _globals['_RECEIPT'].fields_by_name['leaf_hash']._serialized_options = b'\362\340\030\0038\200\002'
+  _globals['_RESUMPTION'].fields_by_name['parts']._loaded_options = None
+  _globals['_RESUMPTION'].fields_by_name['parts']._serialized_options = b'\362\340\030\003(\350\007'
+  _globals['_SAIDPART'].fields_by_name['miner_id']._loaded_options = None
+  _globals['_SAIDPART'].fields_by_name['miner_id']._serialized_options = b'\362\340\030\0038\200\002'
+  _globals['_SAIDPART'].fields_by_name['characters']._loaded_options = None
+  _globals['_SAIDPART'].fields_by_name['characters']._serialized_options = b'\362\340\030\t\t\000\000\000\000\000\000\000\000'
   _globals['_BATCHSIGNATURE'].fields_by_name['public_key']._loaded_options = None
-  _globals['_BATCHSIGNATURE'].fields_by_name['public_key']._serialized_options = b'\362\340\030\\2O([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?J\tbe Base64'
+  _globals['_BATCHSIGNATURE'].fields_by_name['public_key']._serialized_options = b'\362\340\030_2O([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?8\200\002J\tbe Base64'
   _globals['_BATCHSIGNATURE'].fields_by_name['signature']._loaded_options = None
-  _globals['_BATCHSIGNATURE'].fields_by_name['signature']._serialized_options = b'\362\340\030\\2O([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?J\tbe Base64'
+  _globals['_BATCHSIGNATURE'].fields_by_name['signature']._serialized_options = b'\362\340\030_2O([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?8\200\002J\tbe Base64'
   _globals['_BATCHSIGNATURE'].fields_by_name['path']._loaded_options = None
-  _globals['_BATCHSIGNATURE'].fields_by_name['path']._serialized_options = b'\362\340\03052\021([0-9a-fA-F]{2})*J be hex digits, two for each byte'
+  _globals['_BATCHSIGNATURE'].fields_by_name['path']._serialized_options = b'\362\340\030:(@2\021([0-9a-fA-F]{2})*8\200\002J be hex digits, two for each byte'
   _globals['_DISCLOSURE'].fields_by_name['prompt_salt']._loaded_options = None
-  _globals['_DISCLOSURE'].fields_by_name['prompt_salt']._serialized_options = b'\362\340\03052\021([0-9a-fA-F]{2})*J be hex digits, two for each byte'
+  _globals['_DISCLOSURE'].fields_by_name['prompt_salt']._serialized_options = b'\362\340\03082\021([0-9a-fA-F]{2})*8\200\002J be hex digits, two for each byte'
   _globals['_DISCLOSURE'].fields_by_name['result_salt']._loaded_options = None
-  _globals['_DISCLOSURE'].fields_by_name['result_salt']._serialized_options = b'\362\340\03052\021([0-9a-fA-F]{2})*J be hex digits, two for each byte'
+  _globals['_DISCLOSURE'].fields_by_name['result_salt']._serialized_options = b'\362\340\03082\021([0-9a-fA-F]{2})*8\200\002J be hex digits, two for each byte'
+  _globals['_INCLUSIONPROOF'].fields_by_name['receipt_id']._loaded_options = None
+  _globals['_INCLUSIONPROOF'].fields_by_name['receipt_id']._serialized_options = b'\362\340\030\0038\200\002'
+  _globals['_INCLUSIONPROOF'].fields_by_name['leaf_hash']._loaded_options = None
+  _globals['_INCLUSIONPROOF'].fields_by_name['leaf_hash']._serialized_options = b'\362\340\030\0038\200\002'
   _globals['_INCLUSIONPROOF'].fields_by_name['root_hash']._loaded_options = None
-  _globals['_INCLUSIONPROOF'].fields_by_name['root_hash']._serialized_options = b'\362\340\03052\021([0-9a-fA-F]{2})*J be hex digits, two for each byte'
+  _globals['_INCLUSIONPROOF'].fields_by_name['root_hash']._serialized_options = b'\362\340\03082\021([0-9a-fA-F]{2})*8\200\002J be hex digits, two for each byte'
   _globals['_INCLUSIONPROOF'].fields_by_name['path']._loaded_options = None
-  _globals['_INCLUSIONPROOF'].fields_by_name['path']._serialized_options = b'\362\340\03052\021([0-9a-fA-F]{2})*J be hex digits, two for each byte'
+  _globals['_INCLUSIONPROOF'].fields_by_name['path']._serialized_options = b'\362\340\030:(@2\021([0-9a-fA-F]{2})*8\200\002J be hex digits, two for each byte'
+  _globals['_INCLUSIONPROOF'].fields_by_name['block_hash']._loaded_options = None
+  _globals['_INCLUSIONPROOF'].fields_by_name['block_hash']._serialized_options = b'\362\340\030\0038\200\002'
+  _globals['_INCLUSIONPROOF'].fields_by_name['checkpoint']._loaded_options = None
+  _globals['_INCLUSIONPROOF'].fields_by_name['checkpoint']._serialized_options = b'\362\340\030\0048\200\200\001'
   _globals['_GETRECEIPTREQUEST'].fields_by_name['receipt_id']._loaded_options = None
-  _globals['_GETRECEIPTREQUEST'].fields_by_name['receipt_id']._serialized_options = b'\342A\001\002'
+  _globals['_GETRECEIPTREQUEST'].fields_by_name['receipt_id']._serialized_options = b'\342A\001\002\362\340\030\0038\200\002'
+  _globals['_LISTRECEIPTSREQUEST'].fields_by_name['client']._loaded_options = None
+  _globals['_LISTRECEIPTSREQUEST'].fields_by_name['client']._serialized_options = b'\362\340\030\0038\200\002'
   _globals['_LISTRECEIPTSREQUEST'].fields_by_name['miner_id']._loaded_options = None
   _globals['_LISTRECEIPTSREQUEST'].fields_by_name['miner_id']._serialized_options = b'\362\340\030\0038\200\001'
   _globals['_LISTRECEIPTSREQUEST'].fields_by_name['job_id']._loaded_options = None
@@ -60,47 +108,53 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTRECEIPTSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTRECEIPTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\362\340\03032\016at-[0-9]{1,18}J!be a next_page_token of this list'
   _globals['_GETRECEIPTPROOFREQUEST'].fields_by_name['receipt_id']._loaded_options = None
-  _globals['_GETRECEIPTPROOFREQUEST'].fields_by_name['receipt_id']._serialized_options = b'\342A\001\002'
+  _globals['_GETRECEIPTPROOFREQUEST'].fields_by_name['receipt_id']._serialized_options = b'\342A\001\002\362\340\030\0038\200\002'
   _globals['_VERIFYRECEIPTREQUEST'].fields_by_name['receipt']._loaded_options = None
   _globals['_VERIFYRECEIPTREQUEST'].fields_by_name['receipt']._serialized_options = b'\342A\001\002'
   _globals['_VERIFYRECEIPTREQUEST'].fields_by_name['prompt']._loaded_options = None
   _globals['_VERIFYRECEIPTREQUEST'].fields_by_name['prompt']._serialized_options = b'\362\340\030\004 \200\200@'
+  _globals['_VERIFYRECEIPTREQUEST'].fields_by_name['job']._loaded_options = None
+  _globals['_VERIFYRECEIPTREQUEST'].fields_by_name['job']._serialized_options = b'\362\340\030\005 \200\200\200\002'
   _globals['_RECEIPTSERVICE'].methods_by_name['GetReceipt']._loaded_options = None
-  _globals['_RECEIPTSERVICE'].methods_by_name['GetReceipt']._serialized_options = b'\202\323\344\223\002\033\022\031/v1/receipts/{receipt_id}'
+  _globals['_RECEIPTSERVICE'].methods_by_name['GetReceipt']._serialized_options = b'\220\002\001\202\323\344\223\002\033\022\031/v1/receipts/{receipt_id}'
   _globals['_RECEIPTSERVICE'].methods_by_name['ListReceipts']._loaded_options = None
-  _globals['_RECEIPTSERVICE'].methods_by_name['ListReceipts']._serialized_options = b'\202\323\344\223\002\016\022\014/v1/receipts'
+  _globals['_RECEIPTSERVICE'].methods_by_name['ListReceipts']._serialized_options = b'\220\002\001\202\323\344\223\002\016\022\014/v1/receipts'
   _globals['_RECEIPTSERVICE'].methods_by_name['GetReceiptProof']._loaded_options = None
-  _globals['_RECEIPTSERVICE'].methods_by_name['GetReceiptProof']._serialized_options = b'\202\323\344\223\002!\022\037/v1/receipts/{receipt_id}/proof'
+  _globals['_RECEIPTSERVICE'].methods_by_name['GetReceiptProof']._serialized_options = b'\220\002\001\202\323\344\223\002!\022\037/v1/receipts/{receipt_id}/proof'
   _globals['_RECEIPTSERVICE'].methods_by_name['VerifyReceipt']._loaded_options = None
-  _globals['_RECEIPTSERVICE'].methods_by_name['VerifyReceipt']._serialized_options = b'\202\323\344\223\002\030\"\023/v1/receipts/verify:\001*'
-  _globals['_UNITTYPE']._serialized_start=2787
-  _globals['_UNITTYPE']._serialized_end=2872
-  _globals['_RECEIPTSTATUS']._serialized_start=2874
-  _globals['_RECEIPTSTATUS']._serialized_end=2976
-  _globals['_CHECKOUTCOME']._serialized_start=2978
-  _globals['_CHECKOUTCOME']._serialized_end=3102
-  _globals['_RECEIPT']._serialized_start=162
-  _globals['_RECEIPT']._serialized_end=1006
-  _globals['_BATCHSIGNATURE']._serialized_start=1009
-  _globals['_BATCHSIGNATURE']._serialized_end=1391
-  _globals['_DISCLOSURE']._serialized_start=1394
-  _globals['_DISCLOSURE']._serialized_end=1566
-  _globals['_INCLUSIONPROOF']._serialized_start=1569
-  _globals['_INCLUSIONPROOF']._serialized_end=1918
-  _globals['_GETRECEIPTREQUEST']._serialized_start=1920
-  _globals['_GETRECEIPTREQUEST']._serialized_end=1965
-  _globals['_LISTRECEIPTSREQUEST']._serialized_start=1968
-  _globals['_LISTRECEIPTSREQUEST']._serialized_end=2324
-  _globals['_LISTRECEIPTSRESPONSE']._serialized_start=2326
-  _globals['_LISTRECEIPTSRESPONSE']._serialized_end=2410
-  _globals['_GETRECEIPTPROOFREQUEST']._serialized_start=2412
-  _globals['_GETRECEIPTPROOFREQUEST']._serialized_end=2462
-  _globals['_VERIFYRECEIPTREQUEST']._serialized_start=2465
-  _globals['_VERIFYRECEIPTREQUEST']._serialized_end=2603
-  _globals['_VERIFYRECEIPTRESPONSE']._serialized_start=2605
-  _globals['_VERIFYRECEIPTRESPONSE']._serialized_end=2698
-  _globals['_RECEIPTCHECK']._serialized_start=2700
-  _globals['_RECEIPTCHECK']._serialized_end=2785
-  _globals['_RECEIPTSERVICE']._serialized_start=3105
-  _globals['_RECEIPTSERVICE']._serialized_end=3553
+  _globals['_RECEIPTSERVICE'].methods_by_name['VerifyReceipt']._serialized_options = b'\220\002\001\202\323\344\223\002\030\"\023/v1/receipts/verify:\001*'
+  _globals['_UNITTYPE']._serialized_start=3472
+  _globals['_UNITTYPE']._serialized_end=3557
+  _globals['_RECEIPTSTATUS']._serialized_start=3559
+  _globals['_RECEIPTSTATUS']._serialized_end=3661
+  _globals['_CHECKOUTCOME']._serialized_start=3663
+  _globals['_CHECKOUTCOME']._serialized_end=3787
+  _globals['_RECEIPT']._serialized_start=183
+  _globals['_RECEIPT']._serialized_end=1403
+  _globals['_RESUMPTION']._serialized_start=1405
+  _globals['_RESUMPTION']._serialized_end=1461
+  _globals['_SAIDPART']._serialized_start=1463
+  _globals['_SAIDPART']._serialized_end=1535
+  _globals['_BATCHSIGNATURE']._serialized_start=1538
+  _globals['_BATCHSIGNATURE']._serialized_end=1965
+  _globals['_DISCLOSURE']._serialized_start=1968
+  _globals['_DISCLOSURE']._serialized_end=2146
+  _globals['_INCLUSIONPROOF']._serialized_start=2149
+  _globals['_INCLUSIONPROOF']._serialized_end=2543
+  _globals['_GETRECEIPTREQUEST']._serialized_start=2545
+  _globals['_GETRECEIPTREQUEST']._serialized_end=2597
+  _globals['_LISTRECEIPTSREQUEST']._serialized_start=2600
+  _globals['_LISTRECEIPTSREQUEST']._serialized_end=2965
+  _globals['_LISTRECEIPTSRESPONSE']._serialized_start=2967
+  _globals['_LISTRECEIPTSRESPONSE']._serialized_end=3051
+  _globals['_GETRECEIPTPROOFREQUEST']._serialized_start=3053
+  _globals['_GETRECEIPTPROOFREQUEST']._serialized_end=3110
+  _globals['_VERIFYRECEIPTREQUEST']._serialized_start=3113
+  _globals['_VERIFYRECEIPTREQUEST']._serialized_end=3288
+  _globals['_VERIFYRECEIPTRESPONSE']._serialized_start=3290
+  _globals['_VERIFYRECEIPTRESPONSE']._serialized_end=3383
+  _globals['_RECEIPTCHECK']._serialized_start=3385
+  _globals['_RECEIPTCHECK']._serialized_end=3470
+  _globals['_RECEIPTSERVICE']._serialized_start=3790
+  _globals['_RECEIPTSERVICE']._serialized_end=4250
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 isort:skip_file
 """
 
+from aitbc.v1 import jobs_pb2 as _jobs_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -81,7 +82,7 @@ class _CheckOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CheckOut
     CHECK_OUTCOME_FAILED: _CheckOutcome.ValueType  # 2
     """It does not hold."""
     CHECK_OUTCOME_SKIPPED: _CheckOutcome.ValueType  # 3
-    """It could not be made: the receipt lacks what it needs."""
+    """It was not made: nothing was given for it, or such a receipt has nothing of it."""
 
 class CheckOutcome(_CheckOutcome, metaclass=_CheckOutcomeEnumTypeWrapper):
     """How a check went."""
@@ -93,12 +94,12 @@ CHECK_OUTCOME_PASSED: CheckOutcome.ValueType  # 1
 CHECK_OUTCOME_FAILED: CheckOutcome.ValueType  # 2
 """It does not hold."""
 CHECK_OUTCOME_SKIPPED: CheckOutcome.ValueType  # 3
-"""It could not be made: the receipt lacks what it needs."""
+"""It was not made: nothing was given for it, or such a receipt has nothing of it."""
 Global___CheckOutcome: _TypeAlias = CheckOutcome  # noqa: Y015
 
 @_typing.final
 class Receipt(_message.Message):
-    """Says who did which work for whom, and what it cost. The fields up to `miner_signature` are signed
+    """Says who did which work for whom, and what it cost. The fields up to `resumed` are signed
     and in the ledger, for ever; those after it are told about it.
     """
 
@@ -124,6 +125,10 @@ class Receipt(_message.Message):
     COORDINATOR_FIELD_NUMBER: _builtins.int
     NONCE_FIELD_NUMBER: _builtins.int
     MINER_SIGNATURE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    REQUEST_HASH_FIELD_NUMBER: _builtins.int
+    ANSWER_HASH_FIELD_NUMBER: _builtins.int
+    RESUMED_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     LEAF_INDEX_FIELD_NUMBER: _builtins.int
@@ -131,6 +136,8 @@ class Receipt(_message.Message):
     BLOCK_HEIGHT_FIELD_NUMBER: _builtins.int
     PROOF_FIELD_NUMBER: _builtins.int
     DISCLOSURE_FIELD_NUMBER: _builtins.int
+    MINER_STATEMENT_FIELD_NUMBER: _builtins.int
+    IS_MINER_STATEMENT_VERIFIED_FIELD_NUMBER: _builtins.int
     receipt_id: _builtins.str
     """`rcpt-` and the unique part of the job's id."""
     job_id: _builtins.str
@@ -165,6 +172,14 @@ class Receipt(_message.Message):
     """The ledger's name: the first line of its checkpoints."""
     nonce: _builtins.str
     """16 random bytes, in hex."""
+    version: _builtins.int
+    """Version of the receipt: 2. Absent in those of before, which lack the two hashes below."""
+    request_hash: _builtins.str
+    """SHA-256 that covers all that was asked: the prompt, the model, sampling, tools and form, in hex."""
+    answer_hash: _builtins.str
+    """SHA-256 that covers the whole answer: text, reasoning, calls and finish reason, and of how many tokens
+    there are log probabilities. In hex.
+    """
     status: Global___ReceiptStatus.ValueType
     """Whether it is in a block."""
     leaf_index: _builtins.int
@@ -173,6 +188,10 @@ class Receipt(_message.Message):
     """Hash of its leaf in the ledger, in hex, and of its transaction."""
     block_height: _builtins.int
     """Block that holds it, once sealed."""
+    is_miner_statement_verified: _builtins.bool
+    """Whether the statement's signature was checked with a key that the miner had registered. Present with
+    a statement.
+    """
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp:
         """When the attempt began."""
@@ -186,6 +205,10 @@ class Receipt(_message.Message):
         """The miner's signature over its own statement of the work. Absent when it has no key."""
 
     @_builtins.property
+    def resumed(self) -> Global___Resumption:
+        """Who said the beginning of the answer, when the miner went on from the text of others that were lost."""
+
+    @_builtins.property
     def signature(self) -> Global___BatchSignature:
         """The coordinator's signature."""
 
@@ -196,6 +219,12 @@ class Receipt(_message.Message):
     @_builtins.property
     def disclosure(self) -> Global___Disclosure:
         """The salts that open the hashes. Shown to the job's owner only."""
+
+    @_builtins.property
+    def miner_statement(self) -> _jobs_pb2.MinerStatement:
+        """What the miner said of its work when it delivered the result, as it said it. Shown by GetReceipt to
+        the job's owner, to the miner and to admins only, as long as the job is kept.
+        """
 
     def __init__(
         self,
@@ -220,6 +249,10 @@ class Receipt(_message.Message):
         coordinator: _builtins.str = ...,
         nonce: _builtins.str = ...,
         miner_signature: Global___BatchSignature | None = ...,
+        version: _builtins.int | None = ...,
+        request_hash: _builtins.str = ...,
+        answer_hash: _builtins.str = ...,
+        resumed: Global___Resumption | None = ...,
         signature: Global___BatchSignature | None = ...,
         status: Global___ReceiptStatus.ValueType = ...,
         leaf_index: _builtins.int | None = ...,
@@ -227,10 +260,12 @@ class Receipt(_message.Message):
         block_height: _builtins.int | None = ...,
         proof: Global___InclusionProof | None = ...,
         disclosure: Global___Disclosure | None = ...,
+        miner_statement: _jobs_pb2.MinerStatement | None = ...,
+        is_miner_statement_verified: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_attempt", b"_attempt", "_block_height", b"_block_height", "_completion_tokens", b"_completion_tokens", "_leaf_index", b"_leaf_index", "_prompt_tokens", b"_prompt_tokens", "_units", b"_units", "attempt", b"attempt", "block_height", b"block_height", "completed_at", b"completed_at", "completion_tokens", b"completion_tokens", "disclosure", b"disclosure", "leaf_index", b"leaf_index", "miner_signature", b"miner_signature", "prompt_tokens", b"prompt_tokens", "proof", b"proof", "signature", b"signature", "started_at", b"started_at", "units", b"units"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_attempt", b"_attempt", "_block_height", b"_block_height", "_completion_tokens", b"_completion_tokens", "_is_miner_statement_verified", b"_is_miner_statement_verified", "_leaf_index", b"_leaf_index", "_prompt_tokens", b"_prompt_tokens", "_units", b"_units", "_version", b"_version", "attempt", b"attempt", "block_height", b"block_height", "completed_at", b"completed_at", "completion_tokens", b"completion_tokens", "disclosure", b"disclosure", "is_miner_statement_verified", b"is_miner_statement_verified", "leaf_index", b"leaf_index", "miner_signature", b"miner_signature", "miner_statement", b"miner_statement", "prompt_tokens", b"prompt_tokens", "proof", b"proof", "resumed", b"resumed", "signature", b"signature", "started_at", b"started_at", "units", b"units", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_attempt", b"_attempt", "_block_height", b"_block_height", "_completion_tokens", b"_completion_tokens", "_leaf_index", b"_leaf_index", "_prompt_tokens", b"_prompt_tokens", "_units", b"_units", "attempt", b"attempt", "block_height", b"block_height", "client", b"client", "completed_at", b"completed_at", "completion_tokens", b"completion_tokens", "coordinator", b"coordinator", "currency", b"currency", "disclosure", b"disclosure", "job_id", b"job_id", "leaf_hash", b"leaf_hash", "leaf_index", b"leaf_index", "miner", b"miner", "miner_id", b"miner_id", "miner_signature", b"miner_signature", "model", b"model", "nonce", b"nonce", "price", b"price", "prompt_hash", b"prompt_hash", "prompt_tokens", b"prompt_tokens", "proof", b"proof", "receipt_id", b"receipt_id", "result_hash", b"result_hash", "signature", b"signature", "started_at", b"started_at", "status", b"status", "unit_type", b"unit_type", "units", b"units"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_attempt", b"_attempt", "_block_height", b"_block_height", "_completion_tokens", b"_completion_tokens", "_is_miner_statement_verified", b"_is_miner_statement_verified", "_leaf_index", b"_leaf_index", "_prompt_tokens", b"_prompt_tokens", "_units", b"_units", "_version", b"_version", "answer_hash", b"answer_hash", "attempt", b"attempt", "block_height", b"block_height", "client", b"client", "completed_at", b"completed_at", "completion_tokens", b"completion_tokens", "coordinator", b"coordinator", "currency", b"currency", "disclosure", b"disclosure", "is_miner_statement_verified", b"is_miner_statement_verified", "job_id", b"job_id", "leaf_hash", b"leaf_hash", "leaf_index", b"leaf_index", "miner", b"miner", "miner_id", b"miner_id", "miner_signature", b"miner_signature", "miner_statement", b"miner_statement", "model", b"model", "nonce", b"nonce", "price", b"price", "prompt_hash", b"prompt_hash", "prompt_tokens", b"prompt_tokens", "proof", b"proof", "receipt_id", b"receipt_id", "request_hash", b"request_hash", "result_hash", b"result_hash", "resumed", b"resumed", "signature", b"signature", "started_at", b"started_at", "status", b"status", "unit_type", b"unit_type", "units", b"units", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__attempt: _TypeAlias = _typing.Literal["attempt"]  # noqa: Y015
     _WhichOneofArgType__attempt: _TypeAlias = _typing.Literal["_attempt", b"_attempt"]  # noqa: Y015
@@ -238,12 +273,16 @@ class Receipt(_message.Message):
     _WhichOneofArgType__block_height: _TypeAlias = _typing.Literal["_block_height", b"_block_height"]  # noqa: Y015
     _WhichOneofReturnType__completion_tokens: _TypeAlias = _typing.Literal["completion_tokens"]  # noqa: Y015
     _WhichOneofArgType__completion_tokens: _TypeAlias = _typing.Literal["_completion_tokens", b"_completion_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__is_miner_statement_verified: _TypeAlias = _typing.Literal["is_miner_statement_verified"]  # noqa: Y015
+    _WhichOneofArgType__is_miner_statement_verified: _TypeAlias = _typing.Literal["_is_miner_statement_verified", b"_is_miner_statement_verified"]  # noqa: Y015
     _WhichOneofReturnType__leaf_index: _TypeAlias = _typing.Literal["leaf_index"]  # noqa: Y015
     _WhichOneofArgType__leaf_index: _TypeAlias = _typing.Literal["_leaf_index", b"_leaf_index"]  # noqa: Y015
     _WhichOneofReturnType__prompt_tokens: _TypeAlias = _typing.Literal["prompt_tokens"]  # noqa: Y015
     _WhichOneofArgType__prompt_tokens: _TypeAlias = _typing.Literal["_prompt_tokens", b"_prompt_tokens"]  # noqa: Y015
     _WhichOneofReturnType__units: _TypeAlias = _typing.Literal["units"]  # noqa: Y015
     _WhichOneofArgType__units: _TypeAlias = _typing.Literal["_units", b"_units"]  # noqa: Y015
+    _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
+    _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__attempt) -> _WhichOneofReturnType__attempt | None: ...
     @_typing.overload
@@ -251,13 +290,67 @@ class Receipt(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__completion_tokens) -> _WhichOneofReturnType__completion_tokens | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__is_miner_statement_verified) -> _WhichOneofReturnType__is_miner_statement_verified | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__leaf_index) -> _WhichOneofReturnType__leaf_index | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt_tokens) -> _WhichOneofReturnType__prompt_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__units) -> _WhichOneofReturnType__units | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__version) -> _WhichOneofReturnType__version | None: ...
 
 Global___Receipt: _TypeAlias = Receipt  # noqa: Y015
+
+@_typing.final
+class Resumption(_message.Message):
+    """The beginning of an answer that its miner was given."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___SaidPart]:
+        """What each miner said, from the beginning of the text on."""
+
+    def __init__(
+        self,
+        *,
+        parts: _abc.Iterable[Global___SaidPart] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parts", b"parts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Resumption: _TypeAlias = Resumption  # noqa: Y015
+
+@_typing.final
+class SaidPart(_message.Message):
+    """A part of an answer's text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MINER_ID_FIELD_NUMBER: _builtins.int
+    CHARACTERS_FIELD_NUMBER: _builtins.int
+    miner_id: _builtins.str
+    """The miner that said it."""
+    characters: _builtins.int
+    """Its length in characters (Unicode code points)."""
+    def __init__(
+        self,
+        *,
+        miner_id: _builtins.str = ...,
+        characters: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["characters", b"characters", "miner_id", b"miner_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SaidPart: _TypeAlias = SaidPart  # noqa: Y015
 
 @_typing.final
 class BatchSignature(_message.Message):
@@ -272,6 +365,7 @@ class BatchSignature(_message.Message):
     INDEX_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     public_key: _builtins.str
     """Public key, 32 bytes in Base64."""
     signature: _builtins.str
@@ -280,6 +374,8 @@ class BatchSignature(_message.Message):
     """Place of the thing among those signed together, from 0."""
     size: _builtins.int
     """How many were signed together."""
+    version: _builtins.int
+    """Of a miner's signature: version of the statement that it covers. Absent is 1."""
     @_builtins.property
     def path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Hashes from the leaf to the root, in hex."""
@@ -292,19 +388,24 @@ class BatchSignature(_message.Message):
         index: _builtins.int | None = ...,
         size: _builtins.int | None = ...,
         path: _abc.Iterable[_builtins.str] | None = ...,
+        version: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_index", b"_index", "_size", b"_size", "index", b"index", "size", b"size"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_index", b"_index", "_size", b"_size", "_version", b"_version", "index", b"index", "size", b"size", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_index", b"_index", "_size", b"_size", "index", b"index", "path", b"path", "public_key", b"public_key", "signature", b"signature", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_index", b"_index", "_size", b"_size", "_version", b"_version", "index", b"index", "path", b"path", "public_key", b"public_key", "signature", b"signature", "size", b"size", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__index: _TypeAlias = _typing.Literal["index"]  # noqa: Y015
     _WhichOneofArgType__index: _TypeAlias = _typing.Literal["_index", b"_index"]  # noqa: Y015
     _WhichOneofReturnType__size: _TypeAlias = _typing.Literal["size"]  # noqa: Y015
     _WhichOneofArgType__size: _TypeAlias = _typing.Literal["_size", b"_size"]  # noqa: Y015
+    _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
+    _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__index) -> _WhichOneofReturnType__index | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__size) -> _WhichOneofReturnType__size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__version) -> _WhichOneofReturnType__version | None: ...
 
 Global___BatchSignature: _TypeAlias = BatchSignature  # noqa: Y015
 
@@ -317,9 +418,9 @@ class Disclosure(_message.Message):
     PROMPT_SALT_FIELD_NUMBER: _builtins.int
     RESULT_SALT_FIELD_NUMBER: _builtins.int
     prompt_salt: _builtins.str
-    """Salt of `prompt_hash`, in hex."""
+    """Salt of `prompt_hash` and `request_hash`, in hex."""
     result_salt: _builtins.str
-    """Salt of `result_hash`, in hex."""
+    """Salt of `result_hash` and `answer_hash`, in hex."""
     def __init__(
         self,
         *,
@@ -530,10 +631,17 @@ class VerifyReceiptRequest(_message.Message):
     RECEIPT_FIELD_NUMBER: _builtins.int
     PROMPT_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
+    JOB_FIELD_NUMBER: _builtins.int
     prompt: _builtins.str
     """The prompt, to check that `prompt_hash` is of it: needs the salt in `receipt.disclosure`."""
     result: _builtins.str
     """The result, to check that `result_hash` is of it: needs the salt in `receipt.disclosure`."""
+    job: _builtins.str
+    """The job as a text, the JSON that `GET /v1/jobs/{job_id}` answers, to check that `request_hash` and
+    `answer_hash` are of all that it asked and answered, and that its ids, model, miner, times, attempt and
+    tokens are those of the receipt. It also stands for `prompt` and `result` where these are not given.
+    Needs the salts in `receipt.disclosure`.
+    """
     @_builtins.property
     def receipt(self) -> Global___Receipt:
         """Required. The receipt, as GetReceipt answered it."""
@@ -544,15 +652,20 @@ class VerifyReceiptRequest(_message.Message):
         receipt: Global___Receipt | None = ...,
         prompt: _builtins.str | None = ...,
         result: _builtins.str | None = ...,
+        job: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_result", b"_result", "prompt", b"prompt", "receipt", b"receipt", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_job", b"_job", "_prompt", b"_prompt", "_result", b"_result", "job", b"job", "prompt", b"prompt", "receipt", b"receipt", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prompt", b"_prompt", "_result", b"_result", "prompt", b"prompt", "receipt", b"receipt", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_job", b"_job", "_prompt", b"_prompt", "_result", b"_result", "job", b"job", "prompt", b"prompt", "receipt", b"receipt", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__job: _TypeAlias = _typing.Literal["job"]  # noqa: Y015
+    _WhichOneofArgType__job: _TypeAlias = _typing.Literal["_job", b"_job"]  # noqa: Y015
     _WhichOneofReturnType__prompt: _TypeAlias = _typing.Literal["prompt"]  # noqa: Y015
     _WhichOneofArgType__prompt: _TypeAlias = _typing.Literal["_prompt", b"_prompt"]  # noqa: Y015
     _WhichOneofReturnType__result: _TypeAlias = _typing.Literal["result"]  # noqa: Y015
     _WhichOneofArgType__result: _TypeAlias = _typing.Literal["_result", b"_result"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__job) -> _WhichOneofReturnType__job | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt) -> _WhichOneofReturnType__prompt | None: ...
     @_typing.overload
@@ -569,10 +682,12 @@ class VerifyReceiptResponse(_message.Message):
     VALID_FIELD_NUMBER: _builtins.int
     CHECKS_FIELD_NUMBER: _builtins.int
     valid: _builtins.bool
-    """Whether no check failed and those that every receipt must pass were made."""
+    """Whether no check failed and those that every receipt must pass were made. What was given to be checked
+    and cannot be, because its salt is missing, has failed.
+    """
     @_builtins.property
     def checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReceiptCheck]:
-        """Every check that could be made, in order."""
+        """Every check, in order: also those that were not asked for, as `skipped`."""
 
     def __init__(
         self,
@@ -601,7 +716,7 @@ class ReceiptCheck(_message.Message):
     DETAIL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name: `form`, `coordinator_key`, `coordinator_signature`, `miner_signature`, `inclusion`,
-    `checkpoint`, `ledger`, `prompt` or `result`.
+    `checkpoint`, `ledger`, `job`, `prompt`, `result`, `request` or `answer`.
     """
     outcome: Global___CheckOutcome.ValueType
     """How it went."""

@@ -22,6 +22,38 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Fault:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FaultEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fault.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FAULT_UNSPECIFIED: _Fault.ValueType  # 0
+    """Unknown: `retryable` says all."""
+    FAULT_JOB: _Fault.ValueType  # 1
+    """The job's: no miner can answer it."""
+    FAULT_MINER: _Fault.ValueType  # 2
+    """The miner's: it cannot serve the model at present. The attempt is not counted, and the miner gets
+    no job of the model for a while.
+    """
+    FAULT_PASSING: _Fault.ValueType  # 3
+    """Nobody's: it passes."""
+
+class Fault(_Fault, metaclass=_FaultEnumTypeWrapper):
+    """Who is to blame for an attempt that gave no answer."""
+
+FAULT_UNSPECIFIED: Fault.ValueType  # 0
+"""Unknown: `retryable` says all."""
+FAULT_JOB: Fault.ValueType  # 1
+"""The job's: no miner can answer it."""
+FAULT_MINER: Fault.ValueType  # 2
+"""The miner's: it cannot serve the model at present. The attempt is not counted, and the miner gets
+no job of the model for a while.
+"""
+FAULT_PASSING: Fault.ValueType  # 3
+"""Nobody's: it passes."""
+Global___Fault: _TypeAlias = Fault  # noqa: Y015
+
 class _CancelReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -42,6 +74,10 @@ class _CancelReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CancelRe
     """
     CANCEL_REASON_SIGNATURE_REFUSED: _CancelReason.ValueType  # 4
     """The signature of its completion is missing or wrong: the attempt failed."""
+    CANCEL_REASON_ANSWER_REFUSED: _CancelReason.ValueType  # 6
+    """What the miner said of the lease breaks a rule of this file, cannot be true, or is more text than
+    the job may have: the attempt failed.
+    """
 
 class CancelReason(_CancelReason, metaclass=_CancelReasonEnumTypeWrapper):
     """Why a lease is to be stopped."""
@@ -60,6 +96,10 @@ not the miner's any more.
 """
 CANCEL_REASON_SIGNATURE_REFUSED: CancelReason.ValueType  # 4
 """The signature of its completion is missing or wrong: the attempt failed."""
+CANCEL_REASON_ANSWER_REFUSED: CancelReason.ValueType  # 6
+"""What the miner said of the lease breaks a rule of this file, cannot be true, or is more text than
+the job may have: the attempt failed.
+"""
 Global___CancelReason: _TypeAlias = CancelReason  # noqa: Y015
 
 @_typing.final
@@ -244,6 +284,10 @@ class Hello(_message.Message):
     AGENT_VERSION_FIELD_NUMBER: _builtins.int
     PROCESS_ID_FIELD_NUMBER: _builtins.int
     PARENTS_FIELD_NUMBER: _builtins.int
+    MAX_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    ENDORSEMENT_FIELD_NUMBER: _builtins.int
+    MODEL_INFOS_FIELD_NUMBER: _builtins.int
     miner_id: _builtins.str
     """Required. Id chosen by the miner and kept over restarts: letters, digits, `.`, `_`, `:`, `-`; at
     most 128.
@@ -255,11 +299,25 @@ class Hello(_message.Message):
     process_id: _builtins.str
     """Name of the process, random and the same over its reconnections. An older process that comes back
     after a newer one began a session under this miner_id is refused: it may not have learnt why its
-    own session ended.
+    own session ended. By it a process that came back is told from one that vanished with its jobs;
+    of two such, a job is set aside with `POISON`.
+    """
+    max_message_bytes: _builtins.int
+    """Largest message that it takes, in bytes. Absent means 4 MiB, gRPC's own default. It is given no
+    job that is larger.
+    """
+    proof: _builtins.bytes
+    """Signature of its key, 64 bytes, over `"aitbc-miner-proof/v1\\n" || nonce || "\\n" || miner_id`, with the
+    nonce as the coordinator sends it in the initial metadata of the stream, `aitbc-nonce`. A miner
+    that has proved its key once must do so in every Hello: so nobody else can take its id.
+    """
+    endorsement: _builtins.bytes
+    """Signature of the key that the miner had before, 64 bytes, over `"aitbc-miner-key/v1\\n" ||
+    public_key`. Required when `public_key` is another one than it registered.
     """
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Required. Names of the models it serves, 1 to 256."""
+        """Required. Names of the models it serves, 1 to 256, of 16,384 characters together."""
 
     @_builtins.property
     def gpu_info(self) -> Global___GpuInfo:
@@ -281,6 +339,10 @@ class Hello(_message.Message):
         its name. Both are among `models`.
         """
 
+    @_builtins.property
+    def model_infos(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelInfo]:
+        """What it says of its models. Of one that is not named here nothing is known."""
+
     def __init__(
         self,
         *,
@@ -293,14 +355,52 @@ class Hello(_message.Message):
         agent_version: _builtins.str = ...,
         process_id: _builtins.str = ...,
         parents: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        max_message_bytes: _builtins.int = ...,
+        proof: _builtins.bytes = ...,
+        endorsement: _builtins.bytes = ...,
+        model_infos: _abc.Iterable[Global___ModelInfo] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "gpu_info", b"gpu_info"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "capacity", b"capacity", "gpu_info", b"gpu_info", "held_leases", b"held_leases", "miner_id", b"miner_id", "models", b"models", "parents", b"parents", "process_id", b"process_id", "public_key", b"public_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "capacity", b"capacity", "endorsement", b"endorsement", "gpu_info", b"gpu_info", "held_leases", b"held_leases", "max_message_bytes", b"max_message_bytes", "miner_id", b"miner_id", "model_infos", b"model_infos", "models", b"models", "parents", b"parents", "process_id", b"process_id", "proof", b"proof", "public_key", b"public_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Hello: _TypeAlias = Hello  # noqa: Y015
+
+@_typing.final
+class ModelInfo(_message.Message):
+    """What a miner says of one of its models."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    MAX_MODEL_LEN_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model, one of the Hello's `models`."""
+    max_model_len: _builtins.int
+    """Tokens that a prompt and its answer may have together."""
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedScalarFieldContainer[_jobs_pb2.JobTask.ValueType]:
+        """What may be asked of it. Empty is to generate."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        max_model_len: _builtins.int | None = ...,
+        tasks: _abc.Iterable[_jobs_pb2.JobTask.ValueType] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_model_len", b"_max_model_len", "max_model_len", b"max_model_len"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_model_len", b"_max_model_len", "max_model_len", b"max_model_len", "model", b"model", "tasks", b"tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_model_len: _TypeAlias = _typing.Literal["max_model_len"]  # noqa: Y015
+    _WhichOneofArgType__max_model_len: _TypeAlias = _typing.Literal["_max_model_len", b"_max_model_len"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_model_len) -> _WhichOneofReturnType__max_model_len | None: ...
+
+Global___ModelInfo: _TypeAlias = ModelInfo  # noqa: Y015
 
 @_typing.final
 class HeldLease(_message.Message):
@@ -335,20 +435,66 @@ class Capacity(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MAX_OUTSTANDING_JOBS_FIELD_NUMBER: _builtins.int
+    PAUSES_FIELD_NUMBER: _builtins.int
     max_outstanding_jobs: _builtins.int
     """Leases it takes at once. 0: it finishes what it has and takes nothing new."""
+    @_builtins.property
+    def pauses(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelPause]:
+        """Models that it cannot serve at present: all of them, and none that it does not name here."""
+
     def __init__(
         self,
         *,
         max_outstanding_jobs: _builtins.int = ...,
+        pauses: _abc.Iterable[Global___ModelPause] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_outstanding_jobs", b"max_outstanding_jobs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_outstanding_jobs", b"max_outstanding_jobs", "pauses", b"pauses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Capacity: _TypeAlias = Capacity  # noqa: Y015
+
+@_typing.final
+class ModelPause(_message.Message):
+    """A model that a miner cannot serve at present, by no fault of the jobs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The model, one of the Hello's `models`."""
+    code: _builtins.str
+    """UPPER_SNAKE reason, for programs. One that is not, or that only the coordinator gives, is kept as
+    `MINER_FAILED`.
+    """
+    message: _builtins.str
+    """Sentence for people, above all for the miner's operator. No part of a prompt or a result."""
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """For how long no job of the model is to be given, at most an hour. Afterwards the coordinator gives
+        one job at a time until the miner completes one.
+        """
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        code: _builtins.str = ...,
+        message: _builtins.str = ...,
+        duration: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "duration", b"duration", "message", b"message", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelPause: _TypeAlias = ModelPause  # noqa: Y015
 
 @_typing.final
 class Updates(_message.Message):
@@ -359,15 +505,20 @@ class Updates(_message.Message):
     UPDATES_FIELD_NUMBER: _builtins.int
     LOAD_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
+    STATEMENT_VERSION_FIELD_NUMBER: _builtins.int
     signature: _builtins.bytes
     """Ed25519 signature, 64 bytes, over the Merkle root of the statements of this message's completions,
     in their order: see docs/reference/formats.md. Required with completions when the Hello had a key:
     without it, or when it is wrong, each of them ends its lease as a failure that can be retried, and
     the miner is told CANCEL_REASON_SIGNATURE_REFUSED.
     """
+    statement_version: _builtins.int
+    """Version of the statements that the signature covers: not above `Welcome.statement_version`. Absent
+    is 1.
+    """
     @_builtins.property
     def updates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Update]:
-        """In the order in which they happened."""
+        """In the order in which they happened. At most 100,000."""
 
     @_builtins.property
     def load(self) -> Global___Load:
@@ -379,10 +530,11 @@ class Updates(_message.Message):
         updates: _abc.Iterable[Global___Update] | None = ...,
         load: Global___Load | None = ...,
         signature: _builtins.bytes = ...,
+        statement_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["load", b"load"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["load", b"load", "signature", b"signature", "updates", b"updates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["load", b"load", "signature", b"signature", "statement_version", b"statement_version", "updates", b"updates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -390,7 +542,12 @@ Global___Updates: _TypeAlias = Updates  # noqa: Y015
 
 @_typing.final
 class Update(_message.Message):
-    """News of one job."""
+    """News of one job.
+
+    One that breaks a rule, or that cannot be true, ends its lease as a failure that can be retried
+    (`ANSWER_REFUSED`), and the miner is told CANCEL_REASON_ANSWER_REFUSED. The others of its message
+    count.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -449,10 +606,16 @@ class Delta(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     TOOL_CALLS_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
+    REASONING_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """Text, cut between characters."""
     tokens: _builtins.int
     """Tokens it stands for."""
+    reasoning: _builtins.str
+    """More of what the model thinks before it answers, cut between characters. Its tokens are among
+    `tokens`.
+    """
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_jobs_pb2.ToolCallPart]:
         """More of the calls that the answer asks for."""
@@ -463,6 +626,10 @@ class Delta(_message.Message):
         whose text is not there yet wait for it.
         """
 
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Ids of these tokens, when the job's `params.return_token_ids` asked."""
+
     def __init__(
         self,
         *,
@@ -470,10 +637,12 @@ class Delta(_message.Message):
         tokens: _builtins.int = ...,
         tool_calls: _abc.Iterable[_jobs_pb2.ToolCallPart] | None = ...,
         logprobs: _abc.Iterable[_jobs_pb2.TokenLogprob] | None = ...,
+        reasoning: _builtins.str = ...,
+        token_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["logprobs", b"logprobs", "text", b"text", "tokens", b"tokens", "tool_calls", b"tool_calls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["logprobs", b"logprobs", "reasoning", b"reasoning", "text", b"text", "token_ids", b"token_ids", "tokens", b"tokens", "tool_calls", b"tool_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -491,17 +660,31 @@ class Completion(_message.Message):
     RESULT_SALT_FIELD_NUMBER: _builtins.int
     TOOL_CALLS_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
+    REASONING_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
+    PROMPT_DETAILS_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    STOP_STRING_FIELD_NUMBER: _builtins.int
+    STOP_TOKEN_ID_FIELD_NUMBER: _builtins.int
     result: _builtins.str
     """The text, with what it was resumed from. It, the calls and the probabilities begin with what
     deltas told of them.
     """
     finish_reason: _builtins.str
-    """Why the generation ended: `stop`, `length` or `tool_calls`."""
+    """Why the generation ended: `stop`, `length`, `tool_calls` or `content_filter`."""
     result_salt: _builtins.bytes
-    """16 random bytes that come before the result where it is hashed. Required of a miner with a key."""
+    """16 random bytes that come before what is hashed of the answer. Required of a miner with a key."""
+    reasoning: _builtins.str
+    """What the model thought before it answered. It begins with what deltas told of it."""
+    stop_string: _builtins.str
+    """The string of `params.stop` that ended the generation."""
+    stop_token_id: _builtins.int
+    """The token of `params.stop_token_ids` that ended the generation."""
     @_builtins.property
     def usage(self) -> _jobs_pb2.Usage:
-        """Tokens taken."""
+        """Tokens taken. Not less than nothing, not more generated than the job's `max_tokens`, and of the
+        prompt not more than it has bytes and a chat template may add.
+        """
 
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_jobs_pb2.ToolCall]:
@@ -510,6 +693,20 @@ class Completion(_message.Message):
     @_builtins.property
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_jobs_pb2.TokenLogprob]:
         """How likely each token was, when the job's `params.logprobs` asked."""
+
+    @_builtins.property
+    def outputs(self) -> _containers.RepeatedCompositeFieldContainer[_jobs_pb2.TaskOutput]:
+        """What was made of each of the job's `inputs`, in their order."""
+
+    @_builtins.property
+    def prompt_details(self) -> _jobs_pb2.PromptDetails:
+        """The prompt as the model was given it, when the job's `params.prompt_logprobs` or
+        `params.return_token_ids` asked.
+        """
+
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Ids of all its tokens, when the job's `params.return_token_ids` asked."""
 
     def __init__(
         self,
@@ -520,12 +717,20 @@ class Completion(_message.Message):
         result_salt: _builtins.bytes = ...,
         tool_calls: _abc.Iterable[_jobs_pb2.ToolCall] | None = ...,
         logprobs: _abc.Iterable[_jobs_pb2.TokenLogprob] | None = ...,
+        reasoning: _builtins.str = ...,
+        outputs: _abc.Iterable[_jobs_pb2.TaskOutput] | None = ...,
+        prompt_details: _jobs_pb2.PromptDetails | None = ...,
+        token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        stop_string: _builtins.str = ...,
+        stop_token_id: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id", "prompt_details", b"prompt_details", "stop_token_id", b"stop_token_id", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "logprobs", b"logprobs", "result", b"result", "result_salt", b"result_salt", "tool_calls", b"tool_calls", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id", "finish_reason", b"finish_reason", "logprobs", b"logprobs", "outputs", b"outputs", "prompt_details", b"prompt_details", "reasoning", b"reasoning", "result", b"result", "result_salt", b"result_salt", "stop_string", b"stop_string", "stop_token_id", b"stop_token_id", "token_ids", b"token_ids", "tool_calls", b"tool_calls", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__stop_token_id: _TypeAlias = _typing.Literal["stop_token_id"]  # noqa: Y015
+    _WhichOneofArgType__stop_token_id: _TypeAlias = _typing.Literal["_stop_token_id", b"_stop_token_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stop_token_id) -> _WhichOneofReturnType__stop_token_id | None: ...
 
 Global___Completion: _TypeAlias = Completion  # noqa: Y015
 
@@ -538,22 +743,36 @@ class Failure(_message.Message):
     CODE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     RETRYABLE_FIELD_NUMBER: _builtins.int
+    FAULT_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_FIELD_NUMBER: _builtins.int
     code: _builtins.str
-    """UPPER_SNAKE reason, for programs."""
+    """UPPER_SNAKE reason, for programs. One that is not, or that only the coordinator gives, is kept as
+    `MINER_FAILED`.
+    """
     message: _builtins.str
-    """Sentence for people. No part of the prompt or the result."""
+    """Sentence for people. Only the job's client reads it, so it may say what is wrong with the prompt."""
     retryable: _builtins.bool
-    """Whether another attempt may succeed."""
+    """Whether another attempt may succeed. One may, whatever is said here, when the fault is the miner's."""
+    fault: Global___Fault.ValueType
+    """Who is to blame."""
+    @_builtins.property
+    def retry_after(self) -> _duration_pb2.Duration:
+        """For how long the miner is to be given no job of the model, when its engine says so. At most an hour
+        is kept.
+        """
+
     def __init__(
         self,
         *,
         code: _builtins.str = ...,
         message: _builtins.str = ...,
         retryable: _builtins.bool = ...,
+        fault: Global___Fault.ValueType = ...,
+        retry_after: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retry_after", b"retry_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "retryable", b"retryable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "fault", b"fault", "message", b"message", "retry_after", b"retry_after", "retryable", b"retryable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -634,6 +853,19 @@ class Welcome(_message.Message):
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
     LOST_LEASE_IDS_FIELD_NUMBER: _builtins.int
     ACKS_FIELD_NUMBER: _builtins.int
+    MAX_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
+    STATEMENT_VERSION_FIELD_NUMBER: _builtins.int
+    MAX_RESULT_BYTES_FIELD_NUMBER: _builtins.int
+    max_message_bytes: _builtins.int
+    """Largest message that the coordinator takes, in bytes. A result that does not fit is a failure,
+    `RESULT_TOO_LARGE`.
+    """
+    statement_version: _builtins.int
+    """Newest version of miners' statements that the coordinator takes. Absent is 1."""
+    max_result_bytes: _builtins.int
+    """Largest result that the coordinator takes, in bytes, with all that it has beside its text. Absent is
+    `max_message_bytes`. A larger one is a failure, `RESULT_TOO_LARGE`.
+    """
     @_builtins.property
     def lease_duration(self) -> _duration_pb2.Duration:
         """How long leases last after the last message heard."""
@@ -657,10 +889,13 @@ class Welcome(_message.Message):
         heartbeat_interval: _duration_pb2.Duration | None = ...,
         lost_lease_ids: _abc.Iterable[_builtins.str] | None = ...,
         acks: _abc.Iterable[Global___Ack] | None = ...,
+        max_message_bytes: _builtins.int = ...,
+        statement_version: _builtins.int = ...,
+        max_result_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval", "lease_duration", b"lease_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acks", b"acks", "heartbeat_interval", b"heartbeat_interval", "lease_duration", b"lease_duration", "lost_lease_ids", b"lost_lease_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acks", b"acks", "heartbeat_interval", b"heartbeat_interval", "lease_duration", b"lease_duration", "lost_lease_ids", b"lost_lease_ids", "max_message_bytes", b"max_message_bytes", "max_result_bytes", b"max_result_bytes", "statement_version", b"statement_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -737,6 +972,8 @@ Global___Assignment: _TypeAlias = Assignment  # noqa: Y015
 @_typing.final
 class Resume(_message.Message):
     """The beginning of an answer, which the client may have read already.
+
+    There is none of an answer with a reasoning: another miner begins it anew.
 
     A miner whose engine can goes on after this text, and its usage counts these tokens. It holds the
     text as its update 0, already told: its next update is number 1, and only when the coordinator asks
