@@ -1,6 +1,6 @@
 """Finds the LoRA adapters that `--lora NAME=SOURCE[@MODEL]` options ask for.
 
-A source is a directory in PEFT's form, or a Hugging Face id.
+A source is a directory in PEFT's form, or a Hugging Face id with a revision: `ORG/NAME:REVISION`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any
 from aitbc_miner.errors import Misconfigured
 
 _CONFIG = "adapter_config.json"
-_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin", "adapter_model.pt")
+# Never the pickles that PEFT once wrote: to load one is to run what its author wrote.
+_WEIGHTS = "adapter_model.safetensors"
 # Matrices that read hidden states: they are as wide as the model's.
 _READS_HIDDEN_STATES = re.compile(r"\.(q|k|v|gate|up)_proj\.lora_A\.weight$")
-_HUGGING_FACE_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_HUGGING_FACE_ID = re.compile(r"(?P<id>\w[\w.-]*/\w[\w.-]*)(?::(?P<revision>\w[\w./-]*))?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,20 +44,33 @@ class Adapter:
         directory = Path(self.source).expanduser() if self.is_local else self._fetched()
         if not (directory / _CONFIG).is_file():
             raise Misconfigured(f"{self}: it has no {_CONFIG}, as LoRA adapters of PEFT have")
-        if not any((directory / name).is_file() for name in _WEIGHTS):
-            raise Misconfigured(f"{self}: it has no {_WEIGHTS[0]}")
+        if not (directory / _WEIGHTS).is_file():
+            raise Misconfigured(
+                f"{self}: it has no {_WEIGHTS}; weights in another form are not loaded, because"
+                " they may be programs"
+            )
         return AdapterFiles(directory.resolve(), self._rank(directory / _CONFIG))
 
     def _fetched(self) -> Path:
-        if not _HUGGING_FACE_ID.fullmatch(self.source):
+        found = _HUGGING_FACE_ID.fullmatch(self.source)
+        if found is None:
             raise Misconfigured(
-                f"{self}: there is no such directory; give one with {_CONFIG} and {_WEIGHTS[0]}, or"
-                " a Hugging Face id"
+                f"{self}: there is no such directory; give one with {_CONFIG} and {_WEIGHTS}, or"
+                " a Hugging Face id with a revision, ORG/NAME:REVISION"
+            )
+        if found["revision"] is None:
+            raise Misconfigured(
+                f"{self}: there is no such directory, and of Hugging Face a revision is needed, so"
+                f" that nobody changes what is served: {self.source}:REVISION, best a commit's hash"
             )
         from huggingface_hub import snapshot_download
 
         try:
-            return Path(snapshot_download(self.source, allow_patterns=[_CONFIG, *_WEIGHTS]))
+            return Path(
+                snapshot_download(
+                    found["id"], revision=found["revision"], allow_patterns=[_CONFIG, _WEIGHTS]
+                )
+            )
         except Exception as error:
             raise Misconfigured(
                 f"{self}: there is no such directory, and Hugging Face does not give it: {error}"
@@ -85,9 +99,6 @@ class AdapterFiles:
         """Returns how wide the hidden states are that it was made for, where its files tell."""
         from safetensors import safe_open
 
-        file = self.directory / _WEIGHTS[0]
-        if not file.is_file():
-            return set()
-        with safe_open(file, framework="numpy") as tensors:
+        with safe_open(self.directory / _WEIGHTS, framework="numpy") as tensors:
             names = filter(_READS_HIDDEN_STATES.search, tensors.keys())
             return {tensors.get_slice(name).get_shape()[1] for name in names}

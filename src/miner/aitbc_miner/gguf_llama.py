@@ -1,6 +1,7 @@
 """Turns a GGUF file of a Llama-like model into the directory that Hugging Face would hold.
 
-vLLM does not load GGUF on a CPU, so the weights are de-quantised to bfloat16 safetensors. Needs the
+vLLM does not load GGUF on a CPU, so the weights are de-quantised to safetensors. In float32: fewer
+bits would round what the file says, and so small a model answers by the rounding. Needs the
 `weights` extra.
 """
 
@@ -53,7 +54,7 @@ def convert(gguf_file: Path, target: Path, on_tensor: Callable[[int, int], None]
     with (target / "model.safetensors").open("wb") as file:
         file.write(safetensors_header({_name(tensor): _shape(tensor) for tensor in reader.tensors}))
         for done, tensor in enumerate(reader.tensors, start=1):
-            file.write(bfloat16_bits(_values(tensor, fields)).tobytes())
+            file.write(_values(tensor, fields).astype("<f4").tobytes())
             on_tensor(done, len(reader.tensors))
     is_tied = all(tensor.name != "output.weight" for tensor in reader.tensors)
     for file_name, content in {
@@ -93,16 +94,15 @@ def hugging_face_name(name: str) -> str:
 
 
 def safetensors_header(shapes: dict[str, tuple[int, ...]]) -> bytes:
-    """Returns what precedes the bfloat16 tensors, in this order, in a safetensors file.
+    """Returns what precedes the float32 tensors, in this order, in a safetensors file.
 
-    Written here because tensors can then be streamed, one in memory at a time, and numpy, which the
-    package of that name works on, knows no bfloat16.
+    Written here because tensors can then be streamed, one in memory at a time.
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, shape in shapes.items():
-        begin, end = end, end + 2 * math.prod(shape)
-        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
+        begin, end = end, end + 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text
@@ -115,19 +115,13 @@ def unpermute(values: np.ndarray, heads: int) -> np.ndarray:
     return pairs.swapaxes(1, 2).reshape(rows, columns)
 
 
-def bfloat16_bits(values: np.ndarray) -> np.ndarray:
-    """Returns float32 values rounded to bfloat16, ties to even, as 16-bit integers."""
-    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
-
-
 def model_config(fields: Fields, *, is_tied: bool) -> Fields:
     """Returns config.json."""
     theta = fields["llama.rope.freq_base"]
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
-        "dtype": "bfloat16",
+        "dtype": "float32",
         "vocab_size": fields["llama.vocab_size"],
         "hidden_size": fields["llama.embedding_length"],
         "intermediate_size": fields["llama.feed_forward_length"],

@@ -7,6 +7,8 @@ from typing import Any, TextIO, cast
 
 import structlog
 
+from aitbc_miner.terminal import harmless_event
+
 
 def configure_logging() -> None:
     """Writes for people on a terminal and as logfmt elsewhere."""
@@ -19,6 +21,7 @@ def configure_logging() -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            harmless_event,
             renderer,
         ],
         logger_factory=structlog.PrintLoggerFactory(cast("TextIO", Unbreakable(sys.stderr))),

@@ -6,18 +6,32 @@ from collections.abc import Callable
 
 from aitbc.v1.work_pb2 import Update
 from aitbc_miner._aio import Alarm
+from aitbc_miner.errors import ResultTooLarge
 from aitbc_miner.lease import Lease
 
 # Longest time that a delta waits for company. Below what a reader of the answer notices.
 FLUSH_INTERVAL_S = 0.03
 # News in one message. The next one follows at once; a coordinator may refuse messages above 4 MiB.
 _MESSAGE_BYTES = 2**19
+# What a coordinator takes that does not say.
+DEFAULT_MESSAGE_BYTES = 4 * 2**20
+# Beside the updates, in their message.
+_OVERHEAD_BYTES = 1024
+# Around each of them.
+_UPDATE_BYTES = 8
 
 
 class Outbox:
     """Leases with news. Endings and first words go at once, with all that waits; the rest waits."""
 
-    def __init__(self, alarm: Alarm, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        alarm: Alarm,
+        clock: Callable[[], float],
+        unsendable: Callable[[Lease, Exception], None],
+    ) -> None:
+        """`unsendable`: ends a lease whose news cannot be told, with news that can."""
+        self._unsendable = unsendable
         self._alarm = alarm
         self._clock = clock
         # An ordered set.
@@ -25,6 +39,10 @@ class Outbox:
         # When the next message is due. None while there is no news.
         self._due_at: float | None = None
         self._flushed_at = float("-inf")
+        # Largest message that the coordinator takes.
+        self.most_bytes = DEFAULT_MESSAGE_BYTES
+        # Updates that did not fit into the message before.
+        self._carried: list[Update] = []
 
     def put(self, lease: Lease, *, urgent: bool) -> None:
         """Notes that a lease has news."""
@@ -39,6 +57,8 @@ class Outbox:
     def discard(self, lease: Lease) -> None:
         """Forgets a lease."""
         self._dirty.pop(lease, None)
+        if self._carried:
+            self._carried = [one for one in self._carried if one.lease_id != lease.lease_id]
 
     def take(self) -> list[Update]:
         """Returns the updates of the next message; none when it is not due yet."""
@@ -49,15 +69,40 @@ class Outbox:
             # An alarm may ring a little early, by another clock than this one: set it again.
             self._alarm.ring_in(self._due_at - now)
             return []
-        updates: list[Update] = []
-        size = 0
+        size = sum(map(Update.ByteSize, self._carried))
         while self._dirty and size < _MESSAGE_BYTES:
             lease = next(iter(self._dirty))
             del self._dirty[lease]
-            for update in lease.take_updates():
+            for update in self._updates_of(lease):
                 size += update.ByteSize()
-                updates.append(update)
+                self._carried.append(update)
+        updates = self._fitting()
         self._flushed_at = now
-        if not self._dirty:
+        if not self._dirty and not self._carried:
             self._due_at = None
+        return updates
+
+    def forget_carried(self) -> None:
+        """Forgets what waits for the next message: it is told again from where it is asked for."""
+        self._carried.clear()
+
+    def _fitting(self) -> list[Update]:
+        """Takes as many of the carried updates as one message holds, one at least."""
+        size, count = 0, 0
+        for update in self._carried:
+            size += update.ByteSize() + _UPDATE_BYTES
+            if count and size > self.most_bytes - _OVERHEAD_BYTES:
+                break
+            count += 1
+        updates, self._carried = self._carried[:count], self._carried[count:]
+        return updates
+
+    def _updates_of(self, lease: Lease) -> list[Update]:
+        try:
+            updates = lease.take_updates()
+            if any(update.ByteSize() > self.most_bytes - _OVERHEAD_BYTES for update in updates):
+                raise ResultTooLarge(f"the answer does not fit into {self.most_bytes} bytes")
+        except Exception as error:
+            self._unsendable(lease, error)
+            return lease.take_updates()
         return updates

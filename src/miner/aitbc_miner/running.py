@@ -30,7 +30,7 @@ def run_miner(settings: Settings) -> None:
 
 async def _work(settings: Settings) -> None:
     stop = Stop()
-    signer = load_signer(settings.key_file, settings.miner_id)
+    signer = load_signer(settings.key_file, settings.miner_id, settings.previous_key_file)
     engines = create_engines(
         settings.engine,
         settings.models,

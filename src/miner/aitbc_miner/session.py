@@ -18,6 +18,9 @@ from aitbc_miner.errors import MinerError, Misconfigured, SessionLost, Supersede
 _PATIENCE_S = 30.0
 # Time for the coordinator to end the stream after the miner's goodbye.
 _PARTING_S = 2.0
+# Time for the coordinator to say what to sign.
+_NONCE_S = 5.0
+_NONCE = "aitbc-nonce"
 _STATUS_DETAILS = "grpc-status-details-bin"
 
 log = structlog.get_logger()
@@ -126,7 +129,7 @@ class Session:
         self._on_welcome()
 
     async def _write(self) -> None:
-        await self._call.write(self._agent.hello())
+        await self._call.write(self._agent.hello(await self._nonce()))
         spoke_at = self._clock()
         await self._welcomed.wait()
         alarm = self._agent.alarm
@@ -142,6 +145,17 @@ class Session:
             await self._call.write(message)
             spoke_at = self._clock()
         await self._call.done_writing()
+
+    async def _nonce(self) -> str:
+        """Returns what the coordinator gives to sign; empty where it gives nothing."""
+        asking = asyncio.ensure_future(self._call.initial_metadata())
+        await asyncio.wait([asking], timeout=_NONCE_S)
+        # An older coordinator says nothing before Hello: the future ends with the call.
+        asking.add_done_callback(lambda done: done.cancelled() or done.exception())
+        if not asking.done() or asking.exception() is not None:
+            return ""
+        nonce = dict(asking.result()).get(_NONCE, "")
+        return nonce if isinstance(nonce, str) else ""
 
     def _close_writer(self) -> None:
         """Lets the writer end by itself, after the write that is under way."""

@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 
 from aitbc_miner.adapters import Adapter
@@ -38,6 +39,8 @@ class Settings:
     tls: Tls | None = None
     # Where its signing key is kept; None: in the user's directory for state.
     key_file: Path | None = None
+    # Holds the key that the miner had before, which endorses the one in `key_file`.
+    previous_key_file: Path | None = None
 
     def __post_init__(self) -> None:
         if not _ADDRESS.fullmatch(self.coordinator):
@@ -58,6 +61,34 @@ class Settings:
             )
         if self.slots is not None and not 1 <= self.slots <= _MAX_SLOTS:
             raise Misconfigured(f"--slots {self.slots}: give a number from 1 to {_MAX_SLOTS:,}")
+
+    @property
+    def is_key_exposed(self) -> bool:
+        """Whether the key leaves this machine unencrypted."""
+        return bool(self.api_key) and self.tls is None and not _is_here(self.coordinator)
+
+
+def read_key(key: str | None, file: Path | None) -> str | None:
+    """Returns a key that is given, or the one in a file. Raises Misconfigured."""
+    if file is None:
+        return key
+    if key is not None:
+        raise Misconfigured("--api-key and --api-key-file: give one of them")
+    try:
+        text = file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"--api-key-file {file}: cannot read it: {error}") from error
+    if not text:
+        raise Misconfigured(f"--api-key-file {file}: it is empty")
+    return text
+
+
+def _is_here(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def parse_models(items: Iterable[str]) -> dict[str, str]:

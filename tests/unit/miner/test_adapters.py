@@ -62,6 +62,14 @@ def test_a_missing_file_is_named(tmp_path: Path, missing: str) -> None:
         adapter(directory).locate()
 
 
+@pytest.mark.parametrize("name", ["adapter_model.bin", "adapter_model.pt"])
+def test_weights_that_may_be_programs_are_refused(tmp_path: Path, name: str) -> None:
+    directory = write_adapter(tmp_path / "legal", 1)
+    (directory / "adapter_model.safetensors").rename(directory / name)
+    with pytest.raises(Misconfigured, match=r"it has no adapter_model\.safetensors"):
+        adapter(directory).locate()
+
+
 def test_a_path_that_is_not_there_is_not_asked_of_hugging_face(tmp_path: Path) -> None:
     assert not adapter(tmp_path / "none").is_local
     with pytest.raises(Misconfigured, match="there is no such directory; give one with"):
@@ -74,17 +82,20 @@ def test_an_id_is_fetched_from_hugging_face(
     write_adapter(tmp_path / "snapshot", 1)
     hub = ModuleType("huggingface_hub")
 
-    def snapshot_download(source: str, *, allow_patterns: list[str]) -> str:
+    def snapshot_download(source: str, *, revision: str, allow_patterns: list[str]) -> str:
         if source != "org/legal":
             raise OSError("401")
-        assert "adapter_config.json" in allow_patterns
+        assert revision == "v1.2"
+        assert allow_patterns == ["adapter_config.json", "adapter_model.safetensors"]
         return str(tmp_path / "snapshot")
 
     hub.__dict__["snapshot_download"] = snapshot_download
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
-    assert adapter("org/legal").locate().directory == tmp_path / "snapshot"
+    assert adapter("org/legal:v1.2").locate().directory == tmp_path / "snapshot"
     with pytest.raises(Misconfigured, match="Hugging Face does not give it: 401"):
-        adapter("org/other").locate()
+        adapter("org/other:v1.2").locate()
+    with pytest.raises(Misconfigured, match="org/legal:REVISION"):
+        adapter("org/legal").locate()
 
 
 def test_how_wide_its_model_is_shows_where_hidden_states_are_read(tmp_path: Path) -> None:

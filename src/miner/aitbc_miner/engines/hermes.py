@@ -45,7 +45,12 @@ def in_texts(messages: Sequence[Message], tools: Sequence[Tool]) -> list[Message
         was_answering, is_answering = is_answering, message["role"] == "tool"
         if not is_answering:
             text = "\n".join(filter(None, [message["content"], *_calls(message)]))
-            turns.append(Message(role=message["role"], content=text))
+            turn = Message(role=message["role"], content=text)
+            if "parts" in message:
+                turn["parts"] = message["parts"]
+            if "reasoning" in message:
+                turn["reasoning"] = message["reasoning"]
+            turns.append(turn)
             continue
         answer = f"<tool_response>\n{message['content']}\n</tool_response>"
         if was_answering:

@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import httpx
 
-from aitbc_miner.engines.base import Chunk, EngineLoad, Job, Logprob, ToolCallPart
+from aitbc_miner.engines.base import Chunk, EngineLoad, Job
+from aitbc_miner.engines.openai_answers import AnswerReader
+from aitbc_miner.engines.openai_details import lengths_of
+from aitbc_miner.engines.openai_faults import MOST_BODY_BYTES, may_refuse, refusal, unreachable
+from aitbc_miner.engines.openai_requests import HINTS, body_of
+from aitbc_miner.engines.openai_tasks import DEFAULT_TASKS, OpenAITasks, parse_tasks
 from aitbc_miner.engines.options import EngineOptions
-from aitbc_miner.engines.tools import AUTO, NONE, REQUIRED, CallFeed
-from aitbc_miner.errors import BadRequest, EngineBusy, EngineError, EngineFailed, Misconfigured
+from aitbc_miner.engines.resuming import is_resumable
+from aitbc_miner.engines.tasks import Made, ModelInfo, Task
+from aitbc_miner.errors import BadRequest, EngineUnusable, Misconfigured
 
 DEFAULT_SLOTS = 8
 _CONNECT_TIMEOUT_S = 10.0
 _DEFAULT_SILENCE_S = 300.0
 _CHAT, _COMPLETIONS = "chat", "completions"
-# Client errors that say "not now" rather than "never".
-_TRANSIENT_STATUS = {408, 425, 429}
-_DATA = "data:"
+# How long an answer that is whole waits for the usage.
+_USAGE_S = 5.0
+# How long the start waits for what the server says of its models.
+_MODELS_S = 2.0
+_JSON = {"content-type": "application/json"}
+# What no server refuses as unknown.
+_NEEDED = {"model", "messages", "prompt", "stream"}
+# Success that has nothing to say.
+_EMPTY_STATUS = {204, 205}
+# How a server refuses a field that it does not know.
+_REFUSED_STATUS = {400, 422, 501}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +51,16 @@ class OpenAIOptions:
     # Whether the chat endpoint goes on with a last message of the assistant, as vLLM and SGLang do
     # when `continue_final_message` says so.
     continues: bool = False
+    # Whether it takes `cache_salt`, as vLLM does: others refuse what they do not know.
+    is_salted: bool = False
+    # What it does.
+    tasks: tuple[Task, ...] = DEFAULT_TASKS
     # Longest silence of the server within an answer.
     timeout_s: float = _DEFAULT_SILENCE_S
 
     @classmethod
     def parse(cls, options: EngineOptions) -> OpenAIOptions:
-        """Reads `base_url`, `api_key`, `endpoint`, `continues` and `timeout`."""
+        """Reads the options of this engine, and refuses others."""
         base_url = options.text("base_url")
         if base_url is None or not base_url.startswith(("http://", "https://")):
             raise Misconfigured(
@@ -48,9 +69,11 @@ class OpenAIOptions:
             )
         parsed = cls(
             base_url=base_url.rstrip("/"),
-            api_key=options.text("api_key"),
+            api_key=_key(options),
             endpoint=options.choice("endpoint", _CHAT, _COMPLETIONS),
             continues=options.choice("continues", "false", "true") == "true",
+            is_salted=options.choice("cache_salt", "false", "true") == "true",
+            tasks=parse_tasks(options.text("tasks")),
             timeout_s=options.number("timeout", minimum=0.001) or _DEFAULT_SILENCE_S,
         )
         options.finish()
@@ -68,58 +91,118 @@ class OpenAIEngine:
         # The server's own name of each model.
         self._sources = dict(sources)
         self._options = options
+        # Hints that the server refuses as unknown, as far as it ever did.
+        self._unknown: set[str] = set()
+        # What the server calls the reasoning, as far as it ever told one.
+        self._reasoning_word: str | None = None
+        # Tokens that each of the server's models takes, as far as it said.
+        self._lengths: dict[str, int] = {}
         key = options.api_key
+        # What no client is told, in a server's own words either.
+        where = options.base_url.partition("://")[2].partition("/")[0]
+        self._private = [text for text in (key, options.base_url, where) if text]
         self._client = httpx.AsyncClient(
             headers={"authorization": f"Bearer {key}"} if key else {},
             timeout=httpx.Timeout(options.timeout_s, connect=_CONNECT_TIMEOUT_S),
             limits=httpx.Limits(max_connections=self.slots),
+            event_hooks={"response": [_stay]},
         )
+        self._tasks = OpenAITasks(self._client, options.base_url)
 
     async def start(self) -> None:
-        """Needs nothing: the server may start later than the miner."""
+        """Asks what the server's models take, if it is there: it may start later than the miner."""
+        url = f"{self._options.base_url}/models"
+        with contextlib.suppress(httpx.HTTPError, httpx.InvalidURL, TimeoutError):
+            async with asyncio.timeout(_MODELS_S), self._client.stream("GET", url) as response:
+                if response.is_success:
+                    self._lengths = lengths_of(await _read_some(response))
 
     async def generate(self, job: Job) -> AsyncGenerator[Chunk, None]:
         """Streams the answer. Closing the iterator closes the request."""
-        url, body = self._request(job)
         try:
-            async with self._client.stream("POST", url, json=body) as response:
-                if response.status_code >= httpx.codes.BAD_REQUEST:
-                    raise _refusal(response.status_code)
-                async for chunk in _chunks(response.aiter_lines(), is_parallel=job.is_parallel):
-                    yield chunk if job.resume is None else _counted(chunk, job.resume.tokens)
-        except httpx.TransportError as error:
-            raise EngineFailed(
-                f"the OpenAI-compatible server did not answer: {type(error).__name__}"
-            ) from error
+            async with contextlib.AsyncExitStack() as requests:
+                response = await self._ask(job, requests)
+                reader = AnswerReader(job)
+                async with contextlib.aclosing(_pieces(reader, response)) as pieces:
+                    async for piece in pieces:
+                        for chunk in reader.feed(piece):
+                            yield _said(chunk, job)
+                self._reasoning_word = reader.reasoning_word or self._reasoning_word
+                for chunk in reader.end():
+                    yield _said(chunk, job)
+        except BadRequest as error:
+            raise self._discreet(error) from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise unreachable(error) from error
+
+    def _discreet(self, error: BadRequest) -> BadRequest:
+        """Returns an error that its client may read."""
+        text = str(error)
+        for private in self._private:
+            text = text.replace(private, "...")
+        return type(error)(text, reason=error.reason)
+
+    async def _ask(self, job: Job, requests: contextlib.AsyncExitStack) -> httpx.Response:
+        """Returns an answer that has begun. Raises an EngineError for a refusal."""
+        url, body = self._request(job)
+        response = await self._post(url, body, requests)
+        left_out: set[str] = set()
+        while not _is_answer(response):
+            told = await _read_some(response)
+            hints = _refused_hints(body, told) if response.status_code in _REFUSED_STATUS else set()
+            if not hints:
+                raise refusal(response.status_code, response.headers, told)
+            # Without `stream_options`, for one, a server tells no usage.
+            body = {name: value for name, value in body.items() if name not in hints}
+            left_out |= hints
+            response = await self._post(url, body, requests)
+        self._unknown |= left_out
+        return response
+
+    async def _post(
+        self, url: str, body: dict[str, Any], requests: contextlib.AsyncExitStack
+    ) -> httpx.Response:
+        try:
+            # In ASCII, so that any text can be sent.
+            content = json.dumps(body, allow_nan=False).encode()
+        except (ValueError, RecursionError) as error:
+            raise BadRequest("the job cannot be written as JSON") from error
+        asking = self._client.stream("POST", url, content=content, headers=_JSON)
+        return await requests.enter_async_context(asking)
 
     def _request(self, job: Job) -> tuple[str, dict[str, Any]]:
         """Returns the URL and the body; parameters beyond OpenAI's own travel beside them."""
-        body: dict[str, Any] = {
-            "model": self._sources[job.model],
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            **_asked(job),
-        }
-        said = job.resume.text if job.resume else ""
-        if job.resume and "max_tokens" in job.params:
-            body["max_tokens"] = max(1, job.params["max_tokens"] - job.resume.tokens)
-        if self._is_raw(job):
-            if "logprobs" in job.params:
-                body["logprobs"] = job.params["logprobs"]
-                del body["top_logprobs"]
-            return f"{self._options.base_url}/completions", body | {"prompt": f"{job.prompt}{said}"}
-        body["messages"] = list(job.messages) or [{"role": "user", "content": job.prompt}]
-        if said:
-            body["messages"].append({"role": "assistant", "content": said})
-            body |= {"continue_final_message": True, "add_generation_prompt": False}
-        return f"{self._options.base_url}/chat/completions", body
+        is_raw = self._is_raw(job)
+        body = body_of(
+            job, self._sources[job.model], is_raw=is_raw, reasoning_word=self._reasoning_word
+        )
+        for hint in self._unknown:
+            body.pop(hint, None)
+        if self._options.is_salted and job.cache_salt:
+            body["cache_salt"] = job.cache_salt
+        path = "completions" if is_raw else "chat/completions"
+        return f"{self._options.base_url}/{path}", body
+
+    async def perform(self, job: Job) -> Made:
+        """Asks the server what is no answer of a model."""
+        return await self._tasks.perform(job, self._sources[job.model])
+
+    def describe(self, model: str) -> ModelInfo:
+        """Says what the options say, and how much the server said that the model takes."""
+        length = self._lengths.get(self._sources[model])
+        return ModelInfo(tasks=self._options.tasks, max_model_len=length)
 
     def can_resume(self, job: Job) -> bool:
         """Can where the server takes a prompt raw, or says that it goes on with a last message."""
-        is_free = job.json_schema is None and not job.tools and "logprobs" not in job.params
-        return is_free and (self._is_raw(job) or self._options.continues)
+        if not is_resumable(job) or "logprobs" in job.params or job.tools:
+            return False
+        if job.prompt_token_ids or job.options.continue_final_message:
+            return False
+        return self._is_raw(job) or self._options.continues
 
     def _is_raw(self, job: Job) -> bool:
+        if job.prompt_token_ids:
+            return True
         return not job.messages and (job.is_raw or self._options.endpoint == _COMPLETIONS)
 
     def load(self) -> EngineLoad:
@@ -131,110 +214,86 @@ class OpenAIEngine:
         await self._client.aclose()
 
 
-def _asked(job: Job) -> dict[str, Any]:
-    """Returns what the job asks for beside its text, in OpenAI's words."""
-    asked: dict[str, Any] = dict(job.params)
-    if "logprobs" in job.params:
-        asked |= {"logprobs": True, "top_logprobs": job.params["logprobs"]}
-    if job.json_schema is not None:
-        schema = {"name": "answer", "schema": job.json_schema}
-        asked["response_format"] = (
-            {"type": "json_schema", "json_schema": schema}
-            if job.json_schema
-            else {"type": "json_object"}
+def _key(options: EngineOptions) -> str | None:
+    """Returns the server's key, which others see on a command line and not in a file."""
+    key, file = options.text("api_key"), options.text("api_key_file")
+    if file is None:
+        return key
+    try:
+        return Path(file).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"--engine-opt api_key_file={file}: cannot read it: {error}") from error
+
+
+def _refused_hints(body: Mapping[str, Any], told: bytes) -> set[str]:
+    """Returns those of a body that a refusal may be about."""
+    others = body.keys() - _NEEDED
+    return {
+        hint
+        for hint, names in HINTS.items()
+        if hint in body and may_refuse(names, others - {hint}, told)
+    }
+
+
+async def _stay(response: httpx.Response) -> None:
+    """Forgets where a server sends the miner: nobody goes there, and it may be no address."""
+    response.headers.pop("location", None)
+
+
+def _is_answer(response: httpx.Response) -> bool:
+    """Raises EngineUnusable for a page: the address is not that of an API."""
+    if not response.is_success or response.status_code in _EMPTY_STATUS:
+        return False
+    if response.headers.get("content-type", "").startswith("text/html"):
+        raise EngineUnusable(
+            "the OpenAI-compatible server answers with a page: correct --engine-opt base_url"
         )
-    if job.tools:
-        asked["tools"] = [tool.as_openai() for tool in job.tools]
-        is_mode = job.tool_choice in (AUTO, NONE, REQUIRED)
-        named = {"type": "function", "function": {"name": job.tool_choice}}
-        asked["tool_choice"] = job.tool_choice if is_mode else named
-        if not job.is_parallel:
-            asked["parallel_tool_calls"] = False
-    return asked
+    return True
 
 
-def _refusal(status: int) -> EngineError:
-    if status in _TRANSIENT_STATUS:
-        return EngineBusy(f"the OpenAI-compatible server answered {status}")
-    if status >= httpx.codes.INTERNAL_SERVER_ERROR:
-        return EngineFailed(f"the OpenAI-compatible server answered {status}")
-    # The body may quote the prompt: only the status is told.
-    return BadRequest(f"the OpenAI-compatible server refused the job with {status}")
+async def _pieces(reader: AnswerReader, response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    """Yields what comes until the server has said all.
 
-
-async def _chunks(lines: AsyncIterator[str], *, is_parallel: bool) -> AsyncIterator[Chunk]:
-    """Turns server-sent events into chunks; the last one waits for the usage, which comes late."""
-    finish_reason: str | None = None
-    usage: dict[str, Any] = {}
-    calls = CallFeed(is_parallel=is_parallel)
-    async for line in lines:
-        if not line.startswith(_DATA):
-            continue
-        data = line.removeprefix(_DATA).strip()
-        if data == "[DONE]":
+    What comes after a whole answer, such as its usage, is waited for but a while, and a failure
+    there is no loss.
+    """
+    pieces = response.aiter_bytes()
+    async for piece in pieces:
+        yield piece
+        if reader.is_finished or reader.is_done:
             break
-        event = _event(data)
-        usage = event.get("usage") or usage
-        for choice in event.get("choices") or ():
-            delta = choice.get("delta") or {}
-            text = delta.get("content") or choice.get("text") or ""
-            parts = tuple(_parts(calls, delta.get("tool_calls") or ()))
-            finish_reason = choice.get("finish_reason") or finish_reason
-            logprobs = _logprobs(choice.get("logprobs") or {})
-            if text or parts or logprobs:
-                # A server sends about a token at a time; the usage corrects the sum.
-                yield Chunk(text=text, tokens=1, tool_calls=parts, logprobs=logprobs)
-    if finish_reason is None:
-        raise EngineFailed("the OpenAI-compatible server ended the answer before its end")
-    ending = "tool_calls" if calls.has_calls else "stop"
-    yield Chunk(
-        finish_reason="length" if finish_reason == "length" else ending,
-        prompt_tokens=usage.get("prompt_tokens"),
-        completion_tokens=usage.get("completion_tokens"),
-    )
+    loop, said, ends_at = asyncio.get_running_loop(), -1, 0.0
+    with contextlib.suppress(TimeoutError, httpx.HTTPError):
+        while not reader.is_done:
+            if said != reader.pieces_said:  # it was not whole yet
+                said, ends_at = reader.pieces_said, loop.time() + _USAGE_S
+            async with asyncio.timeout_at(ends_at):
+                piece = await anext(pieces, b"")
+            if not piece:
+                return
+            yield piece
 
 
-def _parts(calls: CallFeed, told: Iterable[dict[str, Any]]) -> Iterator[ToolCallPart]:
-    for part in told:
-        function = part.get("function") or {}
-        yield from calls.take(
-            part.get("index"), part.get("id"), function.get("name"), function.get("arguments")
-        )
+async def _read_some(response: httpx.Response) -> bytes:
+    """Returns the beginning of a refusal, or of what of it came."""
+    told = b""
+    with contextlib.suppress(httpx.HTTPError):
+        async for piece in response.aiter_bytes():
+            told += piece
+            if len(told) >= MOST_BODY_BYTES:
+                break
+        # Its connection is free for what is asked next.
+        await response.aclose()
+    return told[:MOST_BODY_BYTES]
 
 
-def _logprobs(told: dict[str, Any]) -> tuple[Logprob, ...]:
-    if "tokens" in told:  # as the completions endpoint tells them
-        tops = told.get("top_logprobs") or [{}] * len(told["tokens"])
-        return tuple(
-            Logprob(token, logprob, tuple(Logprob(*item) for item in (top or {}).items()))
-            for token, logprob, top in zip(
-                told["tokens"], told["token_logprobs"], tops, strict=True
-            )
-        )
-    return tuple(
-        Logprob(
-            one["token"],
-            one["logprob"],
-            tuple(Logprob(top["token"], top["logprob"]) for top in one.get("top_logprobs") or ()),
-        )
-        for one in told.get("content") or ()
-    )
-
-
-def _counted(chunk: Chunk, resumed: int) -> Chunk:
-    """Returns the chunk with tokens counted as if the answer had not been resumed."""
-    if chunk.prompt_tokens is not None:
+def _said(chunk: Chunk, job: Job) -> Chunk:
+    """Returns the chunk as a part of the answer that the job asks for."""
+    if job.params.get("max_tokens") == 0:
+        return chunk.without_answer()
+    resumed = job.resume.tokens if job.resume else 0
+    if resumed and chunk.prompt_tokens is not None:
         chunk = replace(chunk, prompt_tokens=max(0, chunk.prompt_tokens - resumed))
-    if chunk.completion_tokens is not None:
+    if resumed and chunk.completion_tokens is not None:
         chunk = replace(chunk, completion_tokens=chunk.completion_tokens + resumed)
     return chunk
-
-
-def _event(data: str) -> dict[str, Any]:
-    try:
-        event = json.loads(data)
-    except ValueError:
-        event = None
-    if not isinstance(event, dict) or "error" in event:
-        raise EngineFailed("the OpenAI-compatible server failed within the answer")
-    return event

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 from uuid import uuid4
 
 from aitbc_miner.engines.base import Job, ToolCallPart
@@ -22,8 +23,9 @@ class _Call:
     # Its place in the answer; None while it has no name, and when it is one too many.
     index: int | None = None
     call_id: str = ""
-    # Arguments that came before the name.
-    held: str = ""
+    name: str = ""
+    # Its arguments so far, in pieces.
+    arguments: list[str] = field(default_factory=list)
 
 
 class CallFeed:
@@ -52,16 +54,35 @@ class CallFeed:
             last = max(self._calls, default=-1)
             number = last + 1 if call_id or last < 0 else last
         call = self._calls.get(number)
-        if call is None or (call_id and call.call_id and call_id != call.call_id):
+        if call is None or _is_another(call, call_id, name, arguments):
             call = self._calls[number] = _Call()
         call.call_id = call.call_id or call_id or ""
+        call.name = call.name or name or ""
+        if arguments:
+            call.arguments.append(arguments)
         if call.index is not None:
             return (ToolCallPart(call.index, arguments=arguments),) if arguments else ()
         if self._count and not self._is_parallel:
             return ()
-        call.held += arguments or ""
-        if not name:
+        if not call.name:
             return ()
         call.index, self._count = self._count, self._count + 1
         call.call_id = call.call_id or f"call_{uuid4().hex}"
-        return (ToolCallPart(call.index, call.call_id, name, call.held),)
+        return (ToolCallPart(call.index, call.call_id, call.name, "".join(call.arguments)),)
+
+
+def _is_another(call: _Call, call_id: str | None, name: str | None, arguments: str | None) -> bool:
+    """Says whether a part with the number of a call begins another one."""
+    if call_id and call.call_id:
+        return call_id != call.call_id
+    if not (name and call.name):
+        return False
+    # Some repeat the name with each part; but after whole arguments come no more of them.
+    return name != call.name or bool(arguments and _is_whole("".join(call.arguments)))
+
+
+def _is_whole(arguments: str) -> bool:
+    try:
+        return isinstance(json.loads(arguments), dict)
+    except (ValueError, RecursionError):
+        return False

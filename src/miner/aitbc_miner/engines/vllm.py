@@ -12,18 +12,31 @@ import dataclasses
 import json
 import os
 import signal
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from multiprocessing import resource_tracker
-from typing import Any, cast
+from typing import Any
 
 from aitbc_miner import weights
 from aitbc_miner.adapters import Adapter
-from aitbc_miner.engines.base import Chunk, EngineLoad, Job, Params, Resume
-from aitbc_miner.engines.tools import is_calling
+from aitbc_miner.engines.base import Chunk, EngineLoad, Job, Resume
+from aitbc_miner.engines.media import Media
+from aitbc_miner.engines.resuming import is_resumable
+from aitbc_miner.engines.tasks import Made, ModelInfo
 from aitbc_miner.engines.vllm_adapters import VllmAdapters
 from aitbc_miner.engines.vllm_answers import AnswerReader
+from aitbc_miner.engines.vllm_forms import Forms, arguments_in, arguments_of
+from aitbc_miner.engines.vllm_parsing import (
+    REASONING,
+    TOOLS,
+    Parsing,
+    check_parsers,
+)
+from aitbc_miner.engines.vllm_pooling import Pooling
 from aitbc_miner.engines.vllm_prompts import Prompts
-from aitbc_miner.engines.vllm_tools import CallReader, ToolParsing, check_parser
+from aitbc_miner.engines.vllm_refusals import refusing
+from aitbc_miner.engines.vllm_requests import request_of
+from aitbc_miner.engines.vllm_sampling import Sampling
+from aitbc_miner.engines.vllm_tasks import Tasks
 from aitbc_miner.errors import (
     BadRequest,
     EngineBusy,
@@ -32,18 +45,20 @@ from aitbc_miner.errors import (
     Misconfigured,
 )
 
-# Used where neither the client nor the model's generation_config.json says.
-DEFAULT_MAX_TOKENS = 256
 # Prompt and answer of a usual job. The KV cache takes this many jobs at once; when longer ones
 # come, vLLM preempts rather than fails.
 _USUAL_JOB_TOKENS = 1024
+# Jobs at once of a model that generates nothing: each may have many inputs.
+_POOLING_JOBS = 32
 # Without a GPU: enough for a small model, and no more than a small machine has.
 _CPU_MAX_CONTEXT = 4096
 _CPU_KV_CACHE_BYTES = 512 * 2**20
 # vLLM's own 5 s is about what a small CPU engine takes, and then kills it.
 _SHUTDOWN_S = 20.0
 # The miner's own options.
-_PARSER, _TEMPLATE = "tool_parser", "chat_template"
+_TEMPLATE, _PRIVATE_MEDIA = "chat_template", "allow_private_media"
+# As of `vllm serve`.
+_HIDES_TOOLS = "exclude_tools_when_tool_choice_none"
 # Set by the miner itself.
 _RESERVED_OPTIONS = ("model", "served_model_name")
 
@@ -65,16 +80,20 @@ class VllmEngine:
         self.models = (*names, *self._adapters.names)
         self._source = source
         self._slots = slots
-        own = (_PARSER, _TEMPLATE)
+        own = (TOOLS, _TEMPLATE, _PRIVATE_MEDIA, _HIDES_TOOLS)
         self.options = {key: value for key, value in options.items() if key not in own}
         self._own_options = {key: value for key, value in options.items() if key in own}
+        self._media = Media(allows_private=_is_set(_PRIVATE_MEDIA, options))
+        self._hides_tools = _is_set(_HIDES_TOOLS, options)
         # Whether nothing need ever be asked of Hugging Face.
         self._is_offline = is_offline
         # All of them known after `start`.
         self._llm: Any = None
         self._prompts: Any = None
         self._parsing: Any = None
-        self._defaults: Params = {}
+        self._sampling: Any = None
+        self._forms: Any = None
+        self._tasks: Any = None
         self._gauge = _Gauge()
 
     @property
@@ -83,6 +102,9 @@ class VllmEngine:
         if self._slots is not None:
             return self._slots
         config = self._llm.vllm_config
+        if config.model_config.runner_type == "pooling":
+            # It holds no answer while it grows.
+            return min(_POOLING_JOBS, int(config.scheduler_config.max_num_seqs))
         usual = min(_USUAL_JOB_TOKENS, config.model_config.max_model_len)
         usual_jobs = int((config.cache_config.kv_cache_size_tokens or 0) // usual)
         longest_jobs = int(config.cache_config.kv_cache_max_concurrency or 0)
@@ -96,11 +118,22 @@ class VllmEngine:
         # In a thread: loading takes seconds to minutes, and signals must be heard meanwhile.
         self._llm = await asyncio.to_thread(self._load, path)
         await self._adapters.load(self._llm)
-        parser = self._own_options.get(_PARSER)
-        self._prompts = Prompts(self._llm, self._own_options.get(_TEMPLATE), parser)
-        self._parsing = ToolParsing(self._llm, parser)
-        of_model = cast("Params", self._llm.model_config.get_diff_sampling_param())
-        self._defaults = {"max_tokens": DEFAULT_MAX_TOKENS, **of_model}
+        parser = self._own_options.get(TOOLS)
+        template = self._own_options.get(_TEMPLATE)
+        self._prompts = Prompts(
+            self._llm, template, parser, self._media, hides_tools=self._hides_tools
+        )
+        self._tasks = Tasks(self._llm, self._prompts, await self._pooling())
+        self._parsing = Parsing(self._llm, parser, self.options.get(REASONING))
+        self._sampling = Sampling(self._llm.model_config)
+        self._forms = Forms(self._llm.vllm_config)
+
+    async def _pooling(self) -> Pooling | None:
+        """Returns what makes vectors and scores, if that is what the model was loaded for."""
+        if self._llm.model_config.runner_type != "pooling":
+            return None
+        supported = await self._llm.get_supported_tasks()
+        return Pooling(self._llm, supported, self._prompts.template, self._adapters)
 
     def _load(self, path: str) -> Any:
         _prepare_environment(is_offline=self._is_offline)
@@ -112,15 +145,14 @@ class VllmEngine:
                 " that has it (pip install 'aitbc-coordinator[vllm]'), or use --engine openai with"
                 " a server that runs elsewhere"
             ) from error
-        if _PARSER in self._own_options:
-            check_parser(self._own_options[_PARSER])
+        check_parsers({**self.options, **self._own_options})
         # vLLM's processes inherit the mask: Ctrl-C in a terminal reaches the whole process group,
         # and must not stop the engine under the jobs that the miner still finishes. The resource
         # tracker unblocks the signal when it starts, so it starts before.
         resource_tracker.ensure_running()
         former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            args = _engine_args(path, self.options, self._adapters)
+            args = _engine_args(self._source, path, self.options, self._adapters)
             return AsyncLLM.from_engine_args(args, stat_loggers=[lambda *_: self._gauge])
         except Misconfigured:
             raise
@@ -133,42 +165,49 @@ class VllmEngine:
 
     async def generate(self, job: Job) -> AsyncGenerator[Chunk, None]:
         """Streams the answer. Closing the iterator aborts the request in vLLM."""
-        from vllm.exceptions import GracefulHTTPError, VLLMClientError
-        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
-
-        has_begun = False
         self._parsing.check(job)
-        reader = AnswerReader(self._llm.get_tokenizer())
-        try:
-            prompt = await self._prompts.render(job)
-            calls = self._parsing.reader(job, prompt["prompt_token_ids"])
-            sampling, resumed_tokens = self._sampling(job, calls), 0
-            if job.resume is not None:
-                prompt, resumed_tokens = self._resumed(prompt, job.resume)
-                sampling.max_tokens -= job.resume.tokens
-                if sampling.max_tokens <= 0:
-                    yield Chunk(
-                        finish_reason="length",
-                        prompt_tokens=len(prompt["prompt_token_ids"]) - resumed_tokens,
-                    )
-                    return
-            adapter = self._adapters.request(job.model)
-            outputs = self._llm.generate(prompt, sampling, job.request_id, lora_request=adapter)
-            async with contextlib.aclosing(outputs):
-                async for chunk in reader.read(job, outputs, calls, resumed_tokens=resumed_tokens):
-                    has_begun = True
-                    yield chunk
-        except VLLMClientError as error:
-            raise BadRequest(_refusal(job, error)) from error
-        except GracefulHTTPError as error:
-            raise EngineBusy(error.message) from error
-        except EngineDeadError as error:
-            raise EngineDead("vLLM's engine process died") from error
-        except EngineGenerateError as error:
-            cause = type(error.__cause__)
-            if issubclass(cause, ValueError) and not has_begun:
-                raise BadRequest("vLLM refuses what the job asks for") from error
-            raise EngineFailed(f"vLLM failed: {cause.__name__}") from error
+        with _blaming() as begun, refusing(job):
+            async for chunk in self._answer(job):
+                begun.set()
+                yield chunk
+
+    async def _answer(self, job: Job) -> AsyncGenerator[Chunk, None]:
+        is_chat = self._prompts.is_chat(job)
+        await self._forms.check(job, arguments_of(job.form))
+        request = request_of(job, is_chat=is_chat)
+        prompt = await self._prompts.render(job, request)
+        if job.cache_salt:
+            prompt["cache_salt"] = job.cache_salt
+        ids: list[int] = prompt["prompt_token_ids"]
+        most, resumed_tokens = self._sampling.most_tokens(job, len(ids)), 0
+        parser = self._parsing.reader(
+            job, request, ids, self._prompts.variables(job, request), is_chat=is_chat
+        )
+        if parser is not None:
+            # Together with the tools that it may call.
+            held = parser.request.extract_structured_outputs()
+            await self._forms.check(job, arguments_in(held))
+        if job.resume is not None:
+            prompt, resumed_tokens = self._resumed(prompt, job.resume)
+            most -= job.resume.tokens
+        if most <= 0 and not job.wants_details:
+            yield Chunk(finish_reason="length", prompt_tokens=len(ids))
+            return
+        # What is asked of the prompt alone, vLLM tells with a first token.
+        sampling = self._sampling.params(
+            job, request if parser is None else parser.request, max(1, most)
+        )
+        outputs = self._llm.generate(
+            prompt,
+            sampling,
+            job.request_id,
+            lora_request=self._adapters.request(job.model),
+            **(parser.engine_arguments if parser is not None else {}),
+        )
+        reader = AnswerReader(self._llm.get_tokenizer(), job, resumed_tokens=resumed_tokens)
+        async with contextlib.aclosing(outputs):
+            async for chunk in reader.read(outputs, parser):
+                yield chunk if most > 0 else chunk.without_answer()
 
     def _resumed(self, prompt: Any, resume: Resume) -> tuple[Any, int]:
         """Returns the prompt with a text after it that was generated before, and its tokens."""
@@ -178,27 +217,23 @@ class VllmEngine:
         resumed.pop("prompt", None)
         return resumed, len(said)
 
+    async def perform(self, job: Job) -> Made:
+        """Asks vLLM what is no answer."""
+        with _blaming(), refusing(job):
+            made: Made = await self._tasks.perform(job)
+        return made
+
+    def describe(self, model: str) -> ModelInfo:
+        """Says what vLLM does with the model."""
+        config = self._llm.model_config
+        return ModelInfo(tasks=self._tasks.names, max_model_len=config.max_model_len)
+
     def can_resume(self, job: Job) -> bool:
         """Can, with the text before what it generates, where no state beside the text is lost."""
-        is_free = job.json_schema is None and not is_calling(job)
-        resume = job.resume
-        return is_free and ("logprobs" not in job.params or (resume is None or resume.is_exact))
-
-    def _sampling(self, job: Job, calls: CallReader | None) -> Any:
-        from vllm.sampling_params import (
-            RequestOutputKind,
-            SamplingParams,
-            StructuredOutputsParams,
-        )
-
-        params: dict[str, Any] = {**self._defaults, **job.params}
-        if calls is not None:
-            params |= calls.sampling
-        elif job.json_schema is not None:
-            schema = job.json_schema
-            form: dict[str, Any] = {"json": schema} if schema else {"json_object": True}
-            params["structured_outputs"] = StructuredOutputsParams(**form)
-        return SamplingParams(**params, output_kind=RequestOutputKind.DELTA)
+        is_thought_about = self._parsing.has_reasoning and self._prompts.is_chat(job)
+        if is_thought_about or not is_resumable(job):
+            return False
+        return "logprobs" not in job.params or job.resume is None or job.resume.is_exact
 
     def load(self) -> EngineLoad:
         """Says what vLLM's scheduler last said."""
@@ -208,19 +243,39 @@ class VllmEngine:
 
     async def close(self) -> None:
         """Stops vLLM's processes."""
+        if self._forms is not None:
+            await asyncio.to_thread(self._forms.close)
         if self._llm is not None:
             await asyncio.to_thread(self._llm.shutdown, _SHUTDOWN_S)
             # Its finaliser shuts down again, as late as the interpreter's own end, and fails then.
             self._llm.shutdown = lambda: None
 
 
-def _refusal(job: Job, error: Exception) -> str:
-    # Its text with str() would show the refused value, which may be the prompt's.
-    message = str(error.args[0])
-    if "grammar" not in message:
-        return message
-    field = "tools" if is_calling(job) else "response_format"
-    return f"{field}: vLLM cannot hold an answer to this JSON Schema ({message})"
+@contextlib.contextmanager
+def _blaming() -> Iterator[asyncio.Event]:
+    """Turns what vLLM raises into an EngineError; an answer that has begun is no BadRequest."""
+    from vllm.exceptions import GracefulHTTPError
+    from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+    has_begun = asyncio.Event()
+    try:
+        yield has_begun
+    except GracefulHTTPError as error:
+        raise EngineBusy(error.message) from error
+    except EngineDeadError as error:
+        raise EngineDead("vLLM's engine process died") from error
+    except EngineGenerateError as error:
+        cause = type(error.__cause__)
+        if issubclass(cause, ValueError) and not has_begun.is_set():
+            raise BadRequest("vLLM refuses what the job asks for") from error
+        raise EngineFailed(f"vLLM failed: {cause.__name__}") from error
+
+
+def _is_set(name: str, options: Mapping[str, str]) -> bool:
+    told = options.get(name, "false")
+    if told not in ("true", "false"):
+        raise Misconfigured(f"--engine-opt {name}={told}: give true or false")
+    return told == "true"
 
 
 class _Gauge:
@@ -260,7 +315,7 @@ def _prepare_environment(*, is_offline: bool) -> None:
         os.environ.setdefault(name, value)
 
 
-def _engine_args(path: str, options: Mapping[str, str], adapters: VllmAdapters) -> Any:
+def _engine_args(source: str, path: str, options: Mapping[str, str], adapters: VllmAdapters) -> Any:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.platforms import current_platform
 
@@ -275,11 +330,15 @@ def _engine_args(path: str, options: Mapping[str, str], adapters: VllmAdapters) 
     given = {key: _value(text) for key, text in options.items()}
     args = AsyncEngineArgs(model=path, **{**quiet, **given, **adapters.arguments(given)})
     if current_platform.is_cpu():
-        _apply_cpu_defaults(args, options)
+        _apply_cpu_defaults(args, options, is_embedded=source in weights.EMBEDDED_MODELS)
     return args
 
 
-def _apply_cpu_defaults(args: Any, options: Mapping[str, str]) -> None:
+def _apply_cpu_defaults(args: Any, options: Mapping[str, str], *, is_embedded: bool) -> None:
+    if is_embedded and "dtype" not in options:
+        # vLLM's choice has 16 bits, which some processors compute with and others only keep: each
+        # rounds its own way, and so small a model answers by the rounding.
+        args.dtype = "float32"
     if "enforce_eager" not in options:
         args.enforce_eager = True
         # vLLM compiles some of its sampling all the same, for half a minute at the first job that
