@@ -53,6 +53,7 @@ def job_of(message: jobs_pb2.Job) -> Job:
         ),
         prompt=message.prompt if message.HasField("prompt") else None,
         messages=tuple(document_of(turn) for turn in message.messages),
+        reasoning=message.reasoning or None,
     )
 
 
@@ -79,4 +80,5 @@ def _usage_of(usage: jobs_pb2.Usage) -> Usage:
     return Usage(
         prompt_tokens=usage.prompt_tokens if usage.HasField("prompt_tokens") else None,
         completion_tokens=usage.completion_tokens if usage.HasField("completion_tokens") else None,
+        reasoning_tokens=usage.reasoning_tokens if usage.HasField("reasoning_tokens") else None,
     )

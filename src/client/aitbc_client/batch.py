@@ -1,9 +1,11 @@
 """Runs a file of prompts and writes a file of answers, and goes on where a run before it ended.
 
-The input has one JSON object a line: `prompt` or `messages`, and optionally `model`, `params`,
-`priority`, `timeout_seconds` and `max_attempts`; `custom_id` and other fields of the caller's own
-under `metadata` come back with the answer. The output has one line for each job that ended, in the
-order in which they did, with `line`, the number of its input line from 1.
+The input has one JSON object a line: `prompt` or `messages`, whose texts may come as text parts,
+and optionally `model`, `params`, `priority`, `timeout_seconds` and `max_attempts`; `custom_id` and
+other fields of the caller's own under `metadata` come back with the answer. The output has one line
+for each job that ended, in the order in which they did, with `line`, the number of its input line
+from 1. A line that is no job, or that is refused, fails alone: its line of the output has the
+`error`.
 
 Lines that the output has are skipped by a later run. Until all are answered, `OUTPUT.run` beside it
 holds the name under which the others were submitted, so that a run that goes on is given the jobs
@@ -15,26 +17,19 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 from uuid import uuid4
 
-from aitbc.v1 import jobs_pb2
 from aitbc_client import operations
 from aitbc_client.aio import AsyncClient
+from aitbc_client.batch_lines import BatchFileError, Line, WrongLine, read_lines
+from aitbc_client.errors import Conflict, InvalidRequest, LimitExceeded
 from aitbc_client.models import Job, JobStatus
-
-_FIELDS = frozenset(
-    {"prompt", "messages", "model", "params", "priority", "timeout_seconds", "max_attempts"}
-)
-_CARRIED = ("custom_id", "metadata")
-
-
-class BatchFileError(ValueError):
-    """A line of the input or the output is not what it should be; the message has its number."""
+from aitbc_client.retrying import may_succeed_later
 
 
 @dataclass(slots=True)
@@ -46,14 +41,6 @@ class Progress:
     done: int = 0
     # Those of them that did not complete.
     unsuccessful: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    number: int
-    request: jobs_pb2.SubmitJobRequest
-    # What comes back as it is.
-    carried: Mapping[str, Any]
 
 
 async def run_batch(
@@ -68,10 +55,14 @@ async def run_batch(
     """Answers every line of `source` that `target` has no answer to; appends to `target`.
 
     `model` is for lines that name none; `concurrency` is how many jobs are under way at once. Jobs
-    that fail are lines of the output too. Raises BatchFileError, OSError and AitbcError; run it
-    again to go on.
+    that fail are lines of the output too, and so are lines that are no jobs. Raises BatchFileError
+    when no line is one, or the output is not one of a run; OSError and AitbcError. Run it again to
+    go on.
     """
-    lines, answered = list(_read_lines(source, model)), _read_answers(target)
+    lines, answered = list(read_lines(source, model)), _read_answers(target)
+    if lines and all(isinstance(line, WrongLine) for line in lines):
+        first = next(line for line in lines if isinstance(line, WrongLine))
+        raise BatchFileError(f"line {first.number}: {first.problem}")
     progress = Progress(total=len(lines), done=len(answered))
     progress.unsuccessful = sum(status != JobStatus.COMPLETED for status in answered.values())
     on_progress(progress)
@@ -82,18 +73,36 @@ async def run_batch(
 
         async def work() -> None:
             for line in remaining:
-                line.request.request_id = f"{name}-{line.number}"
-                submitted = await client.call(operations.submit(line.request))
-                job = await client.wait(submitted.job_id)
-                output.write(json.dumps(_answer(line, job), ensure_ascii=False) + "\n")
+                answer = await _answered(client, line, name)
+                output.write(json.dumps(answer, ensure_ascii=False) + "\n")
                 output.flush()
                 progress.done += 1
-                progress.unsuccessful += job.status is not JobStatus.COMPLETED
+                progress.unsuccessful += answer["status"] != JobStatus.COMPLETED
                 on_progress(progress)
 
         await _all_of([work() for _ in range(concurrency)])
     note.unlink()
     return progress
+
+
+async def _answered(client: AsyncClient, line: Line | WrongLine, name: str) -> dict[str, Any]:
+    """Returns what the output says of a line. Raises AitbcError when it may go better later."""
+    if isinstance(line, WrongLine):
+        return _refusal(line, "INVALID_LINE", line.problem)
+    line.request.request_id = f"{name}-{line.number}"
+    try:
+        submitted = await client.call(operations.submit(line.request))
+    except (Conflict, InvalidRequest, LimitExceeded) as error:
+        if may_succeed_later(error):
+            raise
+        # The fault is the line's: it is wrong or too large, or was changed after it was submitted.
+        return _refusal(line, error.error_code, str(error))
+    return _answer(line, await client.wait(submitted.job_id))
+
+
+def _refusal(line: Line | WrongLine, code: str, message: str) -> dict[str, Any]:
+    error = {"code": code, "message": message}
+    return {"line": line.number, **line.carried, "status": JobStatus.FAILED.value, "error": error}
 
 
 async def _all_of(workers: list[Coroutine[Any, Any, None]]) -> None:
@@ -118,33 +127,6 @@ def _name_of_run(note: Path) -> str:
     return note.read_text()
 
 
-def _read_lines(source: Path, model: str | None) -> Iterator[_Line]:
-    for number, raw in enumerate(source.read_bytes().splitlines(), start=1):
-        if not raw.strip():
-            continue
-        try:
-            yield _line(number, json.loads(raw), model)
-        except (ValueError, TypeError) as error:
-            raise BatchFileError(f"line {number}: {error}") from error
-
-
-def _line(number: int, fields: Any, model: str | None) -> _Line:
-    if not isinstance(fields, dict):
-        raise TypeError("must be a JSON object")
-    unknown = fields.keys() - _FIELDS - set(_CARRIED)
-    if unknown:
-        raise ValueError(f"unknown field {min(unknown)}; other data goes under metadata")
-    if ("prompt" in fields) == ("messages" in fields):
-        raise ValueError("give either prompt or messages")
-    carried = {key: fields[key] for key in _CARRIED if key in fields}
-    wanted = {key: fields[key] for key in _FIELDS & fields.keys()}
-    prompt = wanted.pop("prompt", None) or wanted.pop("messages", "")
-    wanted.setdefault("model", model)
-    if not wanted["model"]:
-        raise ValueError("names no model; name one here, or one for all lines")
-    return _Line(number, operations.job_request(prompt, **wanted), carried)
-
-
 def _read_answers(target: Path) -> dict[int, str]:
     """Returns the status of each line that was answered; drops a last line that was cut short."""
     answered: dict[int, str] = {}
@@ -166,10 +148,12 @@ def _read_answers(target: Path) -> dict[int, str]:
 
 def _appending(target: Path) -> TextIO:
     # Answers are private: nobody else reads them.
-    return os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w")
+    return os.fdopen(
+        os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w", encoding="utf-8"
+    )
 
 
-def _answer(line: _Line, job: Job) -> dict[str, Any]:
+def _answer(line: Line, job: Job) -> dict[str, Any]:
     answer: dict[str, Any] = {"line": line.number, **line.carried}
     answer |= {"job_id": job.job_id, "status": job.status.value, "model": job.model}
     if job.result is not None:

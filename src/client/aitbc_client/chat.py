@@ -58,15 +58,14 @@ class Chat:
         """Prints and returns an answer, or as much of it as there was when the user stopped it."""
         submitted = self._client.submit(messages, model=self._model, params=self._params)
         parts: list[str] = []
+        answer = shown.Answer()
         try:
             for event in self._client.stream(submitted.job_id):
+                answer.show(event)
                 if event.type is EventType.DELTA:
                     parts.append(event.text)
-                    shown.text(event.text, end="")
                 elif event.type is EventType.RESTARTED:
                     parts.clear()
-                    shown.text("")
-                    shown.note("another miner begins anew")
                 elif event.type is EventType.FINAL and event.job is not None:
                     _end(event.job)
         except KeyboardInterrupt:

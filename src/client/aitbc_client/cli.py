@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from datetime import datetime
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -16,9 +17,10 @@ from aitbc_client import shown
 from aitbc_client.chat import HELP, Chat
 from aitbc_client.connection import DEFAULT_TARGET, DEFAULT_TIMEOUT_S, Connection
 from aitbc_client.errors import AitbcError, ended_well
-from aitbc_client.models import EventType, Job, JobStatus, Params
+from aitbc_client.models import Job, JobStatus, Params
 from aitbc_client.options import Json, Options, options_of
-from aitbc_client.receipt_commands import list_receipts, show_receipt, verify
+from aitbc_client.receipt_commands import list_receipts, show_receipt
+from aitbc_client.verify_command import verify
 
 if TYPE_CHECKING:
     from aitbc_client.client import Client
@@ -31,6 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+_TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
 _JOB = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job.")]
 _Model = Annotated[str, typer.Option("--model", "-m", envvar="AITBC_MODEL", help="Model to ask.")]
 
@@ -43,7 +46,15 @@ def _root(
     ] = DEFAULT_TARGET,
     api_key: Annotated[
         str | None,
-        typer.Option(envvar="AITBC_API_KEY", help="Key of role client, where keys are required."),
+        typer.Option(
+            envvar="AITBC_API_KEY",
+            help="Key of role client, where keys are required. Give it in the environment or in a"
+            " file: others see the command line.",
+        ),
+    ] = None,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(envvar="AITBC_API_KEY_FILE", help="File that holds this key."),
     ] = None,
     tls: Annotated[
         bool, typer.Option("--tls", envvar="AITBC_TLS", help="Encrypt the connection.")
@@ -66,15 +77,34 @@ def _root(
         float, typer.Option(min=0.1, help="Seconds to keep trying to reach the coordinator.")
     ] = DEFAULT_TIMEOUT_S,
 ) -> None:
+    source = context.get_parameter_source("api_key")
+    if source is not None and source.name == "COMMANDLINE":
+        shown.note("others see --api-key on the command line: use --api-key-file, or AITBC_API_KEY")
     connection = Connection(
         target=coordinator,
-        api_key=api_key,
+        api_key=_key(api_key, api_key_file),
         tls=tls,
         tls_ca=tls_ca,
         tls_cert=tls_cert,
         tls_key=tls_key,
     )
+    if connection.is_key_exposed:
+        shown.note(f"the key goes to {coordinator} unencrypted, for all to read: use --tls")
     context.obj = Options(connection, timeout)
+
+
+def _key(key: str | None, file: Path | None) -> str | None:
+    if file is None:
+        return key
+    if key is not None:
+        raise typer.BadParameter("--api-key and --api-key-file: give one of them")
+    try:
+        text = file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"--api-key-file {file}: cannot read it: {error}") from error
+    if not text:
+        raise typer.BadParameter(f"--api-key-file {file}: it is empty")
+    return text
 
 
 _MaxTokens = Annotated[int | None, typer.Option(help="Most tokens to generate.")]
@@ -103,6 +133,9 @@ def submit(
     stream: Annotated[
         bool, typer.Option("--stream", help="Print the answer as it is made.")
     ] = False,
+    no_store: Annotated[
+        bool, typer.Option("--no-store", help="Have the job forgotten a minute after its end.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Submit a prompt; prints the job's id, or with --wait or --stream the answer."""
@@ -116,6 +149,7 @@ def submit(
             params=params,
             priority=priority,
             timeout_seconds=deadline,
+            store=False if no_store else None,
         )
         if stream:
             _show_stream(client, submitted.job_id, "", json=json)
@@ -193,12 +227,30 @@ def list_jobs(
     context: typer.Context,
     status: Annotated[JobStatus | None, typer.Option(help="Only jobs in this status.")] = None,
     model: Annotated[str | None, typer.Option(help="Only jobs for this model.")] = None,
+    created_after: Annotated[
+        datetime | None,
+        typer.Option(formats=_TIMES, help="Only jobs stored then or later; UTC unless it says."),
+    ] = None,
+    created_before: Annotated[
+        datetime | None, typer.Option(formats=_TIMES, help="Only jobs stored before.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Jobs to show.")] = 20,
+    brief: Annotated[
+        bool, typer.Option("--brief", help="With --json: without what was asked and answered.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """List your jobs, the newest first."""
     with options_of(context).client() as client:
-        found = list(islice(client.jobs(status=status, model=model), limit))
+        jobs = client.jobs(
+            status=status,
+            model=model,
+            created_after=created_after,
+            created_before=created_before,
+            # The table has none of it.
+            brief=brief or not json,
+        )
+        found = list(islice(jobs, limit))
     if json:
         for job in found:
             shown.as_json(job)
@@ -284,15 +336,13 @@ def _params(max_tokens: int | None, temperature: float | None, seed: int | None)
 
 def _show_stream(client: Client, job_id: str, after: str, *, json: bool) -> None:
     last: Job | None = None
+    answer = shown.Answer()
     for event in client.stream(job_id, after):
         last = event.job
         if json:
             shown.as_json(event)
-        elif event.type is EventType.DELTA:
-            shown.text(event.text, end="")
-        elif event.type is EventType.RESTARTED:
-            shown.text("")
-            shown.note("another miner begins anew")
+        else:
+            answer.show(event)
     if not json:
         shown.text("")
     if last is not None:

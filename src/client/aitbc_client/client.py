@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ from aitbc_client.connection import (
 from aitbc_client.errors import DeadlineExceeded, ended_well
 from aitbc_client.failures import error_of
 from aitbc_client.models import Job, JobEvent, JobStatus, Message, Miner, Params, Submitted
-from aitbc_client.operations import Operation, Page, job_request
+from aitbc_client.operations import JobFilter, Operation, Page, job_request
 from aitbc_client.receipts import Receipt
 from aitbc_client.retrying import may_succeed_later, retries
 from aitbc_client.streams import Reading
@@ -75,8 +76,12 @@ class Client:
         timeout_seconds: int | None = None,
         max_attempts: int | None = None,
         request_id: str = "",
+        store: bool | None = None,
     ) -> Submitted:
-        """Stores a job: a prompt, or a conversation. The same `request_id` gives the same job."""
+        """Stores a job: a prompt, or a conversation. The same `request_id` gives the same job.
+
+        With `store=False` it is forgotten a minute after its end: wait for it, or stream it.
+        """
         request = job_request(
             prompt,
             model=model,
@@ -85,6 +90,7 @@ class Client:
             timeout_seconds=timeout_seconds,
             max_attempts=max_attempts,
             request_id=request_id,
+            store=store,
         )
         return self.call(operations.submit(request))
 
@@ -148,10 +154,27 @@ class Client:
                 call.cancel()
 
     def jobs(
-        self, *, status: JobStatus | str | None = None, model: str | None = None
+        self,
+        *,
+        status: JobStatus | str | None = None,
+        model: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        brief: bool = False,
     ) -> Iterator[Job]:
-        """Yields the caller's jobs, the newest first."""
-        return self._each(lambda token: operations.jobs(status, model, token))
+        """Yields the caller's jobs, the newest first.
+
+        Those stored at `created_after` or later, and before `created_before`; a time without a
+        zone is UTC. With `brief` without what was asked and answered: that makes long lists fast.
+        """
+        which = JobFilter(
+            status=status,
+            model=model,
+            created_after=created_after,
+            created_before=created_before,
+            brief=brief,
+        )
+        return self._each(lambda token: operations.jobs(which, token))
 
     def miners(self, *, model: str | None = None) -> Iterator[Miner]:
         """Yields the miners."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,15 @@ class Connection:
         return coordinator if api_key is None else replace(coordinator, api_key=api_key)
 
     @property
+    def is_key_exposed(self) -> bool:
+        """Whether the key leaves this machine unencrypted."""
+        return bool(self.api_key) and not self._is_encrypted and not _is_here(self.target)
+
+    @property
+    def _is_encrypted(self) -> bool:
+        return bool(self.tls or self.tls_ca or self.tls_cert)
+
+    @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """Metadata of every call."""
         return (("x-api-key", self.api_key),) if self.api_key else ()
@@ -73,7 +83,7 @@ class Connection:
         return grpc.aio.secure_channel(self.target, credentials, options=_OPTIONS)
 
     def _credentials(self) -> grpc.ChannelCredentials | None:
-        if not (self.tls or self.tls_ca or self.tls_cert):
+        if not self._is_encrypted:
             return None
         import grpc
 
@@ -86,3 +96,13 @@ class Connection:
 
 def _read(file: Path | None) -> bytes | None:
     return file.read_bytes() if file else None
+
+
+def _is_here(target: str) -> bool:
+    if target.startswith("unix:"):
+        return True
+    host = target.rpartition("/")[2].rpartition(":")[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -12,12 +12,17 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 def document_of(message: Message) -> dict[str, Any]:
     """Returns what is set: enums in lower case without prefix, times in RFC 3339."""
-    return {
-        field.name: (
-            [_value(field, item) for item in value] if field.is_repeated else _value(field, value)
-        )
-        for field, value in message.ListFields()
-    }
+    return {field.name: _held(field, value) for field, value in message.ListFields()}
+
+
+def _held(field: FieldDescriptor, value: Any) -> Any:
+    if not field.is_repeated:
+        return _value(field, value)
+    entry = field.message_type
+    if entry is not None and entry.GetOptions().map_entry:
+        held = entry.fields_by_name["value"]
+        return {str(key): _value(held, value[key]) for key in value}
+    return [_value(field, item) for item in value]
 
 
 def _value(field: FieldDescriptor, value: Any) -> Any:

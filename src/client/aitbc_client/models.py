@@ -37,6 +37,21 @@ class Params(TypedDict, total=False):
     presence_penalty: float
     frequency_penalty: float
     repetition_penalty: float
+    logprobs: int
+    min_tokens: int
+    ignore_eos: bool
+    stop_token_ids: Sequence[int]
+    include_stop_str_in_output: bool
+    bad_words: Sequence[str]
+    allowed_token_ids: Sequence[int]
+    # By token.
+    logit_bias: Mapping[int, float]
+    skip_special_tokens: bool
+    spaces_between_special_tokens: bool
+    prompt_logprobs: int
+    return_token_ids: bool
+    # The text of a JSON object.
+    extra_args: str
 
 
 class Message(TypedDict):
@@ -52,6 +67,8 @@ class Usage:
 
     prompt_tokens: int | None
     completion_tokens: int | None
+    # Of these, those of the reasoning; None when there was none.
+    reasoning_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +113,8 @@ class Job:
     # What was asked: a prompt, or a conversation.
     prompt: str | None
     messages: tuple[Mapping[str, Any], ...]
+    # What the model thought before it answered, where its miner tells it apart.
+    reasoning: str | None = None
 
 
 class MinerStatus(StrEnum):
@@ -126,9 +145,9 @@ class EventType(StrEnum):
 
     #: The job waits or runs: `job` is set.
     STATUS = "status"
-    #: More of the answer: `text`.
+    #: More of the answer, `text`, or of the reasoning before it, `reasoning`.
     DELTA = "delta"
-    #: The text before is void: another attempt began anew.
+    #: The text and the reasoning before are void: another attempt began anew.
     RESTARTED = "restarted"
     #: The job is final: `job` is set, without its result, which the texts are.
     FINAL = "final"
@@ -145,3 +164,5 @@ class JobEvent:
     # Bytes of UTF-8 of the answer up to here, the text included.
     offset: int
     job: Job | None
+    # More of what the model thinks before it answers.
+    reasoning: str | None = None

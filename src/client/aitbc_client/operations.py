@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
 from google.protobuf.message import Message as ProtoMessage
+from google.protobuf.timestamp_pb2 import Timestamp
 
-from aitbc.v1 import explorer_pb2, jobs_pb2, miners_pb2, receipts_pb2
+from aitbc.v1 import explorer_pb2, jobs_pb2, miners_pb2, receipts_pb2, witnesses_pb2
 from aitbc_client.answers import job_of, miner_of, submitted_of
 from aitbc_client.documents import document_of
+from aitbc_client.fields import message_of
+from aitbc_client.ledger import LedgerKey, ledger_key
 from aitbc_client.models import (
     Job,
     JobStatus,
@@ -28,8 +32,6 @@ from aitbc_client.receipts import Receipt
 
 T = TypeVar("T")
 
-# Jobs that one call submits at most.
-MAX_BATCH = 1000
 # Longest that the coordinator holds a call that waits for a job's end.
 MAX_WAIT_S = 60.0
 _PAGE = 100
@@ -71,19 +73,25 @@ def job_request(
     timeout_seconds: int | None = None,
     max_attempts: int | None = None,
     request_id: str = "",
+    store: bool | None = None,
 ) -> jobs_pb2.SubmitJobRequest:
-    """Returns the request for a prompt, or for a conversation. Raises ValueError, TypeError."""
-    messages = () if isinstance(prompt, str) else prompt
-    return jobs_pb2.SubmitJobRequest(
-        prompt=prompt if isinstance(prompt, str) else None,
-        messages=[jobs_pb2.ChatMessage(**message) for message in messages],
-        model=model,
-        params=jobs_pb2.GenerationParams(**params) if params else None,
-        priority=priority,
-        timeout_seconds=timeout_seconds,
-        max_attempts=max_attempts,
-        request_id=request_id,
-    )
+    """Returns the request for a prompt, or for a conversation.
+
+    With `store=False` the job is forgotten a minute after its end.
+
+    Raises WrongField, a ValueError that names the field.
+    """
+    fields = {
+        "prompt" if isinstance(prompt, str) else "messages": prompt,
+        "model": model,
+        "params": params,
+        "priority": priority,
+        "timeout_seconds": timeout_seconds,
+        "max_attempts": max_attempts,
+        "request_id": request_id,
+        "store": store,
+    }
+    return message_of(jobs_pb2.SubmitJobRequest, fields)
 
 
 def submit(request: jobs_pb2.SubmitJobRequest) -> Operation[Submitted]:
@@ -94,23 +102,17 @@ def submit(request: jobs_pb2.SubmitJobRequest) -> Operation[Submitted]:
     )
 
 
-def submit_batch(
-    requests: Sequence[jobs_pb2.SubmitJobRequest], request_id: str = ""
-) -> Operation[tuple[Submitted, ...]]:
-    """Stores up to MAX_BATCH jobs: all or none."""
-    return Operation(
-        "/aitbc.v1.JobService/BatchSubmitJobs",
-        jobs_pb2.BatchSubmitJobsRequest(jobs=requests, request_id=request_id or str(uuid4())),
-        jobs_pb2.BatchSubmitJobsResponse,
-        lambda response: tuple(submitted_of(job) for job in response.jobs),
-    )
-
-
 def get(job_id: str, wait_s: float = 0.0) -> Operation[Job]:
     """Gets a job, after up to `wait_s` seconds as soon as it is final."""
     wait_s = min(max(wait_s, 0.0), MAX_WAIT_S)
     request = jobs_pb2.GetJobRequest(job_id=job_id, wait=wait_s or None)
     return Operation("/aitbc.v1.JobService/GetJob", request, jobs_pb2.Job, job_of, wait_s)
+
+
+def job_document(job_id: str) -> Operation[dict[str, Any]]:
+    """Gets a job whole, as the REST API would show it."""
+    request = jobs_pb2.GetJobRequest(job_id=job_id)
+    return Operation("/aitbc.v1.JobService/GetJob", request, jobs_pb2.Job, document_of)
 
 
 def cancel(job_id: str) -> Operation[Job]:
@@ -127,16 +129,31 @@ def delete(job_id: str) -> Operation[None]:
     )
 
 
-def jobs(
-    status: JobStatus | str | None = None, model: str | None = None, token: str | None = None
-) -> Operation[Page[Job]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFilter:
+    """Which jobs a list has, and how much of them. A time without a zone is UTC."""
+
+    status: JobStatus | str | None = None
+    model: str | None = None
+    # Stored at this time or after, and before that one.
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    # Without what was asked and answered, which makes long lists fast.
+    brief: bool = False
+
+
+def jobs(which: JobFilter, token: str | None = None) -> Operation[Page[Job]]:
     """Lists a page of the caller's jobs, the newest first. Raises ValueError for the status."""
+    status = which.status
     name = f"JOB_STATUS_{JobStatus(status).name}" if status else "JOB_STATUS_UNSPECIFIED"
     request = jobs_pb2.ListJobsRequest(
         status=jobs_pb2.JobStatus.Value(name),
-        model=model or "",
+        model=which.model or "",
         limit=_PAGE,
         page_token=token or "",
+        view=jobs_pb2.JOB_VIEW_BASIC if which.brief else jobs_pb2.JOB_VIEW_FULL,
+        created_after=_timestamp(which.created_after),
+        created_before=_timestamp(which.created_before),
     )
     return Operation(
         "/aitbc.v1.JobService/ListJobs",
@@ -192,6 +209,54 @@ def ledger_keys() -> Operation[tuple[str, ...]]:
         explorer_pb2.ListLedgerKeysResponse,
         lambda response: tuple(key.verifier_key for key in response.keys),
     )
+
+
+def ledger_chain() -> Operation[tuple[LedgerKey, ...]]:
+    """Lists the ledger's keys with their endorsements, the oldest first."""
+    return Operation(
+        "/aitbc.v1.ExplorerService/ListLedgerKeys",
+        explorer_pb2.ListLedgerKeysRequest(),
+        explorer_pb2.ListLedgerKeysResponse,
+        lambda response: tuple(map(ledger_key, response.keys)),
+    )
+
+
+def newest_checkpoint() -> Operation[str | None]:
+    """Gets the newest block's checkpoint; None while there is no block."""
+    return Operation(
+        "/aitbc.v1.ExplorerService/ListBlocks",
+        explorer_pb2.ListBlocksRequest(limit=1),
+        explorer_pb2.ListBlocksResponse,
+        lambda response: response.blocks[0].checkpoint if response.blocks else None,
+    )
+
+
+def consistency(from_height: int, to_height: int) -> Operation[tuple[bytes, ...]]:
+    """Gets the proof that the ledger only grew from one block to another."""
+    return Operation(
+        "/aitbc.v1.ExplorerService/GetConsistencyProof",
+        explorer_pb2.GetConsistencyProofRequest(from_height=from_height, to_height=to_height),
+        explorer_pb2.ConsistencyProof,
+        lambda response: tuple(map(bytes.fromhex, response.path)),
+    )
+
+
+def cosigned_checkpoints() -> Operation[tuple[str, ...]]:
+    """Lists the checkpoints that witnesses cosigned."""
+    return Operation(
+        "/aitbc.v1.WitnessService/ListCosignatures",
+        witnesses_pb2.ListCosignaturesRequest(),
+        witnesses_pb2.ListCosignaturesResponse,
+        lambda response: tuple(one.checkpoint for one in response.cosignatures),
+    )
+
+
+def _timestamp(time: datetime | None) -> Timestamp | None:
+    if time is None:
+        return None
+    timestamp = Timestamp()
+    timestamp.FromDatetime(time)
+    return timestamp
 
 
 def _receipt_of(message: receipts_pb2.Receipt) -> Receipt:

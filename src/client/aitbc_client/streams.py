@@ -31,6 +31,7 @@ class Reading:
             text=message.text,
             offset=message.offset,
             job=job_of(message.job) if message.HasField("job") else None,
+            reasoning=message.reasoning or None,
         )
         self._after = event.event_id
         self.is_over = event.type is EventType.FINAL

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from aitbc_client.models import Job, JobStatus, Miner, MinerStatus
 from aitbc_client.receipts import Receipt
+from aitbc_client.terminal import harmless_line
 
 T = TypeVar("T")
 
@@ -86,7 +87,10 @@ def _table(rows: Iterable[T], columns: dict[str, Callable[[T], str | Text]]) -> 
         table.add_column(name, no_wrap=name != "models")
     for row in rows:
         table.add_row(
-            *(cell if isinstance(cell := of(row), Text) else Text(cell) for of in columns.values())
+            *(
+                cell if isinstance(cell := of(row), Text) else Text(harmless_line(cell))
+                for of in columns.values()
+            )
         )
     _tables.print(table if table.row_count else Text("none", style="dim"))
 

@@ -53,6 +53,19 @@ def test_jobs_are_listed_over_pages(coordinator: Coordinator, model: str) -> Non
         assert list(client.jobs(status=JobStatus.COMPLETED, model=model)) == []
 
 
+def test_jobs_are_listed_by_time_and_briefly(coordinator: Coordinator, model: str) -> None:
+    with Client(coordinator.grpc) as client:
+        first, second, third = [client.submit("x", model=model).created_at for _ in range(3)]
+        jobs = list(client.jobs(model=model, created_after=second))
+        assert [job.created_at for job in jobs] == [third, second]
+        # A time without a zone is UTC.
+        before = list(client.jobs(model=model, created_before=second.replace(tzinfo=None)))
+        assert [job.created_at for job in before] == [first]
+        [brief] = client.jobs(model=model, created_after=third, brief=True)
+        assert (brief.model, brief.created_at, brief.prompt) == (model, third, None)
+        assert jobs[0].prompt == "x"
+
+
 def test_a_cancelled_job_is_an_error_with_the_job(coordinator: Coordinator, model: str) -> None:
     with Client(coordinator.grpc) as client:
         submitted = client.submit("x", model=model)
@@ -122,6 +135,8 @@ async def test_the_client_for_asyncio_does_the_same(coordinator: Coordinator, mo
         assert [job.result for job in jobs] == [f"job {n}" for n in range(40)]
         submitted = await client.submit("x", model=model)
         assert [job.job_id async for job in client.jobs(model=model)] == [submitted.job_id]
+        jobs_since = client.jobs(model=model, created_after=submitted.created_at, brief=True)
+        assert [job.prompt async for job in jobs_since] == [None]
         running = asyncio.create_task(client.wait(submitted.job_id))
         await client.cancel(submitted.job_id)
         assert (await running).status is JobStatus.CANCELLED

@@ -97,6 +97,15 @@ def test_a_conversation_in_a_terminal(launcher: Launcher) -> None:
         assert job.status is JobStatus.COMPLETED
 
 
+def test_what_is_thought_is_dimmed_before_the_answer(launcher: Launcher) -> None:
+    coordinator = launcher.coordinator()
+    launcher.miner(coordinator, "--engine-opt", "reasoning=2")
+    with _chat(coordinator) as terminal:
+        terminal.type(b"hello\n")
+        terminal.until(b"\x1b[2mhm let\x1b[0m\r\nhello\r\n> ")
+        terminal.type(b"/exit\n")
+
+
 def test_ctrl_c_stops_an_answer_and_not_the_conversation(launcher: Launcher) -> None:
     coordinator = launcher.coordinator()
     launcher.miner(coordinator, *_WITHOUT_END)
