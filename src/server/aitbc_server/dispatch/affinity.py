@@ -45,7 +45,9 @@ class Affinity:
         """Returns the session that served the beginning of a job, or the one whose turn it is."""
         for key in job.affinity:
             session = self._open.get(self._served.get((job.model, key), ""))
-            if session is None or job.model not in session.models or session.room <= 0:
+            if session is None or not session.takes(job):
+                continue
+            if session.room_for(job.model) <= 0:
                 continue
             ahead = len(session.leases) - len(next_in_turn.leases)
             if ahead <= max(1, int(session.limit * _BUSIER)):

@@ -14,13 +14,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from aitbc_server.dispatch.effects import Effects
-from aitbc_server.dispatch.endings import end_of_wait
-from aitbc_server.dispatch.leases import LeaseBook, decrement
+from aitbc_server.dispatch.endings import NOT_DELIVERED, end_of_wait
+from aitbc_server.dispatch.leases import decrement
 from aitbc_server.dispatch.leasing import Leasing
-from aitbc_server.dispatch.live import CancelReason, Lease, LiveJob, Now, Phase
+from aitbc_server.dispatch.live import CancelReason, Lease, LiveJob, Now, Phase, Session
 from aitbc_server.dispatch.matcher import Matcher
 from aitbc_server.dispatch.sessions import Patience, Sessions
 from aitbc_server.dispatch.timers import Timers
+from aitbc_server.dispatch.vanishing import Vanishing
 from aitbc_server.domain.errors import JobAlreadyClaimed, LeaseLost, ModelNotOffered
 from aitbc_server.domain.jobs import (
     Begin,
@@ -31,6 +32,7 @@ from aitbc_server.domain.jobs import (
     claim_duration_s,
     retry_delay_s,
 )
+from aitbc_server.domain.tasks import Task
 
 # How long a job that is tried again waits for another miner than those that failed it, while others
 # that serve its model are there but busy.
@@ -40,8 +42,13 @@ _PATIENCE_S = 30.0
 class Core:
     """Jobs, leases and sessions that are not over, and the rules by which they meet."""
 
-    def __init__(self, *, lease_s: float, patience: Patience | None = None) -> None:
-        """`lease_s`: how long a lease lasts after its miner was last heard."""
+    def __init__(
+        self, *, lease_s: float, patience: Patience | None = None, poison_after: int = 2
+    ) -> None:
+        """`lease_s`: how long a lease lasts after its miner was last heard.
+
+        `poison_after`: a job with which so many miner processes vanished is set aside.
+        """
         self.effects = Effects()
         self.jobs: dict[str, LiveJob] = {}
         self.is_draining = False
@@ -49,15 +56,24 @@ class Core:
         self.live_by_account: Counter[str] = Counter()
         self._matcher = Matcher()
         self._timers = Timers()
-        self._leasing = Leasing(self.effects, self._matcher, self._timers, lease_s=lease_s)
-        self.sessions = Sessions(
-            self.effects, self._leasing, self._matcher, self._timers, patience or Patience()
+        self._deadlines = self._timers.calling(self._check_deadline)
+        self._wakes = self._timers.calling(self._wake)
+        self._reconsiders = self._timers.calling(self._reconsider)
+        by_miner: dict[str, Session] = {}
+        vanishing = Vanishing(by_miner, poison_after=poison_after)
+        self._leasing = Leasing(
+            self.effects, self._matcher, self._timers, vanishing, lease_s=lease_s
         )
-
-    @property
-    def leases(self) -> LeaseBook:
-        """The leases that are not over."""
-        return self._leasing.book
+        # Those that are not over.
+        self.leases = self._leasing.book
+        self.sessions = Sessions(
+            self.effects,
+            self._leasing,
+            self._matcher,
+            self._timers,
+            patience or Patience(),
+            by_miner,
+        )
 
     # Jobs
 
@@ -89,11 +105,11 @@ class Core:
             lease_s = max(self._leasing.lease_s, record.claim_s or 0.0)
             self._leasing.expire_after(lease, lease_s, now)
 
-    def cancel(self, job: LiveJob, now: Now) -> None:
+    def cancel(self, job: LiveJob, now: Now, *, is_abandoned: bool = False) -> None:
         """Asks for a job's cancellation; whatever end is being stored already goes first."""
         if job.is_ending or job.cancel_requested:
             return
-        job.cancel_requested = True
+        job.cancel_requested, job.is_abandoned = True, is_abandoned
         lease = job.lease
         if lease is None:
             self._end_wait(job, "CANCELLED", "", now)
@@ -101,18 +117,21 @@ class Core:
         if lease.phase is Phase.ENDING:
             # Unless it ends the job, `ended` sees to it.
             return
-        self.effects.flags.append((job.job_id, now.wall_us))
+        self.effects.flags.append((job.job_id, now.wall_us, is_abandoned))
         if lease.is_held:
             self._leasing.tell(lease, CancelReason.REQUESTED)
         # No longer renewed: a miner that does not answer loses it.
         self._leasing.expire_after(lease, self._leasing.lease_s, now)
 
     def available(self, models: Iterable[str], count: int) -> list[LiveJob]:
-        """Returns the jobs that a miner of these models could claim, the next one first."""
+        """Returns the jobs that a miner of these models could claim, the next one first.
+
+        Miners that poll only generate, and the lanes of such jobs have the models' names.
+        """
         return self._matcher.peek(models, count)
 
     def ahead_of(self, job: LiveJob) -> int:
-        """Returns how many jobs for its model go before a job that waits."""
+        """Returns how many jobs of its lane go before a job that waits."""
         return self._matcher.ahead_of(job)
 
     def is_parked(self, job: LiveJob) -> bool:
@@ -128,9 +147,12 @@ class Core:
         """
         if job.model not in models:
             raise ModelNotOffered("miner_id", f"the miner does not offer the model {job.model}")
+        if job.task is not Task.GENERATE:
+            raise ModelNotOffered("miner_id", f"a miner that polls takes no job to {job.task}")
         if job.lease is not None or job.is_ending:
             raise JobAlreadyClaimed("a miner holds this job already")
         self._matcher.take(job)
+        self._wakes.cancel(job.job_id)
         claim_s = claim_duration_s(job.max_tokens)
         lease = self._leasing.propose(job, miner_id, now, claim_s=claim_s)
         self._leasing.expire_after(lease, claim_s, now)
@@ -160,18 +182,21 @@ class Core:
         """Returns when `tick` has something to do (monotonic), or None."""
         return self._timers.next()
 
+    @property
+    def timer_entries(self) -> int:
+        """How many timers are kept, some that were withdrawn included."""
+        return len(self._timers)
+
     def tick(self, now: Now) -> None:
         """Does what is due."""
-        for call, argument in self._timers.due(now.mono):
-            call(argument, now)
+        self._timers.run(now)
 
     def match(self, now: Now) -> None:
         """Proposes leases while there are jobs and miners with room."""
         if self.is_draining:
             return
         for job, session in self._matcher.pairs(now):
-            lease = self._leasing.propose(job, session.miner_id, now)
-            self.leases.move(lease, session)
+            self._leasing.propose(job, session.miner_id, now, session=session)
 
     # Answers of the store
 
@@ -188,9 +213,9 @@ class Core:
             if lease.job.cancel_requested:
                 self._leasing.end(lease, "CANCELLED", "", now, retryable=False)
             elif lease.job.is_overdue(now):
-                self._check_deadline(lease.job, now)
-            elif lease.session is not None and lease.session.room < 0:
-                # The window has shrunk since.
+                self._check_deadline(begin.job_id, now)
+            elif lease.session is not None and lease.session.room_for(lease.job.model) < 0:
+                # The window has shrunk since, or the model is held back.
                 self._leasing.withdraw(lease, now)
             elif lease.session is not None:
                 lease.session.outbox.assignments.append(lease)
@@ -205,7 +230,8 @@ class Core:
             self._leasing.detach(lease)
             lease.job.attempt -= 1
             if not self._is_over(lease.job, now):
-                self._timers.at(now.mono + retry_s, self._wake, lease.job)
+                lease.job.not_before_us = now.wall_us + int(retry_s * 1e6)
+                self._wakes.set(begin.job_id, now.mono + retry_s)
 
     def completed(self, completions: Sequence[Completion], done: frozenset[str]) -> None:
         """Results are stored: acknowledges them. `done`: jobs that took theirs."""
@@ -247,10 +273,16 @@ class Core:
         self.live_by_account[job.account] += 1
         if job.deadline_us is not None:
             remaining_s = max(0.0, (job.deadline_us - now.wall_us) / 1e6)
-            self._timers.at(now.mono + remaining_s, self._check_deadline, job)
+            self._deadlines.set(job.job_id, now.mono + remaining_s)
 
     def _forget(self, job: LiveJob) -> None:
         del self.jobs[job.job_id]
+        if job.deadline_us is not None:
+            self._deadlines.cancel(job.job_id)
+        if job.not_before_us is not None:
+            self._wakes.cancel(job.job_id)
+        if job.prefers_until:
+            self._reconsiders.cancel(job.job_id)
         decrement(self.live_by_model, job.model)
         decrement(self.live_by_account, job.account)
 
@@ -258,6 +290,8 @@ class Core:
         job.awaits_miners = False
         if ending.is_free:
             job.max_attempts += 1
+        if ending.is_free and ending.error_code == NOT_DELIVERED:
+            job.free_returns += 1
         elif lease is not None and lease.miner_id not in job.failed_miners:
             job.failed_miners += (lease.miner_id,)
         if not self._is_over(job, now):
@@ -270,9 +304,9 @@ class Core:
         wait_s = min(wait_s, retry_delay_s(job.attempt))
         if job.failed_miners:
             job.prefers_until = now.mono + wait_s + patience_s
-            self._timers.at(job.prefers_until, self._reconsider, job)
+            self._reconsiders.set(job.job_id, job.prefers_until)
         if wait_s:
-            self._timers.at(now.mono + wait_s, self._wake, job)
+            self._wakes.set(job.job_id, now.mono + wait_s)
         else:
             self._matcher.push(job)
 
@@ -281,7 +315,7 @@ class Core:
         if job.cancel_requested:
             self._end_wait(job, "CANCELLED", "", now)
         elif job.is_overdue(now):
-            self._check_deadline(job, now)
+            self._check_deadline(job.job_id, now)
         return job.is_ending
 
     def _end_wait(self, job: LiveJob, code: str, message: str, now: Now) -> None:
@@ -289,17 +323,19 @@ class Core:
         job.is_ending = True
         self.effects.endings.append(end_of_wait(job, code, message, now))
 
-    # Timers. Each checks whether it still applies.
+    # Timers, of jobs that are not forgotten.
 
-    def _wake(self, job: LiveJob, now: Now) -> None:
-        if job.job_id in self.jobs and job.lease is None and not job.is_ending:
+    def _wake(self, job_id: str, now: Now) -> None:
+        job = self.jobs[job_id]
+        if job.lease is None and not job.is_ending:
             self._matcher.push(job)
 
-    def _reconsider(self, job: LiveJob, now: Now) -> None:
-        self._matcher.reconsider(job)
+    def _reconsider(self, job_id: str, now: Now) -> None:
+        self._matcher.reconsider(self.jobs[job_id])
 
-    def _check_deadline(self, job: LiveJob, now: Now) -> None:
-        if self.jobs.get(job.job_id) is not job or job.is_ending:
+    def _check_deadline(self, job_id: str, now: Now) -> None:
+        job = self.jobs[job_id]
+        if job.is_ending:
             return
         code, message = "DEADLINE_EXCEEDED", "the job's timeout_seconds passed"
         if job.lease is None:
@@ -309,4 +345,4 @@ class Core:
             self._leasing.end(job.lease, code, message, now, retryable=False)
         else:
             # Its lease is being stored or ended: look again when that is done.
-            self._timers.at(now.mono + 0.1, self._check_deadline, job)
+            self._deadlines.set(job_id, now.mono + 0.1)

@@ -19,8 +19,8 @@ class Effects:
     begins: list[Begin] = field(default_factory=list)
     completions: list[Completion] = field(default_factory=list)
     endings: list[Ending] = field(default_factory=list)
-    # (job_id, requested_us) of running jobs that were asked to cancel.
-    flags: list[tuple[str, int]] = field(default_factory=list)
+    # (job_id, requested_us, is_abandoned) of running jobs that are to be cancelled.
+    flags: list[tuple[str, int, bool]] = field(default_factory=list)
     # Sessions with something in their outbox, or that were closed.
     touched: dict[Session, None] = field(default_factory=dict)
     # Jobs that became final.

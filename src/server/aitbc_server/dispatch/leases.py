@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
+from typing import TypeVar
 
 from aitbc_server.dispatch.live import Lease, Session
+
+_Key = TypeVar("_Key")
 
 # Ends remembered, so that a repeated result is acknowledged and not called lost.
 _REMEMBERED = 100_000
@@ -27,7 +30,7 @@ class LeaseBook:
         self._ended: OrderedDict[str, int] = OrderedDict()
 
     def add(self, lease: Lease) -> None:
-        """Begins a lease."""
+        """Begins a lease, of its session where it has one."""
         lease.job.lease = lease
         self.by_id[lease.lease_id] = lease
         self.by_model[lease.job.model] += 1
@@ -38,9 +41,8 @@ class LeaseBook:
     def remove(self, lease: Lease) -> Session | None:
         """Ends a lease; returns the session that held it."""
         session = lease.session
-        self.move(lease, None)
         self._unplace(lease)
-        lease.job.lease = None
+        lease.session = lease.job.lease = None
         del self.by_id[lease.lease_id]
         decrement(self.by_model, lease.job.model)
         decrement(self.by_account, lease.job.account)
@@ -74,19 +76,23 @@ class LeaseBook:
     def _place(self, lease: Lease) -> None:
         if lease.session is not None:
             lease.session.leases[lease.lease_id] = lease
+            if lease.job.vanished and lease.first_at is None:
+                lease.session.probation = lease
         elif lease.claim_s is None:
             self._away.setdefault(lease.miner_id, {})[lease.lease_id] = lease
 
     def _unplace(self, lease: Lease) -> None:
         if lease.session is not None:
             lease.session.leases.pop(lease.lease_id, None)
+            if lease.session.probation is lease:
+                lease.session.probation = None
         elif lease.miner_id in self._away:
             self._away[lease.miner_id].pop(lease.lease_id, None)
             if not self._away[lease.miner_id]:
                 del self._away[lease.miner_id]
 
 
-def decrement(counter: Counter[str], key: str, by: int = 1) -> None:
+def decrement(counter: Counter[_Key], key: _Key, by: int = 1) -> None:
     """Counts down, keeping no zeros: keys come from callers, and would pile up."""
     counter[key] -= by
     if not counter[key]:

@@ -8,6 +8,7 @@ from aitbc_server.dispatch.leases import LeaseBook
 from aitbc_server.dispatch.live import CancelReason, Lease, LiveJob, Now, Phase, Session
 from aitbc_server.dispatch.matcher import Matcher
 from aitbc_server.dispatch.timers import Timers
+from aitbc_server.dispatch.vanishing import Vanishing
 from aitbc_server.domain.ids import lease_id_of
 from aitbc_server.domain.jobs import Begin, Completion
 
@@ -16,19 +17,32 @@ class Leasing:
     """The steps that jobs and sessions share: none decides, each keeps the books in step."""
 
     def __init__(
-        self, effects: Effects, matcher: Matcher, timers: Timers, *, lease_s: float
+        self,
+        effects: Effects,
+        matcher: Matcher,
+        timers: Timers,
+        vanishing: Vanishing,
+        *,
+        lease_s: float,
     ) -> None:
         """`lease_s`: how long a lease lasts after its miner was last heard."""
         self.book = LeaseBook()
         self.lease_s = lease_s
         self._effects = effects
         self._matcher = matcher
-        self._timers = timers
+        self._vanishing = vanishing
+        self._expiries = timers.calling(self._check_expiry)
 
     def propose(
-        self, job: LiveJob, miner_id: str, now: Now, *, claim_s: float | None = None
+        self,
+        job: LiveJob,
+        miner_id: str,
+        now: Now,
+        *,
+        session: Session | None = None,
+        claim_s: float | None = None,
     ) -> Lease:
-        """Proposes a new lease."""
+        """Proposes a new lease: of a session, or a claim."""
         job.attempt += 1
         lease = Lease(
             lease_id=lease_id_of(job.job_id, job.attempt),
@@ -36,6 +50,7 @@ class Leasing:
             miner_id=miner_id,
             attempt=job.attempt,
             started_us=now.wall_us,
+            session=session,
             claim_s=claim_s,
         )
         self.book.add(lease)
@@ -56,10 +71,42 @@ class Leasing:
         lease.phase = Phase.ENDING
         self._effects.completions.append(completion)
 
-    def end(self, lease: Lease, code: str, message: str, now: Now, *, retryable: bool) -> None:
-        """Proposes the end of a lease without a result."""
+    def end(
+        self,
+        lease: Lease,
+        code: str,
+        message: str,
+        now: Now,
+        *,
+        retryable: bool,
+        is_miners: bool = False,
+        at_once: bool = False,
+    ) -> None:
+        """Proposes the end of a lease without a result.
+
+        `is_miners`: by the miner's own fault; `at_once`: the job is tried again now.
+        """
         lease.phase = Phase.ENDING
-        self._effects.endings.append(end_of_attempt(lease, code, message, now, retryable=retryable))
+        self._effects.endings.append(
+            end_of_attempt(
+                lease,
+                code,
+                message,
+                now,
+                retryable=retryable,
+                is_miners=is_miners,
+                at_once=at_once,
+            )
+        )
+
+    def lose(self, lease: Lease, code: str, message: str, now: Now, *, has_vanished: bool) -> None:
+        """Proposes the end of a lease whose miner is away; its process may have vanished."""
+        is_counted = has_vanished and not lease.job.cancel_requested
+        verdict = self._vanishing.note(lease) if is_counted else None
+        lease.phase = Phase.ENDING
+        self._effects.endings.append(
+            end_of_attempt(lease, code, message, now, retryable=True, verdict=verdict)
+        )
 
     def give_back(self, lease: Lease, now: Now) -> None:
         """Proposes the end of a lease that its miner never began on, unless it ends already."""
@@ -75,6 +122,8 @@ class Leasing:
     def detach(self, lease: Lease) -> Session | None:
         """Forgets a lease that is over; returns the session that held it."""
         session = self.book.remove(lease)
+        if lease.expires_at is not None:
+            self._expiries.cancel(lease.lease_id)
         if session is not None:
             self._matcher.update(session)
         return session
@@ -101,18 +150,22 @@ class Leasing:
     def expire_at(self, lease: Lease, when: float) -> None:
         """Ends a lease at a time (monotonic), unless its miner is heard before."""
         lease.expires_at = when
-        self._timers.at(when, self._check_expiry, lease)
+        self._expiries.set(lease.lease_id, when)
 
-    def _check_expiry(self, lease: Lease, now: Now) -> None:
-        if (
-            lease.expires_at is None
-            or self.book.by_id.get(lease.lease_id) is not lease
-            or lease.phase is Phase.ENDING
-        ):
+    def renew(self, lease: Lease) -> None:
+        """Lets a lease last as long as its session is heard."""
+        if lease.expires_at is not None:
+            lease.expires_at = None
+            self._expiries.cancel(lease.lease_id)
+
+    def _check_expiry(self, lease_id: str, now: Now) -> None:
+        lease = self.book.by_id[lease_id]
+        if lease.expires_at is None or lease.phase is Phase.ENDING:
             return
         if lease.expires_at > now.mono or lease.phase is Phase.BEGINNING:
-            self._timers.at(max(lease.expires_at, now.mono + 1.0), self._check_expiry, lease)
+            # A claim was extended, or its beginning is still being stored.
+            self._expiries.set(lease_id, max(lease.expires_at, now.mono + 1.0))
             return
         self.tell(lease, CancelReason.LEASE_LOST)
         message = f"nothing was heard from {lease.miner_id} while the lease lasted"
-        self.end(lease, LEASE_EXPIRED, message, now, retryable=True)
+        self.lose(lease, LEASE_EXPIRED, message, now, has_vanished=lease.session is None)

@@ -1,4 +1,4 @@
-"""The jobs of one owner that wait for one model at one priority, in the order of their turns."""
+"""The jobs of one owner that wait in one lane at one priority, in the order of their turns."""
 
 from __future__ import annotations
 

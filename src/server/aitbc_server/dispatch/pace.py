@@ -26,7 +26,7 @@ _STREAMED_TOKENS = 256
 # the longest answer seen.
 _UNASKED_TOKENS = 2048
 _UNASKED_FACTOR = 4
-# Weight of the newest job in the mean duration of a model's jobs.
+# Weight of the newest job in the mean duration of a lane's jobs.
 _NEWEST = 0.05
 
 
@@ -39,6 +39,8 @@ class _Sample(NamedTuple):
     tokens: int
     # Leases that its miner held.
     leases: int
+    # Whether it told of its answer as it made it.
+    is_streamed: bool
 
 
 class Pace:
@@ -50,7 +52,8 @@ class Pace:
     def add(self, lease: Lease, tokens: int, leases: int, ended_at: float) -> None:
         """Takes in a job that the miner has finished."""
         told_at = lease.told_at or ended_at
-        if lease.first_at is not None and tokens > lease.first_tokens:
+        is_streamed = lease.first_at is not None and tokens > lease.first_tokens
+        if lease.first_at is not None and is_streamed:
             # It streamed: reading and generating are told apart.
             token_s = (ended_at - lease.first_at) / (tokens - lease.first_tokens)
             byte_s = (lease.first_at - told_at) / max(1, lease.spec_bytes)
@@ -59,7 +62,7 @@ class Pace:
             token_s = (ended_at - told_at) / max(1, tokens)
             byte_s = (ended_at - told_at) / (lease.spec_bytes + _LEAST_BYTES * tokens + 1)
         byte_s = max(byte_s, token_s / _MOST_BYTES)
-        self._samples.append(_Sample(token_s, byte_s, tokens, leases))
+        self._samples.append(_Sample(token_s, byte_s, tokens, leases, is_streamed))
 
     def predicted_s(self, lease: Lease, leases: int) -> float:
         """Returns the longest that the job may be expected to take until it shows progress.
@@ -81,12 +84,19 @@ class Pace:
         asked = lease.job.max_tokens
         if lease.first_at is not None:
             return min(_STREAMED_TOKENS, max(1, (asked or _STREAMED_TOKENS) - lease.tokens))
+        if asked is not None:
+            return max(1, asked)
         longest = max((sample.tokens for sample in self._samples), default=0)
-        return asked or max(_UNASKED_TOKENS, _UNASKED_FACTOR * longest)
+        most = max(_UNASKED_TOKENS, _UNASKED_FACTOR * longest)
+        is_known = len(self._samples) >= _LEAST_SAMPLES
+        if is_known and not any(sample.is_streamed for sample in self._samples):
+            # It says nothing until the end, which may be that of the context.
+            return max(most, lease.max_model_len)
+        return most
 
 
 class Paces:
-    """The paces of miners by model, and how long a model's jobs take."""
+    """The paces of miners by model, and how long a lane's jobs take."""
 
     def __init__(self) -> None:
         self._paces: OrderedDict[tuple[str, str], Pace] = OrderedDict()
@@ -107,13 +117,14 @@ class Paces:
         if lease.told_at is None or not lease.is_measured:
             return
         took_s = ended_at - lease.told_at
-        mean_s = self._mean_s.setdefault(lease.job.model, took_s)
-        self._mean_s[lease.job.model] = mean_s + _NEWEST * (took_s - mean_s)
+        lane = lease.job.lane
+        mean_s = self._mean_s.setdefault(lane, took_s)
+        self._mean_s[lane] = mean_s + _NEWEST * (took_s - mean_s)
         if len(self._mean_s) > _REMEMBERED:
             self._mean_s.popitem(last=False)
         if tokens:
             self.of(lease).add(lease, tokens, leases, ended_at)
 
-    def mean_s(self, model: str) -> float | None:
-        """Returns how long a model's jobs take with their miners; None when none was seen."""
-        return self._mean_s.get(model)
+    def mean_s(self, lane: str) -> float | None:
+        """Returns how long a lane's jobs take with their miners; None when none was seen."""
+        return self._mean_s.get(lane)

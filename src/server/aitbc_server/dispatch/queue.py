@@ -1,4 +1,4 @@
-"""The jobs that wait for one model: by priority, fair between owners, by age for each owner."""
+"""The jobs that wait in one lane: by priority, fair between owners, by age for each owner."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from aitbc_server.dispatch.live import LiveJob
 _Level = OrderedDict[str, Line]
 
 
-class ModelQueue:
-    """Pending jobs of one model. `peek` and `ahead_of` look at many; all else takes constant time.
+class LaneQueue:
+    """Pending jobs of one lane. `peek` and `ahead_of` look at many; all else takes constant time.
 
     A job stands in it while it has a `ticket`.
     """

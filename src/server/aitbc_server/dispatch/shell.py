@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from asyncio import Future
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
+from aitbc_server.dispatch.answer_bounds import AnswerBounds
 from aitbc_server.dispatch.core import Core
+from aitbc_server.dispatch.enrolment import Enrolment
+from aitbc_server.dispatch.extras import size_of
 from aitbc_server.dispatch.leases import decrement
 from aitbc_server.dispatch.live import CloseReason, Lease, LiveJob, Now, Phase, Session
-from aitbc_server.dispatch.observer import Observer
+from aitbc_server.dispatch.observer import Observers
+from aitbc_server.dispatch.pauses import ToldPause
+from aitbc_server.dispatch.refusals import Refusal
 from aitbc_server.dispatch.registry import Registry
 from aitbc_server.dispatch.sessions import Patience
 from aitbc_server.dispatch.specs import Specs
@@ -19,6 +24,8 @@ from aitbc_server.dispatch.transcripts import Transcripts
 from aitbc_server.dispatch.turns import Turns
 from aitbc_server.dispatch.waiters import Waiters
 from aitbc_server.dispatch.waiting import Wait, explain
+from aitbc_server.dispatch.wanting import is_left, join, leave
+from aitbc_server.domain.asks import Asks
 from aitbc_server.domain.call import Call, current_call
 from aitbc_server.domain.caller import Caller
 from aitbc_server.domain.clock import Clock
@@ -26,16 +33,19 @@ from aitbc_server.domain.errors import (
     JobAlreadyClaimed,
     MinerDrained,
     QueueFull,
-    StorageUnavailable,
 )
 from aitbc_server.domain.ids import job_of_lease
-from aitbc_server.domain.jobs import Completion, Submission, Submitted
+from aitbc_server.domain.jobs import Completion, Fault, JobStatus, Submission, Submitted
 from aitbc_server.domain.miners import MinerRecord
 from aitbc_server.domain.parts import NO_PARTS, Parts
+from aitbc_server.domain.plausibility import NOTHING_BESIDE, Told, bytes_in
+from aitbc_server.domain.tasks import Task
 from aitbc_server.store.seam import Store
+from aitbc_server.supervisor import Supervisor
 
 # Sequence that lies after every update of a lease: all of it is stored.
 ALL = 2**53 - 1
+# What nobody asks.
 # Jobs read at once for a miner.
 _MOST_FETCHED = 256
 
@@ -47,29 +57,37 @@ class Dispatcher:
         self,
         store: Store,
         clock: Clock,
+        supervisor: Supervisor,
         *,
         lease_s: float,
         patience: Patience | None = None,
+        poison_after: int = 2,
         max_jobs: int,
         spec_budget: int,
         text_budget: int,
+        answer_bytes: int,
     ) -> None:
         """Keeps limits.
 
+        `poison_after`: miner processes that may vanish with a job before it is set aside;
         `max_jobs`: live jobs held at most; `spec_budget`, `text_budget`: bytes kept in memory of
-        what was asked and of what running jobs have answered.
+        what was asked and of what running jobs have answered; `answer_bytes`: what one answer may
+        have.
         """
-        self.core = Core(lease_s=lease_s, patience=patience)
+        self.core = Core(lease_s=lease_s, patience=patience, poison_after=poison_after)
         self.registry = Registry((), self.core.sessions)
         self._store = store
         self._max_jobs = max_jobs
-        # Jobs that are being stored, by account.
+        # Jobs that are being stored: by account, and all.
         self._submitting: Counter[str] = Counter()
+        self._storing = 0
+        self._enrolment = Enrolment(store, self.registry, self.core)
         self._specs = Specs(spec_budget)
         self._waiters = Waiters()
+        self._bounds = AnswerBounds(answer_bytes)
         self.transcripts = Transcripts(text_budget, self.core.jobs)
         # Told of what was stored.
-        self.observers: list[Observer] = []
+        self.observers = Observers(supervisor)
         self._turns = Turns(
             self.core,
             store,
@@ -78,11 +96,13 @@ class Dispatcher:
             self._waiters,
             self.transcripts,
             self.observers,
+            supervisor,
         )
 
     async def start(self) -> None:
         """Takes in what the store holds and begins to dispatch."""
         self.registry = Registry(await self._store.miners(), self.core.sessions)
+        self._enrolment = Enrolment(self._store, self.registry, self.core)
         self.core.restore(await self._store.live(), self.now())
         self._turns.kick()
 
@@ -108,12 +128,14 @@ class Dispatcher:
 
     def submit(self, submission: Submission) -> Future[Submitted]:
         """Stores and queues jobs. Raises QueueFull, IdempotencyKeyReused, StorageUnavailable."""
-        if len(self.core.jobs) + len(submission.jobs) > self._max_jobs:
+        count = len(submission.jobs)
+        if len(self.core.jobs) + self._storing + count > self._max_jobs:
             raise QueueFull(retry_after_s=5)
         # A callback, so that a caller that goes away cannot keep a stored job from its queue.
         then = partial(self._submitted, submission, current_call.get())
         stored = self._store.submit(submission, then)
-        self._submitting[submission.account] += len(submission.jobs)
+        self._submitting[submission.account] += count
+        self._storing += count
         return stored
 
     def jobs_of(self, account: str) -> tuple[int, int]:
@@ -123,21 +145,52 @@ class Dispatcher:
 
     async def wait_final(self, job_id: str, timeout_s: float) -> None:
         """Returns when the job is final, or after the timeout. Raises TooManyWaiting."""
-        if job_id in self.core.jobs:
-            await self._waiters.final(job_id, timeout_s)
+        job = self.core.jobs.get(job_id)
+        if job is not None:
+            with self.reading(job):
+                await self._waiters.final(job_id, timeout_s)
+
+    @contextmanager
+    def reading(self, job: LiveJob) -> Iterator[None]:
+        """Counts a call that waits for a job or follows it: while there is one, somebody waits."""
+        job.readers += 1
+        try:
+            yield
+        except BaseException:
+            job.readers -= 1
+            # It has left. After a timeout it may come again.
+            if is_left(job) and self.core.jobs.get(job.job_id) is job:
+                self._cancel(job, is_abandoned=True)
+            raise
+        job.readers -= 1
+
+    def join(self, found: Iterable[tuple[str, JobStatus]]) -> str | None:
+        """Notes that a request waits for the jobs that it found, unless one of them is leaving.
+
+        Returns that one's id: it ends because nobody waited for it, or ended in this moment.
+        """
+        return join(self.core.jobs, found)
 
     def cancel(self, job_id: str) -> bool:
         """Asks for a cancellation; says whether the job was not final yet."""
+        return self._cancel(self.core.jobs.get(job_id), is_abandoned=False)
+
+    def abandon(self, job_id: str) -> bool:
+        """Notes that a request waits no longer; says whether the job is cancelled for that."""
         job = self.core.jobs.get(job_id)
-        if job is None:
-            return False
-        self.core.cancel(job, self.now())
-        self._turns.kick()
-        return True
+        return job is not None and leave(job) and self._cancel(job, is_abandoned=True)
 
     def explain(self, job: LiveJob) -> Wait:
         """Returns why a job waits."""
         return explain(self.core, self.registry, job, self.now())
+
+    def are_known_for(self, model: str) -> bool:
+        """Says whether any registered miner has a model, here now or not."""
+        return bool(self.registry.having(model))
+
+    def served_models(self) -> Collection[str]:
+        """Returns the models that miners which are here have."""
+        return self.core.sessions.census.models(self.now()).keys()
 
     async def fetch(self, leases: Sequence[Lease], most_bytes: int) -> None:
         """Reads what was submitted of the first of these leases, where memory does not have it.
@@ -176,23 +229,30 @@ class Dispatcher:
 
     async def drain(self, miner_id: str, *, drains: bool) -> None:
         """Begins or ends the drain of a miner. Raises MinerNotFound and StorageUnavailable."""
-        before_us = self.registry.get(miner_id).drained_us
-        if (before_us is not None) is drains:
-            return
+        self.registry.get(miner_id)
         since_us = self.now().wall_us if drains else None
-        # In memory first: a caller that goes away must not leave it behind what is stored.
-        self._note_drain(miner_id, since_us)
-        try:
-            await asyncio.shield(self._store.drain(miner_id, since_us))
-        except StorageUnavailable:
-            self._note_drain(miner_id, before_us)
-            raise
+        # Whatever memory says: the last of those that are under way counts.
+        await self._store.drain(miner_id, since_us, partial(self._drained, miner_id, since_us))
 
-    async def register(self, record: MinerRecord) -> None:
-        """Stores a miner. Raises MinerNotOwned when another owner's registration was first."""
-        await asyncio.shield(self._store.register(record))
-        self.registry.put(record)
+    async def register(self, record: MinerRecord, *, most: int = 0) -> None:
+        """Stores a miner, of which its owner has at most so many; 0 is no limit.
+
+        Raises TooManyMiners, and MinerNotOwned when another owner's registration was first.
+        """
+        await self._enrolment.register(record, most=most)
         self.registry.seen(record.miner_id, self.now())
+
+    async def remove_miner(self, miner_id: str, caller: Caller) -> None:
+        """Removes a miner. Raises MinerNotFound, MinerNotOwned, MinerInUse, StorageUnavailable."""
+        self.registry.get(miner_id).check_owner(caller)
+        await self._enrolment.remove(miner_id)
+
+    async def expire_miners(self, before_us: int) -> int:
+        """Removes miners that nobody has heard of since a time; returns how many.
+
+        Raises StorageUnavailable.
+        """
+        return await self._enrolment.expire(before_us, self.now())
 
     async def claim(self, job: LiveJob, miner: MinerRecord) -> Lease:
         """Gives a job to a miner that asks for it.
@@ -241,15 +301,19 @@ class Dispatcher:
     # Miners on the Work stream
 
     async def open_session(
-        self, session: Session, record: MinerRecord, held: Iterable[str]
+        self, session: Session, record: MinerRecord, held: Iterable[str], *, most: int = 0
     ) -> tuple[list[str], dict[str, int]]:
-        """Begins a session; returns the held leases that are lost, and where each other stands."""
-        await self.register(record)
-        past = await self._past(held)
-        now = self.now()
-        session.heard_at = now.mono
-        session.is_drained = self.registry.is_drained(session.miner_id)
-        lost, kept = self.core.sessions.open(session, held, now)
+        """Begins a session; returns the held leases that are lost, and where each other stands.
+
+        Raises as `register`.
+        """
+        with self._enrolment.kept(session.miner_id):
+            await self.register(record, most=most)
+            past = await self._past(held)
+            now = self.now()
+            session.heard_at = now.mono
+            session.is_drained = self.registry.is_drained(session.miner_id)
+            lost, kept = self.core.sessions.open(session, held, now)
         # The end of a lease that is being stored is acknowledged when it is.
         acks = {
             lease.lease_id: lease.next_sequence - (lease.phase is Phase.ENDING) for lease in kept
@@ -261,13 +325,13 @@ class Dispatcher:
     def close_session(self, session: Session, reason: CloseReason) -> None:
         """Ends a session."""
         now = self.now()
-        self.registry.seen(session.miner_id, now)
         self.core.sessions.close(session, reason, now)
+        self.registry.seen(session.miner_id, now, polls=False)
         self._turns.kick()
 
-    def set_window(self, session: Session, window: int) -> None:
-        """Takes a miner's new window."""
-        self.core.sessions.set_window(session, window, self.now())
+    def set_window(self, session: Session, window: int, told: Iterable[ToldPause] = ()) -> None:
+        """Takes a miner's new window, and the models that it cannot serve at present."""
+        self.core.sessions.set_window(session, window, self.now(), told)
         self._turns.kick()
 
     def progress(
@@ -280,18 +344,65 @@ class Dispatcher:
         parts: Parts = NO_PARTS,
     ) -> None:
         """Takes more of an answer from a stream."""
-        lease = self.core.sessions.progress(session, lease_id, sequence, tokens)
-        if lease is not None:
-            self.transcripts.extend(lease.job.job_id, sequence, text, tokens, parts)
+        is_empty = not text and tokens <= 0 and parts == NO_PARTS
+        is_thought = bool(parts.reasoning) and not text
+        lease = self.core.sessions.progress(
+            session, lease_id, sequence, tokens, is_empty=is_empty, is_thought=is_thought
+        )
+        if lease is None:
+            return
+        size = bytes_in(text)
+        if parts is not NO_PARTS:
+            size += size_of(parts)
+        # The one numbered 0 tells the answer from its beginning.
+        lease.said_bytes = lease.said_bytes + size if sequence else size
+        refusal = self._bounds.refusal_of_size(lease, lease.said_bytes)
+        if refusal is None:
+            self.transcripts.extend(
+                lease.job.job_id, sequence, text, tokens, parts, miner_id=lease.miner_id
+            )
+        else:
+            self.refuse(session, lease_id, refusal)
 
-    def deliver(self, session: Session, sequence: int, completion: Completion) -> None:
-        """Takes a result from a stream."""
+    def asked_by(self, session: Session, lease_id: str) -> tuple[Task, Asks] | None:
+        """Returns what is asked under a lease, as far as it bounds the answer.
+
+        None when the session may not change the lease now; it is told where the lease stands.
+        """
+        lease = self.core.sessions.lease_of(session, lease_id)
+        if lease is None:
+            self._turns.kick()
+            return None
+        return lease.job.task, lease.job.asks
+
+    def deliver(
+        self,
+        session: Session,
+        sequence: int,
+        completion: Completion,
+        told: Told = NOTHING_BESIDE,
+    ) -> None:
+        """Takes a result from a stream. `told`: what it has beside its text."""
+        lease = self.core.leases.by_id.get(completion.lease_id)
+        refusal = None if lease is None else self._bounds.refusal_of(lease, completion, told)
+        if refusal is not None:
+            self.refuse(session, completion.lease_id, refusal)
+            return
+        if lease is not None and sequence:
+            # One whose first update is its result has begun anew.
+            resumed = self.transcripts.resumed(lease.job.job_id, lease.miner_id, completion.result)
+            completion = completion._replace(resumed=resumed) if resumed else completion
         self.core.sessions.deliver(session, sequence, completion)
         self._turns.kick()
 
-    def refuse(self, session: Session, lease_id: str) -> None:
-        """Takes no result from a stream that is not signed as its miner's key demands."""
-        self.core.sessions.refuse(session, lease_id, self.now())
+    def cannot_take(self, session: Session, lease: Lease) -> None:
+        """Ends a lease on a job that is larger than its miner takes: another one may."""
+        self.core.sessions.cannot_take(session, lease, self.now())
+        self._turns.kick()
+
+    def refuse(self, session: Session, lease_id: str, refusal: Refusal) -> None:
+        """Takes no answer from a stream that cannot be taken; the job is tried again."""
+        self.core.sessions.refuse(session, lease_id, refusal, self.now())
         self._turns.kick()
 
     def fail(
@@ -303,8 +414,13 @@ class Dispatcher:
         code: str,
         message: str,
         retryable: bool,
+        fault: Fault = Fault.UNSPECIFIED,
+        retry_after_s: float = 0.0,
     ) -> None:
-        """Takes a failure from a stream."""
+        """Takes a failure from a stream. What came before it is not for another miner to go on."""
+        lease = self.core.leases.by_id.get(lease_id)
+        if lease is not None and lease.session is session:
+            self.transcripts.distrust(lease.job.job_id)
         self.core.sessions.fail(
             session,
             lease_id,
@@ -312,13 +428,24 @@ class Dispatcher:
             code=code,
             message=message,
             retryable=retryable,
+            fault=fault,
+            retry_after_s=retry_after_s,
             now=self.now(),
         )
         self._turns.kick()
 
     # Inside
 
-    def _note_drain(self, miner_id: str, since_us: int | None) -> None:
+    def _cancel(self, job: LiveJob | None, *, is_abandoned: bool) -> bool:
+        if job is None:
+            return False
+        self.core.cancel(job, self.now(), is_abandoned=is_abandoned)
+        self._turns.kick()
+        return True
+
+    def _drained(self, miner_id: str, since_us: int | None, stored: Exception | None) -> None:
+        if stored is not None:
+            return
         self.registry.drain(miner_id, since_us)
         session = self.core.sessions.by_miner.get(miner_id)
         if session is not None:
@@ -327,6 +454,7 @@ class Dispatcher:
 
     def _submitted(self, submission: Submission, call: Call, stored: Submitted | Exception) -> None:
         decrement(self._submitting, submission.account, len(submission.jobs))
+        self._storing -= len(submission.jobs)
         if isinstance(stored, Exception) or not stored.is_new:
             return
         now = self.now()
@@ -340,13 +468,14 @@ class Dispatcher:
                 created_us=new.created_us,
                 max_attempts=new.max_attempts,
                 max_tokens=new.max_tokens,
+                task=new.task,
+                asks=new.asks,
                 affinity=new.affinity,
                 deadline_us=new.deadline_us,
             )
             self._specs.keep(job, new.spec)
             self.core.submit(job, now)
-        for observer in self.observers:
-            observer.submitted(submission.jobs, call)
+        self.observers.submitted(submission.jobs, call)
         self._turns.kick()
 
     async def _past(self, held: Iterable[str]) -> frozenset[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from aitbc_server.dispatch.core import Core
 from aitbc_server.dispatch.live import Now
-from aitbc_server.dispatch.observer import Observer
+from aitbc_server.dispatch.observer import Observers
 from aitbc_server.dispatch.specs import Specs
 from aitbc_server.dispatch.transcripts import Transcripts
 from aitbc_server.dispatch.waiters import Waiters
@@ -22,6 +22,7 @@ from aitbc_server.domain.clock import Clock
 from aitbc_server.domain.errors import StorageUnavailable
 from aitbc_server.domain.jobs import Begin, Completion, Ending, JobStatus
 from aitbc_server.store.seam import Store
+from aitbc_server.supervisor import Supervisor
 
 # Seconds until a write that the storage refused is tried again.
 RETRY_S = 1.0
@@ -38,7 +39,8 @@ class Turns:
         specs: Specs,
         waiters: Waiters,
         transcripts: Transcripts,
-        observers: Sequence[Observer],
+        observers: Observers,
+        supervisor: Supervisor,
     ) -> None:
         self._core = core
         self._store = store
@@ -47,6 +49,7 @@ class Turns:
         self._waiters = waiters
         self._transcripts = transcripts
         self._observers = observers
+        self._supervisor = supervisor
         self._loop = asyncio.get_running_loop()
         self._is_kicked = False
         self._timer: asyncio.TimerHandle | None = None
@@ -80,11 +83,25 @@ class Turns:
 
     def _turn(self) -> None:
         self._is_kicked = False
-        core, now = self._core, self.now()
-        # 1. What is due, 2. new leases, 3. everything proposed in this turn to the store.
-        core.tick(now)
-        core.match(now)
+        now = self.now()
+        # What breaks one step takes nothing from the others, nor from the next turn.
+        self._try(self._core.tick, now)
+        self._try(self._core.match, now)
+        self._try(self._carry_out)
+        self._try(self._arm, now)
+
+    def _try(self, step: Callable[..., None], *arguments: Any) -> None:
+        try:
+            step(*arguments)
+        except Exception as error:
+            self._supervisor.broke("dispatch", error)
+            # Not at once: what nobody foresaw may last.
+            self._loop.call_later(RETRY_S, self.kick)
+
+    def _carry_out(self) -> None:
+        core = self._core
         effects = core.effects.take()
+        # 1. Everything proposed in this turn to the store.
         if effects.begins:
             self._put(self._store.begin, effects.begins, self._begun)
         if effects.completions:
@@ -93,13 +110,12 @@ class Turns:
             self._put(self._store.end, effects.endings, self._ended)
         if effects.flags:
             self._put(self._store.flag_cancels, effects.flags, self._flagged)
-        # 4. What others wait for.
+        # 2. What others wait for.
         for session in effects.touched:
-            session.wake()
+            self._try(session.wake)
         self._waiters.tell_final(effects.finals)
         if not self._idle.is_set() and not core.sessions.hold_leases:
             self._idle.set()
-        self._arm(now)
 
     def _arm(self, now: Now) -> None:
         if self._timer is not None:
@@ -117,10 +133,10 @@ class Turns:
     ) -> None:
         try:
             future = write(items)
-        except StorageUnavailable as error:
+        except Exception as error:
             future = self._loop.create_future()
             future.set_exception(error)
-        future.add_done_callback(partial(answer, items))
+        future.add_done_callback(partial(self._try, answer, items))
 
     # Answers of the store
 
@@ -136,8 +152,8 @@ class Turns:
             return
         done = stored.result()
         self._let_go(begin.job_id for begin in begins if begin.job_id not in done)
-        for observer in self._observers:
-            observer.begun([b for b in begins if b.job_id in done], self._core.jobs)
+        held = [begin for begin in begins if begin.job_id in done]
+        self._observers.begun(held, self._core.jobs)
         self._core.begun(begins, done, self.now())
         self._waiters.tell_begun(begins)
         self._transcripts.tell(begin.job_id for begin in begins)
@@ -149,11 +165,12 @@ class Turns:
         elif stored.exception() is not None:
             self._core.completion_rejected(completions[0], self.now())
         else:
+            done = stored.result()
             self._let_go(completion.job_id for completion in completions)
-            self._core.completed(completions, stored.result())
-            self._waiters.tell_ended(completions, stored.result())
-            for observer in self._observers:
-                observer.completed([c for c in completions if c.job_id in stored.result()])
+            self._core.completed(completions, done)
+            self._waiters.tell_ended(completions, done)
+            kept = [one for one in completions if one.job_id in done]
+            self._observers.completed(kept)
             self._transcripts.tell(completion.job_id for completion in completions)
         self.kick()
 
@@ -171,12 +188,12 @@ class Turns:
         )
         self._core.ended(endings, done, self.now())
         self._waiters.tell_ended(endings, done)
-        for observer in self._observers:
-            observer.ended([ending for ending in endings if ending.job_id in done])
+        ended = [ending for ending in endings if ending.job_id in done]
+        self._observers.ended(ended)
         self._transcripts.tell(ending.job_id for ending in endings)
         self.kick()
 
-    def _flagged(self, flags: Sequence[tuple[str, int]], stored: Future[None]) -> None:
+    def _flagged(self, flags: Sequence[tuple[str, int, bool]], stored: Future[None]) -> None:
         self._is_retried(self._store.flag_cancels, flags, stored, self._flagged)
 
     def _let_go(self, job_ids: Iterable[str]) -> None:

@@ -52,7 +52,8 @@ class Waiters:
         future = self._begin[lease_id] = self._loop.create_future()
         error = await asyncio.shield(future)
         if error is not None:
-            raise error
+            # One for each call: an exception keeps the traces of all that raise it.
+            raise type(error)(str(error), retry_after_s=error.retry_after_s) from None
 
     async def ended(self, lease_id: str) -> bool:
         """Returns, when the lease has ended, whether it was still its miner's.

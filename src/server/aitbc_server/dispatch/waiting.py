@@ -10,7 +10,8 @@ from aitbc_server.dispatch.core import Core
 from aitbc_server.dispatch.live import LiveJob, Now, Phase
 from aitbc_server.dispatch.registry import Registry
 from aitbc_server.domain.jobs import JobStatus
-from aitbc_server.domain.miners import MinerRecord, MinerStatus
+from aitbc_server.domain.miners import MinerStatus
+from aitbc_server.domain.tasks import Task
 
 # Miners named of each kind.
 _NAMED = 100
@@ -22,9 +23,12 @@ class WaitReason(Enum):
     BEING_STORED = "a change of the job is being stored"
     COORDINATOR_DRAINING = "the coordinator is about to stop, and gives out nothing new"
     RETRY_DELAY = "the job waits a little before it is tried again"
-    NO_MINER = "no miner that takes work serves the model {model}"
+    NO_MINER = "no miner that takes work serves the model {model}{task}"
     OTHER_MINER = "the job waits for another miner than those that failed it before"
-    JOBS_AHEAD = "the job is number {position} among those for the model {model}"
+    JOBS_AHEAD = "the job is number {position} among those for the model {model}{task}"
+    MINERS_PAUSED = (
+        "no miner of the model {model} can serve it at present; each is tried again after a while"
+    )
     MINERS_BUSY = "the job is next, and waits until a miner of the model {model} has room"
 
 
@@ -41,6 +45,8 @@ class MinerState(Enum):
     MODEL_NOT_SERVED = 4
     DRAINING = 5
     OFFLINE = 6
+    # It said that it cannot serve the model at present, or failed at it.
+    PAUSED = 7
 
     @property
     def is_able(self) -> bool:
@@ -84,31 +90,42 @@ def explain(core: Core, registry: Registry, job: LiveJob, now: Now) -> Wait:
         wait.not_before_us = job.not_before_us
     wait.reason = reason = _reason(wait, core, job)
     position = None if wait.jobs_ahead is None else wait.jobs_ahead + 1
-    wait.explanation = reason.value.format(model=job.model, position=position)
+    task = "" if job.task is Task.GENERATE else f", to {job.task}"
+    wait.explanation = reason.value.format(model=job.model, task=task, position=position)
     wait.expected_us = _expected_us(wait, core, job, now)
     return wait
 
 
 def _look_at_miners(wait: Wait, core: Core, registry: Registry, job: LiveJob, now: Now) -> None:
-    for record in registry.records():
-        state = _state(core, registry, record, job, now)
+    serving = registry.having(job.model)
+    for miner_id in serving:
+        state = _state(core, registry, miner_id, job, now)
         wait.counts[state] = wait.counts.get(state, 0) + 1
         if wait.counts[state] <= _NAMED:
-            wait.named.setdefault(state, []).append(record.miner_id)
+            wait.named.setdefault(state, []).append(miner_id)
+    others = len(registry) - len(serving)
+    if others:
+        not_served = wait.counts.get(MinerState.MODEL_NOT_SERVED, 0)
+        wait.counts[MinerState.MODEL_NOT_SERVED] = not_served + others
+        named = wait.named.setdefault(MinerState.MODEL_NOT_SERVED, [])
+        named += islice(registry.lacking(job.model), _NAMED - len(named))
 
 
-def _state(
-    core: Core, registry: Registry, record: MinerRecord, job: LiveJob, now: Now
-) -> MinerState:
-    session = core.sessions.by_miner.get(record.miner_id)
-    if job.model not in (session.models if session else record.models):
-        return MinerState.MODEL_NOT_SERVED
-    status = registry.status(record.miner_id, now)
+def _state(core: Core, registry: Registry, miner_id: str, job: LiveJob, now: Now) -> MinerState:
+    session = core.sessions.by_miner.get(miner_id)
+    status = registry.status(miner_id, now)
     if status is not MinerStatus.ONLINE:
         return MinerState.DRAINING if status is MinerStatus.DRAINING else MinerState.OFFLINE
-    if record.miner_id in job.failed_miners:
+    if not (session.takes(job) if session else job.task is Task.GENERATE):
+        return MinerState.MODEL_NOT_SERVED
+    if session and session.limit > 0 and session.limit_for(job.model) == 0:
+        return MinerState.PAUSED
+    if miner_id in job.failed_miners:
         return MinerState.FAILED_BEFORE
-    return MinerState.BUSY if session and session.room <= 0 else MinerState.READY
+    if session is None:
+        return MinerState.READY
+    has_room = session.room_for(job.model) > 0 and not (job.vanished and session.probation)
+    return MinerState.READY if has_room else MinerState.BUSY
 
 
 def _reason(wait: Wait, core: Core, job: LiveJob) -> WaitReason:
@@ -119,7 +136,8 @@ def _reason(wait: Wait, core: Core, job: LiveJob) -> WaitReason:
     if wait.not_before_us is not None:
         return WaitReason.RETRY_DELAY
     if not wait.able:
-        return WaitReason.NO_MINER
+        is_paused = MinerState.PAUSED in wait.counts
+        return WaitReason.MINERS_PAUSED if is_paused else WaitReason.NO_MINER
     if core.is_parked(job):
         return WaitReason.OTHER_MINER
     return WaitReason.JOBS_AHEAD if wait.jobs_ahead else WaitReason.MINERS_BUSY
@@ -127,18 +145,19 @@ def _reason(wait: Wait, core: Core, job: LiveJob) -> WaitReason:
 
 def _expected_us(wait: Wait, core: Core, job: LiveJob, now: Now) -> int | None:
     """Guesses by how long the model's jobs have taken, and how many its miners run at once."""
-    serving = [s for s in core.sessions.by_miner.values() if job.model in s.models and s.limit > 0]
+    sessions = core.sessions.by_miner.values()
+    serving = [s for s in sessions if s.takes(job) and s.limit_for(job.model) > 0]
     if core.is_draining or not serving or job.is_ending:
         return None
-    free = sum(max(0, session.room) for session in serving)
+    free = sum(max(0, session.room_for(job.model)) for session in serving)
     before = (wait.jobs_ahead or 0) + 1 - free
     start_us = max(now.wall_us, wait.not_before_us or 0)
     if before <= 0:
         return start_us
-    mean_s = core.sessions.paces.mean_s(job.model)
+    mean_s = core.sessions.paces.mean_s(job.lane)
     if mean_s is None:
         return None
-    slots = sum(session.limit for session in serving)
+    slots = sum(session.limit_for(job.model) for session in serving)
     return max(start_us, now.wall_us + int(1e6 * before * mean_s / slots))
 
 

@@ -39,6 +39,8 @@ class Caller:
     # Whom its calls and jobs are counted for: its own address or, without a key, its network's.
     account: str = ANONYMOUS
     limits: Limits = UNLIMITED
+    # Models that its miners may serve; none for all. See allowed_models.py.
+    models: tuple[str, ...] = ()
 
     def owns(self, owner: str) -> bool:
         """Says whether what belongs to an address is the caller's to see and to change."""
@@ -53,6 +55,8 @@ class Access:
     is_public: bool = False
     # Whether calls are not counted, as those of probes.
     is_unlimited: bool = False
+    # Whether no page may call it without a key, not even one of this server's.
+    is_for_programs: bool = False
     # Roles whose keys may call it, beside admins; none stands for every key.
     roles: frozenset[Role] = frozenset()
 

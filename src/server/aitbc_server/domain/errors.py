@@ -3,17 +3,22 @@
     CoordinatorError
     +-- InvalidArgument            a field is wrong; retrying the same request cannot help
     |   +-- ModelNotOffered
+    |   +-- TaskNotServed
     |   +-- MinerSignatureRefused
     +-- Unauthenticated            the caller did not say who it is
     |   +-- InvalidApiKey
     +-- PermissionDenied           the caller is known, and may not do this
     |   +-- MinerNotOwned
+    |   +-- ModelNotAllowed
+    |   +-- ForeignPage
     +-- NotFound
     |   +-- JobNotFound
     |   +-- MinerNotFound
     |   +-- WebhookNotFound
     |   +-- DeliveryNotFound
     |   +-- ReceiptNotFound
+    |   +-- FileNotFound
+    |   +-- BatchNotFound
     |   +-- BlockNotFound
     |   +-- TransactionNotFound
     +-- Conflict                   the object is in another state than the request needs
@@ -27,17 +32,27 @@
     |   +-- TooManyWebhooks
     |   +-- WebhookDisabled
     |   +-- ReceiptNotSealed
+    |   +-- TooManyFiles
+    |   +-- FileInUse
+    |   +-- UploadOutOfPlace
+    |   +-- TooManyBatches
+    |   +-- BatchAlreadyFinal
     +-- Exhausted                  a bounded queue is full; come back later
     |   +-- QueueFull
     |   +-- TooManyWaiting
+    |   +-- TooManyCalls
+    |   +-- TooMuchUnfinished
     |   +-- RateLimited
     |   +-- TooManyJobs
     |   +-- BudgetExhausted
+    |   +-- TooMuchStored
     |   +-- PayloadTooLarge        nothing to wait for: send less at once
     +-- Unavailable                the coordinator cannot serve now; come back later
         +-- Starting
         +-- Draining
         +-- SessionSilent
+        +-- MessageTimeout
+        +-- StreamOver
         +-- StorageUnavailable
             +-- StorageBusy        its queue is full
 
@@ -87,6 +102,14 @@ class ModelNotOffered(InvalidArgument):
     remedy = "Register the miner with that model, or claim a job from `/v1/jobs/available`."
 
 
+class TaskNotServed(InvalidArgument):
+    """A job asks what none of its model's miners does."""
+
+    reason = "TASK_NOT_SERVED"
+    cause = "The miners of the model do not do what the job asks; `detail` says what they do."
+    remedy = "Name a model that does: `tasks` of each model in `/v1/stats` says what it takes."
+
+
 class MinerSignatureRefused(InvalidArgument):
     """A miner with a key delivers a result without its signature, or with a wrong one."""
 
@@ -128,6 +151,39 @@ class MinerNotOwned(PermissionDenied):
     cause = "The miner_id belongs to another key: the one that registered it first."
     remedy = "Use the key that the miner registered with, or choose another miner_id."
     message = "this miner_id belongs to another key"
+
+
+class ModelNotAllowed(PermissionDenied):
+    """A miner's key does not name the model."""
+
+    reason = "MODEL_NOT_ALLOWED"
+    cause = "The miner's key names the models that it may serve, and this one is not among them."
+    remedy = (
+        "Serve only what the key names, or ask the operator to add the model: "
+        "`aitbc-coordinator keys models ID NAME,...`."
+    )
+
+
+class ForeignPage(PermissionDenied):
+    """A call without a key that a page of another site may have had a browser make."""
+
+    reason = "FOREIGN_PAGE"
+    cause = "Without a key, a call must be for this machine, and from no page of another site."
+    remedy = (
+        "Send a key, or set `AITBC_ALLOWED_HOSTS` for the host, `AITBC_CORS_ORIGINS` for the site."
+    )
+
+
+class MinerKeyRefused(PermissionDenied):
+    """A miner does not come with the key that it registered."""
+
+    reason = "MINER_KEY_REFUSED"
+    cause = "The miner's id belongs to another key, or the proof of its key is missing or wrong."
+    remedy = (
+        "Start it with its own `--key-file`; with `--previous-key-file` where it has a new one. An "
+        "administrator can delete its registration."
+    )
+    message = "this miner_id belongs to another key than the miner has shown"
 
 
 class NotFound(CoordinatorError):
@@ -177,6 +233,24 @@ class ReceiptNotFound(NotFound):
     cause = "No receipt has this id: jobs have one from the moment they are completed."
     remedy = "Use the `receipt_id` of a completed job."
     message = "Receipt not found"
+
+
+class FileNotFound(NotFound):
+    """There is no such file, or it is another owner's."""
+
+    reason = "FILE_NOT_FOUND"
+    cause = "No file of the caller has this id: it is mistyped, deleted, or another key's."
+    remedy = "List the files with the key that uploaded them."
+    message = "no such file"
+
+
+class BatchNotFound(NotFound):
+    """There is no such batch, or it is another owner's."""
+
+    reason = "BATCH_NOT_FOUND"
+    cause = "No batch of the caller has this id: it is mistyped, deleted, or another key's."
+    remedy = "List the batches with the key that made them."
+    message = "no such batch"
 
 
 class BlockNotFound(NotFound):
@@ -235,6 +309,29 @@ class MinerDrained(Conflict):
     message = "the miner is being drained"
 
 
+class MinerInUse(Conflict):
+    """A miner that is to be removed works."""
+
+    reason = "MINER_IN_USE"
+    cause = "A miner that is to be removed holds its stream or a lease, or is just registering."
+    remedy = "Stop its process, wait until its leases end, and remove it then."
+    message = "the miner holds its stream or a lease: stop it first"
+
+
+class TooManyMiners(Conflict):
+    """The caller has as many miners as it may."""
+
+    reason = "TOO_MANY_MINERS"
+    cause = (
+        "The key, or all who call without one together, has as many miner ids as "
+        "`AITBC_LIMIT_MINERS` or the key's own limit says."
+    )
+    remedy = (
+        "Remove those that are gone: `DELETE /v1/miners/{miner_id}`; keep a miner's id over its "
+        "restarts; or ask the operator for a larger limit."
+    )
+
+
 class LeaseLost(Conflict):
     """The miner does not hold the lease under which it writes."""
 
@@ -267,6 +364,47 @@ class TooManyWebhooks(Conflict):
     reason = "TOO_MANY_WEBHOOKS"
     cause = "The caller has as many webhooks as the coordinator was configured to take of one."
     remedy = "Delete one that is not needed; one webhook can hear of every event."
+
+
+class TooManyFiles(Conflict):
+    """The caller has as many files, or as many bytes of them, as it may."""
+
+    reason = "TOO_MANY_FILES"
+    cause = "The caller's files are as many, or as large together, as the coordinator takes of one."
+    remedy = "Delete files that are not needed; `detail` says which limit is met."
+
+
+class FileInUse(Conflict):
+    """A batch that has not ended reads the file, or writes it."""
+
+    reason = "FILE_IN_USE"
+    cause = "A batch that has not ended reads the file."
+    remedy = "Cancel the batch, or wait for its end."
+    message = "a batch that has not ended reads the file"
+
+
+class UploadOutOfPlace(Conflict):
+    """A part of a file does not follow what the file has."""
+
+    reason = "UPLOAD_OUT_OF_PLACE"
+    cause = "The file is finished, or has another number of bytes than the request says."
+    remedy = "Ask for the file and go on from its `bytes`, or begin a new one."
+
+
+class TooManyBatches(Conflict):
+    """The caller has as many batches under way as it may."""
+
+    reason = "TOO_MANY_BATCHES"
+    cause = "As many of the caller's batches have not ended as the coordinator runs of one."
+    remedy = "Wait for the end of one of them, or cancel one."
+
+
+class BatchAlreadyFinal(Conflict):
+    """The batch has ended."""
+
+    reason = "BATCH_ALREADY_FINAL"
+    cause = "The batch has ended, and can no longer be cancelled."
+    remedy = "Nothing to do: get the batch to see how it ended."
 
 
 class WebhookDisabled(Conflict):
@@ -321,6 +459,32 @@ class TooManyWaiting(Exhausted):
     message = "too many calls are waiting for the end of a job"
 
 
+class TooManyCalls(Exhausted):
+    """A caller, or all callers together, have too many calls or streams under way."""
+
+    reason = "TOO_MANY_CALLS"
+    cause = "The key or the network address, or all together, have too many calls under way."
+    remedy = "Let some of them end first; submit many jobs with `POST /v1/jobs:batch`."
+    message = "too many calls at once"
+
+
+class TooMuchUnread(Exhausted):
+    """A caller reads its answers more slowly than it asks for more."""
+
+    reason = "TOO_MUCH_UNREAD"
+    cause = "Large answers to the caller's earlier calls wait to be read."
+    remedy = "Read them, then send the request again; ask for smaller pages, or for fewer at once."
+
+
+class TooMuchUnfinished(Exhausted):
+    """A caller's miners have begun more than is taken of messages that have not ended."""
+
+    reason = "TOO_MUCH_UNFINISHED"
+    cause = "The sessions of the key's miners have begun too many large messages at once."
+    remedy = "Connect again; have fewer miners of one key send large results at the same time."
+    message = "too much of messages that have not ended"
+
+
 class LimitReached(Exhausted):
     """A caller has used up what it may."""
 
@@ -345,6 +509,17 @@ class TooManyJobs(LimitReached):
     reason = "TOO_MANY_JOBS"
     cause = "The key, or without one the network address, has as many unfinished jobs as it may."
     remedy = "Wait until some of them are final, or cancel some; then send the request again."
+
+
+class TooMuchStored(LimitReached):
+    """A caller's jobs take as many bytes as they may."""
+
+    reason = "TOO_MUCH_STORED"
+    cause = "What the key's jobs asked and answered takes as many bytes as it may."
+    remedy = (
+        "Delete jobs that are not needed, `DELETE /v1/jobs/{job_id}`, or ask the operator for "
+        "more: `aitbc-coordinator keys limit ID stored_bytes=N`."
+    )
 
 
 class BudgetExhausted(LimitReached):
@@ -395,6 +570,24 @@ class SessionSilent(Unavailable):
     cause = "The miner sent nothing on its Work stream for as long as a lease lasts."
     remedy = "Reconnect, present the held leases, and send a Heartbeat when there is no news."
     message = "nothing was heard from the miner"
+
+
+class MessageTimeout(Unavailable):
+    """The message of a gRPC call did not arrive."""
+
+    reason = "MESSAGE_TIMEOUT"
+    cause = "The call began, but its message did not arrive whole within the time for it."
+    remedy = "Send the message at once, or less of it."
+    message = "the message did not arrive in time"
+
+
+class StreamOver(Unavailable):
+    """A stream that anybody may open has lasted as long as it may."""
+
+    reason = "STREAM_OVER"
+    cause = "A public stream has lasted as long as it may."
+    remedy = "Open it again; a stream with ids of events goes on from `Last-Event-ID`."
+    message = "the stream has lasted as long as it may: open it again"
 
 
 class StorageUnavailable(Unavailable):

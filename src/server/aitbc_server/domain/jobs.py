@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from aitbc_server.domain.asks import PLAIN, Asks
 from aitbc_server.domain.receipts import BatchSignature
+from aitbc_server.domain.tasks import Task
 
 
 class JobStatus(StrEnum):
@@ -67,7 +69,25 @@ def retry_delay_s(attempt: int) -> float:
 
 def claim_duration_s(max_tokens: int | None) -> float:
     """Returns how long a claim lasts: by what the job asks for, not by a constant."""
-    return _CLAIM_BASE_S + _CLAIM_PER_TOKEN_S * (max_tokens or _CLAIM_TOKENS_UNASKED)
+    tokens = _CLAIM_TOKENS_UNASKED if max_tokens is None else max_tokens
+    return _CLAIM_BASE_S + _CLAIM_PER_TOKEN_S * tokens
+
+
+class Fault(StrEnum):
+    """Who is to blame for an attempt without an answer."""
+
+    #: Nobody says.
+    UNSPECIFIED = "unspecified"
+    #: The job: no miner can answer it.
+    JOB = "job"
+    #: The miner: it cannot serve the model at present.
+    MINER = "miner"
+    #: Nobody: it passes.
+    PASSING = "passing"
+
+
+# What a job takes beside its texts, as it counts against what may be stored.
+JOB_BYTES = 1024
 
 
 class NewJob(NamedTuple):
@@ -78,7 +98,8 @@ class NewJob(NamedTuple):
     model: str
     priority: int
     max_attempts: int
-    # Tokens asked for, where the client said so: the size of the work.
+    # Tokens asked for, where the client said so: the size of the work. 0 of a task that generates
+    # nothing.
     max_tokens: int | None
     created_us: int
     # When it fails unless final.
@@ -88,10 +109,21 @@ class NewJob(NamedTuple):
     spec: bytes
     # Keys that jobs share which begin alike, the closest first.
     affinity: tuple[bytes, ...] = ()
-    # How its receipt shows the prompt: the salt that comes before the text, and the hash of both.
-    # Made when the job completes where it is not made before.
+    # How its receipt shows what was asked: the salt, and the hashes of the prompt and of all of it.
+    # Made when the job completes where they are not made before.
     prompt_salt: bytes | None = None
     prompt_hash: bytes | None = None
+    request_hash: bytes | None = None
+    # What it asks of its model.
+    task: Task = Task.GENERATE
+    # What bounds its answer, and whether what was asked and answered is kept after its end.
+    asks: Asks = PLAIN
+    is_kept: bool = True
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes."""
+        return JOB_BYTES + len(self.spec)
 
 
 class Submission(NamedTuple):
@@ -104,6 +136,13 @@ class Submission(NamedTuple):
     fingerprint: bytes = b""
     # Whom the jobs are counted for; kept in memory only.
     account: str = ""
+    # Bytes that all jobs of their owner may take; 0 for no limit.
+    most_bytes: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes that its jobs take."""
+        return JOB_BYTES * len(self.jobs) + sum([len(job.spec) for job in self.jobs])
 
 
 class Submitted(NamedTuple):
@@ -139,11 +178,19 @@ class Completion(NamedTuple):
     completed_us: int
     # What the answer has beside its text, as a serialised aitbc.v1.Job: opaque as a spec.
     details: bytes = b""
-    # What the miner signed: the salt that comes before the result, the hash of both, and its
-    # signature. None of a miner without a key.
+    # What the miner signed: the salt that comes before the result, the hash of both, that of the
+    # whole answer, and its signature. None of a miner without a key; the hash of the whole answer
+    # is None too where it did not sign that.
     result_salt: bytes | None = None
     result_hash: bytes | None = None
+    answer_hash: bytes | None = None
     miner_signature: BatchSignature | None = None
+    # Characters of its beginning that other miners said, in order, by their ids.
+    resumed: tuple[tuple[str, int], ...] = ()
+    # What the miner said of its work, as a serialised aitbc.v1.MinerStatement: opaque, too.
+    statement: bytes = b""
+    # What a receipt covers of the answer beside its text; read from its details where it is empty.
+    answered: bytes = b""
 
 
 class Ending(NamedTuple):
@@ -160,6 +207,16 @@ class Ending(NamedTuple):
     not_before_us: int | None = None
     # Whether the lease does not count as an attempt: its miner never began on it.
     is_free: bool = False
+    # Miner processes that have vanished with the job.
+    vanishes: int = 0
+    # Why the job failed, where its attempts together say more than the last one.
+    job_code: str | None = None
+    job_message: str | None = None
+
+    @property
+    def told_code(self) -> str:
+        """Why the job failed, or else its attempt."""
+        return self.job_code or self.error_code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,10 +303,18 @@ class LiveRecord(NamedTuple):
     started_us: int | None
     claim_s: float | None
     cancel_requested: bool
+    # Whether that was because nobody waits for its answer.
+    is_abandoned: bool
     # Miners that had it and did not finish it.
     failed_miners: tuple[str, ...]
     # Bytes of what was submitted, when it is running.
     spec_bytes: int
+    # Miner processes that have vanished with it.
+    vanishes: int
+    # Leases that did not count as attempts.
+    free_returns: int
+    task: Task = Task.GENERATE
+    asks: Asks = PLAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,6 +49,8 @@ class KeyRecord:
     last_used_us: int | None = None
     # Limits that are not the configured ones, by name.
     limits: Mapping[str, float] = field(default_factory=dict)
+    # Models that it may serve; none for all. See allowed_models.py.
+    models: tuple[str, ...] = ()
 
     @property
     def owner(self) -> str:

@@ -25,10 +25,14 @@ class Limits:
     jobs_in_flight: int = 0
     # Jobs that wait for a miner.
     pending_jobs: int = 0
+    # Bytes of jobs that are stored: what they asked and answered, and what each takes beside it.
+    stored_bytes: int = 0
     # Bytes of a job's prompt or messages.
     prompt_bytes: int = 0
     # Bytes of a request, before it is read.
     body_bytes: int = 0
+    # Miner ids registered.
+    miners: int = 0
     # Jobs submitted in a day, and tokens of the jobs that were completed in it. Days are UTC.
     jobs_per_day: int = 0
     tokens_per_day: int = 0

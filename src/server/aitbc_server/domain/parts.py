@@ -18,11 +18,15 @@ class CallPart(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """Calls and probabilities that belong to one piece of an answer, or to all of it."""
+    """What belongs to one piece of an answer, or to all of it."""
 
     calls: tuple[CallPart, ...] = ()
     # How likely each token was: a serialised aitbc.v1.TokenLogprob, opaque here.
     logprobs: tuple[bytes, ...] = ()
+    # What the model thought before it answered, as UTF-8.
+    reasoning: bytes = b""
+    # Ids of its tokens.
+    token_ids: tuple[int, ...] = ()
 
 
 NO_PARTS = Parts()

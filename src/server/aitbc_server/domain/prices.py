@@ -45,7 +45,9 @@ class PriceTable:
     models: Mapping[str, Rates] = field(default_factory=dict)
 
     def price(self, model: str, units: int, unit_type: UnitType) -> str:
-        """Returns what so many units cost, as a decimal number."""
+        """Returns what so many units cost, as a decimal number. Raises ValueError below zero."""
+        if units < 0:
+            raise ValueError(f"{units} units of work cannot be")
         return decimal(self.amount(model, units, unit_type))
 
     def amount(self, model: str, units: int, unit_type: UnitType) -> int:
@@ -95,6 +97,7 @@ def _rates(value: Any, where: str) -> Rates:
 
 def decimal(amount: int) -> str:
     """Returns an amount as a decimal number."""
-    text = f"{amount:0{_AMOUNT_DIGITS + 1}}"
+    # Ledgers of earlier versions may have amounts below zero.
+    sign, text = "-" if amount < 0 else "", f"{abs(amount):0{_AMOUNT_DIGITS + 1}}"
     whole, fraction = text[:-_AMOUNT_DIGITS], text[-_AMOUNT_DIGITS:].rstrip("0")
-    return f"{whole}.{fraction}" if fraction else whole
+    return f"{sign}{whole}.{fraction}" if fraction else f"{sign}{whole}"

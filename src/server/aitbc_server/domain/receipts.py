@@ -37,6 +37,8 @@ class BatchSignature:
     size: int
     # Hashes from the leaf of the thing to the root that was signed.
     path: Sequence[bytes]
+    # Of a miner's: the version of its statements.
+    version: int = 1
 
 
 class Work(NamedTuple):
@@ -55,7 +57,12 @@ class Work(NamedTuple):
     characters: int
     prompt_hash: bytes
     result_hash: bytes
+    # Of all that was asked, and of the whole answer.
+    request_hash: bytes
+    answer_hash: bytes
     miner_signature: BatchSignature | None
+    # Characters of the result's beginning that other miners said, in order, by their ids.
+    resumed: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +92,10 @@ class ReceiptRecord:
     # Its block, once sealed.
     block_height: int | None = None
     block_hash: bytes | None = None
+    # What its miner said of the work, as a serialised aitbc.v1.MinerStatement; None once deleted.
+    statement: bytes | None = None
+    # Address of the key that registered the miner; None when nobody did with a key.
+    miner_owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,3 +107,18 @@ class BlockRecord:
     hash: bytes
     # Signed checkpoint.
     note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cosignature:
+    """A witness's signature over a block's checkpoint."""
+
+    # Its verifier key.
+    witness: str
+    height: int
+    # By the witness's clock, in seconds since the Unix epoch.
+    time_s: int
+    # The line that it adds to the signed note.
+    line: str
+    # The block's signed checkpoint, without cosignatures.
+    note: str = ""

@@ -1,11 +1,27 @@
-"""Times as RFC 3339 texts in UTC, the form in which they are shown and signed."""
+"""Spans of time, and times as RFC 3339 texts in UTC, in which they are shown and signed."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import NamedTuple
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Span(NamedTuple):
+    """From a time, and before another: microseconds since the Unix epoch. None has no bound."""
+
+    since_us: int | None = None
+    until_us: int | None = None
+
+    def has(self, time_us: int) -> bool:
+        """Says whether a time is in it."""
+        is_late_enough = self.since_us is None or time_us >= self.since_us
+        return is_late_enough and (self.until_us is None or time_us < self.until_us)
+
+
+ALWAYS = Span()
 
 
 def rfc3339(micros: int) -> str:

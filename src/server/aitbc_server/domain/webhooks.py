@@ -104,6 +104,8 @@ class Delivery:
     next_us: int | None = None
     # The latest last.
     attempts: tuple[Attempt, ...] = ()
+    # Whether what was asked and answered of its job is kept.
+    is_job_kept: bool = True
 
     @property
     def delivery_id(self) -> str:

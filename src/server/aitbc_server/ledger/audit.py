@@ -16,21 +16,22 @@ from aitbc_server.domain.times import micros_of
 from aitbc_server.ledger import note
 from aitbc_server.ledger.blocks import NO_BLOCK, Block, parse_block
 from aitbc_server.ledger.canonical import parse
+from aitbc_server.ledger.findings import LedgerWrong
 from aitbc_server.ledger.kept import KeptJob, problem_with
-from aitbc_server.ledger.keys import LedgerKey, endorsed, is_signed_by
+from aitbc_server.ledger.keys import LedgerKey
 from aitbc_server.ledger.merkle import GrowingTree, leaf_hash, root_by_path, root_of
-from aitbc_server.ledger.receipts import SIGNED_FIELDS, miner_address, signed_in, statement_in
+from aitbc_server.ledger.receipts import (
+    SIGNED_FIELDS,
+    miner_address,
+    problem_of_version,
+    signed_in,
+    statement_in,
+)
 from aitbc_server.ledger.signing import RECEIPTS, STATEMENTS, is_root_signed
+from aitbc_server.ledger.trust import NO_TRUST, Trust, Trusted, chained
 
 # Miners' signatures that were verified and may come again.
 _REMEMBERED = 10_000
-
-
-class LedgerWrong(Exception):
-    """The first thing that is wrong."""
-
-    def __init__(self, item: str, problem: str) -> None:
-        super().__init__(f"{item}: {problem}")
 
 
 class StoredReceipt(NamedTuple):
@@ -91,6 +92,10 @@ class Source(Protocol):
         """Returns what is counted, how many there are and should be, where jobs are known."""
         ...
 
+    def cosigned(self) -> Sequence[str]:
+        """Returns the checkpoints that witnesses cosigned, as signed notes."""
+        ...
+
 
 @dataclass(slots=True)
 class Audited:
@@ -105,21 +110,32 @@ class Audited:
     forgotten: int = 0
     # Signatures that were verified.
     signatures: int = 0
-    # Hash of the last block.
+    # Receipts that every witness asked for has cosigned.
+    witnessed: int = 0
+    # Hash and signed note of the last block.
     last_block: bytes = field(default=NO_BLOCK)
+    last_note: str | None = None
 
 
-def audit(source: Source, on_progress: Callable[[int], None] = lambda _: None) -> Audited:
-    """Verifies all of it; calls back with the receipts done so far. Raises LedgerWrong."""
-    return _Audit(source, on_progress).run()
+def audit(
+    source: Source,
+    on_progress: Callable[[int], None] = lambda _: None,
+    trust: Trust = NO_TRUST,
+) -> Audited:
+    """Verifies all of it, also against what is known of it from elsewhere.
+
+    Calls back with the receipts done so far. Raises LedgerWrong.
+    """
+    return _Audit(source, on_progress, trust).run()
 
 
 class _Audit:
-    def __init__(self, source: Source, on_progress: Callable[[int], None]) -> None:
+    def __init__(self, source: Source, on_progress: Callable[[int], None], trust: Trust) -> None:
         self._source = source
         self._on_progress = on_progress
-        self._done = Audited()
-        self._keys: list[bytes] = []
+        self._keys = chained(source.keys())
+        self._trusted = Trusted(trust, source.origin, self._keys, source.cosigned())
+        self._done = Audited(keys=len(self._keys), witnessed=self._trusted.witnessed)
         self._tree = GrowingTree()
         self._nodes: dict[tuple[int, int], bytes] = {}
         self._stored_us = 0
@@ -131,7 +147,6 @@ class _Audit:
         self._of_job: LedgerWrong | None = None
 
     def run(self) -> Audited:
-        self._check_keys()
         receipts = self._source.receipts()
         for batch in self._source.batches():
             self._check_batch(batch, receipts)
@@ -144,6 +159,7 @@ class _Audit:
             raise LedgerWrong(
                 f"block {self._next_block.height}", "the ledger lacks the receipts that it seals"
             )
+        self._trusted.check_end(self._done.blocks)
         self._check_nodes()
         missing = self._source.unreceipted()
         if missing is not None:
@@ -154,21 +170,6 @@ class _Audit:
         self._done.receipts = self._tree.size
         self._done.pending = self._tree.size - self._sealed
         return self._done
-
-    # Keys
-
-    def _check_keys(self) -> None:
-        for number, key in enumerate(self._source.keys()):
-            if number == 0:
-                is_right = key.endorsement is None
-            else:
-                is_right = key.endorsement is not None and is_signed_by(
-                    self._keys[-1], key.endorsement, endorsed(key.public_key)
-                )
-            if not is_right:
-                raise LedgerWrong(f"key {number}", "it is not endorsed by the key before it")
-            self._keys.append(key.public_key)
-        self._done.keys = len(self._keys)
 
     # Receipts
 
@@ -244,6 +245,9 @@ class _Audit:
             != (body["job_id"], body["client"], body["miner"])
         ):
             return "what is kept beside it is not what it says"
+        problem = problem_of_version(body)
+        if problem is not None:
+            return problem
         if "miner_signature" in body and not self._is_stated(body):
             return "the miner's signature does not hold"
         return None
@@ -274,7 +278,7 @@ class _Audit:
                 return
             self._check_block(stored, block, signed)
             self._done.blocks += 1
-            self._done.last_block = block.hash
+            self._done.last_block, self._done.last_note = block.hash, stored.note
             self._sealed = block.tree_size
             self._next_block = next(self._blocks, None)
 
@@ -302,6 +306,7 @@ class _Audit:
             signed.is_signed_by(block.origin, key) for key in self._keys
         ):
             raise LedgerWrong(name, "no key of the ledger signed it")
+        self._trusted.check_block(block, signed)
         self._done.signatures += 1
 
     def _check_nodes(self) -> None:

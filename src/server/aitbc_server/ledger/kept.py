@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from aitbc_server.domain.times import rfc3339
-from aitbc_server.ledger.receipts import salted_hash
+from aitbc_server.ledger.contents import salted_hash, whole_hash
 
 
 class KeptText(NamedTuple):
@@ -13,6 +13,8 @@ class KeptText(NamedTuple):
 
     salt: bytes
     text: str
+    # What is asked or answered beside it, as canonical JSON.
+    beside: bytes | None
 
 
 class KeptJob(NamedTuple):
@@ -53,9 +55,22 @@ def problem_with(body: dict[str, Any], job: KeptJob | None, *, is_forgotten: boo
     for name, fact in facts.items():
         if body.get(name) != fact:
             return f"its job has another {name}"
-    for name, kept in (("prompt", job.prompt), ("result", job.result)):
-        if kept is None:
-            return f"its job has no {name}"
-        if salted_hash(*kept).hex() != body[f"{name}_hash"]:
-            return f"its job has another {name}"
+    return _problem_with_text(body, "prompt", "request", job.prompt) or _problem_with_text(
+        body, "result", "answer", job.result
+    )
+
+
+def _problem_with_text(
+    body: dict[str, Any], name: str, whole: str, kept: KeptText | None
+) -> str | None:
+    if kept is None:
+        return f"its job has no {name}"
+    text_hash = salted_hash(kept.salt, kept.text)
+    if text_hash.hex() != body[f"{name}_hash"]:
+        return f"its job has another {name}"
+    expected = body.get(f"{whole}_hash")
+    if expected is None:
+        return None  # receipts of version 1 cover the texts alone
+    if kept.beside is None or whole_hash(kept.salt, text_hash, kept.beside).hex() != expected:
+        return f"its job has another {whole}"
     return None

@@ -18,6 +18,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from aitbc_server.files import write_private
+
 DIRECTORY = "ledger-keys"
 _ENDORSEMENT = b"aitbc-ledger-key/v1\n"
 
@@ -96,15 +98,7 @@ def write_key_files(data: Path, files: Mapping[str, bytes]) -> None:
     directory = data / DIRECTORY
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name, text in files.items():
-        # Whole or not at all, also when the process or the machine ends here.
-        part = directory / f".{name}.part"
-        part.unlink(missing_ok=True)
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.rename(directory / name)
+        write_private(directory / name, text)
     opened = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(opened)

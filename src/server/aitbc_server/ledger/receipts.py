@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -42,7 +41,14 @@ SIGNED_FIELDS = {
     "coordinator": True,
     "nonce": True,
     "miner_signature": False,
+    "version": False,
+    "answer_hash": False,
+    "request_hash": False,
+    "resumed": False,
 }
+# What receipts have since version 2. Those of version 1 say no version.
+VERSION = 2
+_OF_VERSION_2 = ("answer_hash", "request_hash")
 
 
 class Entry(NamedTuple):
@@ -89,6 +95,9 @@ class Receipts:
             "currency": self._prices.currency,
             "prompt_hash": work.prompt_hash.hex(),
             "result_hash": work.result_hash.hex(),
+            "version": VERSION,
+            "request_hash": work.request_hash.hex(),
+            "answer_hash": work.answer_hash.hex(),
             "started_at": rfc3339(work.started_us),
             "completed_at": rfc3339(work.completed_us),
             "attempt": work.attempt,
@@ -101,6 +110,9 @@ class Receipts:
             fields["completion_tokens"] = work.completion_tokens
         if work.miner_signature is not None:
             fields["miner_signature"] = signature_fields(work.miner_signature)
+        if work.resumed:
+            parts = [{"miner_id": who, "characters": length} for who, length in work.resumed]
+            fields["resumed"] = {"parts": parts}
         return fields
 
 
@@ -118,11 +130,6 @@ def units_of(
     return (prompt_tokens or 0) + (completion_tokens or 0), UnitType.TOKENS
 
 
-def salted_hash(salt: bytes, text: str) -> bytes:
-    """Returns what a receipt says of a text: a bare hash of a short one could be guessed."""
-    return hashlib.sha256(salt + text.encode()).digest()
-
-
 @lru_cache(maxsize=4096)
 def miner_address(miner_id: str) -> str:
     """Returns the address that a miner is paid at."""
@@ -137,8 +144,12 @@ def statement(
     result_hash: str,
     prompt_tokens: int | None,
     completion_tokens: int | None,
+    answer_hash: str | None = None,
 ) -> bytes:
-    """Returns the canonical bytes of what a miner states and signs; the hash is in hex."""
+    """Returns the canonical bytes of what a miner states and signs; hashes are in hex.
+
+    With `answer_hash` it is of version 2.
+    """
     fields: dict[str, Any] = {
         "miner_id": miner_id,
         "job_id": job_id,
@@ -149,6 +160,8 @@ def statement(
         fields["prompt_tokens"] = prompt_tokens
     if completion_tokens is not None:
         fields["completion_tokens"] = completion_tokens
+    if answer_hash is not None:
+        fields |= {"version": VERSION, "answer_hash": answer_hash}
     return canonical(fields)
 
 
@@ -161,21 +174,45 @@ def statement_in(body: dict[str, Any]) -> bytes:
         result_hash=body["result_hash"],
         prompt_tokens=body.get("prompt_tokens"),
         completion_tokens=body.get("completion_tokens"),
+        answer_hash=body["answer_hash"] if "version" in body["miner_signature"] else None,
     )
+
+
+def problem_of_version(body: Mapping[str, Any]) -> str | None:
+    """Returns why the fields of a receipt are not those of its version, if they are not."""
+    version = body.get("version")
+    signature = body.get("miner_signature")
+    if signature is not None and signature.get("version") not in (None, version):
+        return "its miner's signature is of another version"
+    if version == VERSION:
+        missing = [name for name in _OF_VERSION_2 if name not in body]
+        return f"{missing[0]} is missing" if missing else None
+    if version is not None:
+        return f"it is of version {version}, which is not known here"
+    early = [name for name in (*_OF_VERSION_2, "resumed") if name in body]
+    return f"{early[0]} is not of its version" if early else None
 
 
 def signature_fields(signature: BatchSignature) -> dict[str, Any]:
     """Returns a signature as a receipt holds it."""
     fields: dict[str, Any] = {
-        "public_key": b64encode(signature.public_key).decode(),
-        "signature": b64encode(signature.signature).decode(),
+        "public_key": _base64(signature.public_key),
+        "signature": _base64(signature.signature),
         "index": signature.index,
         "size": signature.size,
     }
+    if signature.version != 1:
+        fields["version"] = signature.version
     # Absent when empty, as the JSON of the REST API has it.
     if signature.path:
         fields["path"] = [hash_.hex() for hash_ in signature.path]
     return fields
+
+
+@lru_cache(maxsize=256)
+def _base64(data: bytes) -> str:
+    # Many receipts share a key, and those of one message its signature.
+    return b64encode(data).decode()
 
 
 def signed_in(fields: dict[str, Any]) -> BatchSignature:
@@ -186,4 +223,5 @@ def signed_in(fields: dict[str, Any]) -> BatchSignature:
         index=fields["index"],
         size=fields["size"],
         path=[bytes.fromhex(hash_) for hash_ in fields.get("path", ())],
+        version=fields.get("version", 1),
     )

@@ -10,6 +10,7 @@ import structlog
 
 from aitbc_server.domain.errors import CoordinatorError
 from aitbc_server.domain.receipts import BlockRecord
+from aitbc_server.supervisor import Supervisor, end
 
 _log = structlog.get_logger(__name__)
 # How soon those who wait learn of a block that was sealed because many receipts came.
@@ -40,9 +41,9 @@ class Sealer:
         # Set when no more blocks are told of.
         self.is_closed = False
 
-    def start(self) -> None:
+    def start(self, supervisor: Supervisor) -> None:
         """Begins; what an earlier process left unsealed goes first."""
-        self._task = asyncio.create_task(self._run(), name="sealer")
+        self._task = supervisor.keep("ledger", self._run)
 
     async def wait_beyond(self, height: int) -> None:
         """Returns when there is a block above the height, or none will be told of any more."""
@@ -59,9 +60,12 @@ class Sealer:
         self.release()
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            await self._seal()
+            await end([task])
+            try:
+                await self._seal()
+            except Exception as error:
+                # Whatever it is, the receipts are safe, and the next start seals them.
+                _log.error("ledger.not_sealed", exc_info=error)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -76,8 +80,8 @@ class Sealer:
     async def _seal(self) -> None:
         try:
             block = await self._ledger.seal()
-        except Exception as error:
-            # Whatever it is, the receipts are safe, and the next block takes them.
+        except CoordinatorError as error:
+            # The receipts are safe, and the next block takes them.
             _log.error("ledger.not_sealed", error=type(error).__name__, problem=str(error))
             return
         if block is not None:

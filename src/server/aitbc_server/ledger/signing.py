@@ -43,14 +43,20 @@ def for_member(
     return _of(levels_of(leaves), index, public_key, signature)
 
 
-def for_each(leaves: Sequence[bytes], public_key: bytes, signature: bytes) -> list[BatchSignature]:
+def for_each(
+    leaves: Sequence[bytes], public_key: bytes, signature: bytes, version: int = 1
+) -> list[BatchSignature]:
     """Returns the signature of a batch for each of its members."""
     levels = levels_of(leaves)
-    return [_of(levels, index, public_key, signature) for index in range(len(leaves))]
+    return [_of(levels, index, public_key, signature, version) for index in range(len(leaves))]
 
 
 def _of(
-    levels: Sequence[Sequence[bytes]], index: int, public_key: bytes, signature: bytes
+    levels: Sequence[Sequence[bytes]],
+    index: int,
+    public_key: bytes,
+    signature: bytes,
+    version: int = 1,
 ) -> BatchSignature:
     return BatchSignature(
         public_key=public_key,
@@ -58,4 +64,5 @@ def _of(
         index=index,
         size=len(levels[0]),
         path=path_in(levels, index),
+        version=version,
     )

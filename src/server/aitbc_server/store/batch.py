@@ -2,22 +2,44 @@
 
 While one batch runs, the operations that arrive become the next one; the time of the last fsync is
 the window, so no timer is needed, and an idle store answers at once.
+
+Operations of a batch have nothing in common but the thread. Whatever one raises, only its caller is
+told of it, with an exception of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from enum import Enum
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, NamedTuple
 
+import structlog
+
 from aitbc_server.domain.errors import StorageBusy, StorageUnavailable
 
-# Runs operations in order and returns for each its result or its exception. On the thread.
+_log = structlog.get_logger(__name__)
+
+# Runs operations in order and returns for each its result or its exception, and raises nothing.
+# What would make too much of a batch is left for the next one. On the thread.
 Run = Callable[[Sequence[Any]], Sequence[Any]]
 # Takes an operation's result or exception, on the loop.
 Then = Callable[[Any], None]
+
+
+class OperationBroke(RuntimeError):
+    """An operation raised what a future cannot hold, or its batch ended without an answer."""
+
+
+class Later(Enum):
+    """What `run` says of an operation that it left for the next batch."""
+
+    LATER = "later"
+
+
+LATER = Later.LATER
 
 
 class _Entry(NamedTuple):
@@ -101,29 +123,63 @@ class BatchThread:
     def _serve(self) -> None:
         """Runs batch after batch. On the thread."""
         while (operations := self._batches.get()) is not None:
-            try:
-                results = self._run(operations)
-            except Exception as error:
-                results = [error] * len(operations)
-            self._loop.call_soon_threadsafe(self._finish, results)
+            self._loop.call_soon_threadsafe(self._finish, self._results(operations))
+
+    def _results(self, operations: Sequence[Any]) -> Sequence[Any]:
+        # `run` raises nothing. Should it do so, nobody knows what it had done, and nobody may wait
+        # for ever.
+        try:
+            results = self._run(operations)
+        except BaseException as error:
+            _log.exception("store.batch_broke", operations=len(operations))
+            return [_broke(error) for _ in operations]
+        if len(results) != len(operations):
+            _log.error("store.batch_broke", operations=len(operations), results=len(results))
+            return [OperationBroke("the batch has no answer for it") for _ in operations]
+        return results
 
     def _finish(self, results: Sequence[Any]) -> None:
-        batch, began = self._batch, self._began
+        batch, seconds = self._batch, self._loop.time() - self._began
         self._is_running = False
+        left = [entry for entry, result in zip(batch, results, strict=True) if result is LATER]
+        if left:
+            self._waiting[:0] = left
+            self._waiting_bytes += sum(entry.size for entry in left)
         if self._waiting:
             # Before the answers: the disk works while they are given.
             self._start()
         else:
             self._idle.set()
-        was_run = not isinstance(results[0], StorageUnavailable)
-        for watch in self.watchers:
-            watch(len(batch), self._loop.time() - began, was_run)
+        was_run = True
         for (_, future, then, _), result in zip(batch, results, strict=True):
-            if then is not None:
-                then(result)
-            if future.cancelled():
+            if result is LATER:
                 continue
+            if then is not None:
+                self._call(then, result)
             if isinstance(result, BaseException):
-                future.set_exception(result)
-            else:
+                was_run &= not isinstance(result, StorageUnavailable)
+                if not future.done():
+                    future.set_exception(_held(result))
+            elif not future.done():
                 future.set_result(result)
+        for watch in self.watchers:
+            self._call(watch, len(batch), seconds, was_run)
+
+    def _call(self, told: Callable[..., None], *arguments: Any) -> None:
+        # One that raises must not keep the others from their answers.
+        try:
+            told(*arguments)
+        except Exception:
+            _log.exception("store.callback_broke", callback=getattr(told, "__qualname__", None))
+
+
+def _held(error: BaseException) -> Exception:
+    """Returns an exception that a future can hold, and that ends nobody but who awaits it."""
+    is_plain = isinstance(error, Exception) and not isinstance(error, StopIteration)
+    return error if is_plain else _broke(error)  # type: ignore[return-value]  # it is plain
+
+
+def _broke(error: BaseException) -> OperationBroke:
+    broke = OperationBroke(f"{type(error).__name__}: {error}")
+    broke.__cause__ = error
+    return broke

@@ -11,6 +11,8 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aitbc_server.store.directory import in_turn
+
 if TYPE_CHECKING:
     import sqlite3
 else:
@@ -56,7 +58,10 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         timeout=_BUSY_MS / 1000,
         cached_statements=_CACHED_STATEMENTS,
     )
-    connection.execute("PRAGMA journal_mode = WAL") if not read_only else None
+    if not read_only:
+        # SQLite does not wait for another process that changes the mode of a new file at once.
+        with in_turn(path.parent):
+            connection.execute("PRAGMA journal_mode = WAL")
     # Every commit is on disk before it is answered.
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA cache_size = -65536")

@@ -44,10 +44,25 @@ def locked(directory: Path) -> Iterator[None]:
         os.close(file)
 
 
+@contextmanager
+def in_turn(directory: Path) -> Iterator[None]:
+    """Waits for others who do what one process at a time may do, for a moment."""
+    file = _open(directory)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
 def sync(directory: Path) -> None:
     """Puts on disk which files the directory has."""
-    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    file = _open(directory)
     try:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def _open(directory: Path) -> int:
+    return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -12,7 +12,7 @@ from aitbc_server.store.connection import sqlite3
 _FREE_SPACE = "free space on its disk"
 # Bytes without which nothing can be opened.
 _NEEDED = 256 * 1024
-# By the text of the error: pysqlite3 does not give its code.
+# By the text of the error.
 _DAMAGED = ("file is not a database", "database disk image is malformed")
 _REMEDIES = {
     **dict.fromkeys(
@@ -27,21 +27,40 @@ _REMEDIES = {
     "database is locked": "end the other program that writes to it",
 }
 
+# Primary result codes (https://sqlite.org/rescode.html) that tell of the disk, of the file, or of
+# who else uses it.
+_OF_STORAGE = frozenset(
+    {
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_NOLFS,
+        sqlite3.SQLITE_NOTADB,
+    }
+)
+
 
 class UnusableDatabaseError(RuntimeError):
     """The database cannot be used. The text names the file, what is wrong and what to do."""
 
 
-def remedy(error: Exception) -> str | None:
+def remedy(error: BaseException) -> str | None:
     """Returns what an operator can do about an error, if anything is known to help."""
     return _REMEDIES.get(str(error))
 
 
-def is_of_storage(error: Exception) -> bool:
+def is_of_storage(error: BaseException) -> bool:
     """Whether the disk or the file is to blame, rather than what was asked of it."""
-    return isinstance(error, sqlite3.OperationalError) or (
-        isinstance(error, sqlite3.DatabaseError) and str(error) in _DAMAGED
-    )
+    # An extended code is a primary one with more in its higher bytes.
+    code = getattr(error, "sqlite_errorcode", None)
+    return isinstance(error, sqlite3.Error) and code is not None and code & 0xFF in _OF_STORAGE
 
 
 @contextmanager

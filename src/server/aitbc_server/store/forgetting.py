@@ -1,6 +1,6 @@
 """Deletes final jobs with all that hangs on them. Receipts, totals and usage stay.
 
-Runs on the writer's thread, but for `old_jobs`, which runs on the reader's.
+Runs on the writer's thread, but for the reads, which run on the reader's.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import orjson
 
 from aitbc_server.domain.ids import first_job_id
-from aitbc_server.domain.jobs import OldJobs
+from aitbc_server.domain.jobs import JOB_BYTES, OldJobs
 from aitbc_server.store.connection import sqlite3
 from aitbc_server.store.rows import json_rows
 from aitbc_server.store.statements import statements
+from aitbc_server.store.stored import StoredCounts
 from aitbc_server.store.writer import Writes
 
 _SQL = statements("forgetting.sql")
@@ -45,8 +46,9 @@ class Forget:
 class ForgettingWrites:
     """The part of the writer that forgets."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, stored: StoredCounts) -> None:
         self._connection = connection
+        self._stored = stored
         self.writes: Writes = {Forget: self._forget}
 
     def _forget(self, operations: Sequence[Forget]) -> Sequence[frozenset[str]]:
@@ -55,11 +57,15 @@ class ForgettingWrites:
         rows = orjson.loads(found.fetchone()[0])
         done = frozenset(job_id for job_id, *_ in rows)
         if done:
-            counts = Counter(status for _, status, _, _ in rows)
+            counts = Counter(status for _, status, *_ in rows)
             self._execute("count_forgotten", list(counts.items()))
+            freed: Counter[str] = Counter()
+            for _, _, owner, _, size in rows:
+                freed[owner] -= JOB_BYTES + size
+            self._stored.add(freed)
             for deletion in _DELETIONS:
                 self._execute(deletion, sorted(done))
-            self._free_names({(owner, name) for _, _, owner, name in rows if name is not None})
+            self._free_names({(owner, name) for _, _, owner, name, _ in rows if name is not None})
         return [done.intersection(operation.job_ids) for operation in operations]
 
     def _free_names(self, names: set[tuple[str, str]]) -> None:
@@ -89,6 +95,11 @@ class ForgettingReads:
             sizes={job_id: size for job_id, size in rows if size is not None},
             next_after=rows[-1][0] if len(rows) == _SCAN else None,
         )
+
+    def unkept_jobs(self, before_us: int) -> dict[str, int]:
+        """Returns jobs that are not kept and became final before a time, with their bytes."""
+        values = (before_us, _SCAN)
+        return dict(self._connection.execute(_SQL["unkept_jobs"], values).fetchall())
 
 
 def batches(sizes: Mapping[str, int]) -> Iterator[list[str]]:

@@ -8,7 +8,9 @@ from typing import Any
 
 import orjson
 
-from aitbc_server.domain.ids import JOB_PREFIX
+from aitbc_server.domain import sizes
+from aitbc_server.domain.asks import Asks
+from aitbc_server.domain.ids import JOB_PREFIX, first_job_id
 from aitbc_server.domain.jobs import (
     AttemptRecord,
     JobPage,
@@ -18,17 +20,18 @@ from aitbc_server.domain.jobs import (
     Totals,
 )
 from aitbc_server.domain.miners import MinerRecord
+from aitbc_server.domain.tasks import Task
+from aitbc_server.domain.times import ALWAYS, Span
 from aitbc_server.store.connection import sqlite3
 from aitbc_server.store.rows import json_rows
 from aitbc_server.store.statements import statements
 
 _SQL = statements("job_reads.sql")
-# Prompts and results after which a page ends early: many pages may be on their way at once.
-_PAGE_BYTES = 4 * 1024 * 1024
 # Greater than every job id.
 _AFTER_ALL = JOB_PREFIX + "~"
 # Jobs that one page looks at when no index has both of what is asked for.
 _SCAN = 1000
+_MILLISECOND_US = 1000
 
 
 class JobReads:
@@ -49,9 +52,13 @@ class JobReads:
         model: str | None,
         before: str | None,
         limit: int,
+        created: Span = ALWAYS,
+        *,
+        texts: bool = True,
     ) -> JobPage:
         """Returns a page of the owner's jobs, the newest first."""
-        values = (owner, status, model, before or _AFTER_ALL)
+        first, end = _ids_in(created)
+        values = (owner, status, model, first, min(before or _AFTER_ALL, end))
         if status and model:
             job_ids, next_before = self._scan(values, limit)
         else:
@@ -62,18 +69,23 @@ class JobReads:
         records: list[JobRecord] = []
         size = 0
         for job_id in job_ids:
-            record = self.job(job_id)
-            if record is None:
+            record = self.job(job_id) if texts else self._summary(job_id)
+            # An id tells the time to a millisecond.
+            if record is None or not created.has(record.created_us):
                 continue
-            records.append(record)
-            size += len(record.spec) + len(record.result or "")
-            if size >= _PAGE_BYTES and job_id != job_ids[-1]:
-                next_before = job_id
+            size += _told(record)
+            if size > sizes.PAGE_BYTES and records:
+                next_before = records[-1].job_id
                 break
+            records.append(record)
         return JobPage(records=tuple(records), next_before=next_before)
 
+    def _summary(self, job_id: str) -> JobRecord | None:
+        row = self._connection.execute(_SQL["summary"], (job_id,)).fetchone()
+        return _job(row) if row else None
+
     def _scan(
-        self, values: tuple[str, JobStatus | None, str | None, str], limit: int
+        self, values: tuple[str, JobStatus | None, str | None, str, str], limit: int
     ) -> tuple[list[str], str | None]:
         """Returns the jobs found among the next ones in an index, and where to go on.
 
@@ -124,6 +136,8 @@ class JobReads:
                 registered_us=row[5],
                 owner=row[6],
                 drained_us=row[7],
+                seen_us=row[8],
+                has_proved=bool(row[9]),
             )
             for row in self._connection.execute(_SQL["miners"])
         ]
@@ -139,6 +153,20 @@ class JobReads:
             completion_tokens=rows["completed"][2],
             forgotten=sum(row[3] for row in rows.values()),
         )
+
+
+def _ids_in(created: Span) -> tuple[str, str]:
+    """Returns the first id that a job made then may have, and one that comes after them all."""
+    first = "" if created.since_us is None else first_job_id(created.since_us)
+    if created.until_us is None:
+        return first, _AFTER_ALL
+    return first, first_job_id(created.until_us + _MILLISECOND_US)
+
+
+def _told(record: JobRecord) -> int:
+    texts = ((record.result or "").encode(), (record.error_message or "").encode())
+    parts = (record.spec, record.details or b"", *texts)
+    return sizes.JOB_BYTES + sum(map(sizes.told_bytes, parts))
 
 
 def _job(row: Sequence[Any]) -> JobRecord:
@@ -183,6 +211,17 @@ def _attempts(rows: str) -> tuple[AttemptRecord, ...]:
 
 
 def _live(row: Sequence[Any]) -> LiveRecord:
-    *given, cancel_requested, failed, spec_bytes = row
+    *given, is_cancelled, is_abandoned, failed, spec_bytes, vanishes, free_returns, task, asks = row
     failed_miners = tuple(orjson.loads(failed)) if failed else ()
-    return LiveRecord._make((*given, bool(cancel_requested), failed_miners, spec_bytes))
+    counts = (spec_bytes, vanishes, free_returns)
+    return LiveRecord._make(
+        (
+            *given,
+            bool(is_cancelled),
+            bool(is_abandoned),
+            failed_miners,
+            *counts,
+            Task(task) if task else Task.GENERATE,
+            Asks.read(asks),
+        )
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ class KeyFile:
                 key.created_us,
                 key.expires_us,
                 orjson.dumps(key.limits).decode(),
+                orjson.dumps(key.models).decode(),
             ),
         )
 
@@ -50,6 +51,13 @@ class KeyFile:
     def limit(self, key_id: str, limits: Mapping[str, float | None]) -> bool:
         """Changes limits of a key, None to the configured one. Says whether the key exists."""
         return self._change("limit_key", (key_id, orjson.dumps(limits).decode())) > 0
+
+    def set_models(self, key_id: str, models: Sequence[str]) -> bool:
+        """Names the models that a miner's key may serve, none for all.
+
+        Says whether there is such a key of a miner.
+        """
+        return self._change("set_models", (key_id, orjson.dumps(models).decode())) > 0
 
     def all(self) -> list[KeyRecord]:
         """Returns all keys, the oldest first."""

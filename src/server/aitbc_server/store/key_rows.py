@@ -26,4 +26,5 @@ def key_of(row: Sequence[Any]) -> KeyRecord:
         revoked_us=row[6],
         last_used_us=row[7],
         limits=orjson.loads(row[8]),
+        models=tuple(orjson.loads(row[9])),
     )

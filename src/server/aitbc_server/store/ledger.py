@@ -7,10 +7,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from aitbc_server.domain.receipts import BlockRecord
+from aitbc_server.domain.receipts import BlockRecord, Cosignature
 from aitbc_server.store.batch import BatchThread
 from aitbc_server.store.ledger_reads import LedgerReads
-from aitbc_server.store.ledger_writes import SealBlock
+from aitbc_server.store.ledger_writes import KeepCosignature, SealBlock
 
 T = TypeVar("T")
 
@@ -34,6 +34,10 @@ class StoredLedger:
     def seal(self) -> Future[BlockRecord | None]:
         """Seals what no block holds; returns the block, or None when there was nothing."""
         return self._writer.put(SealBlock())
+
+    def keep_cosignature(self, cosignature: Cosignature) -> Future[None]:
+        """Keeps what a witness cosigned, unless a newer one of it is kept."""
+        return self._writer.put(KeepCosignature(cosignature))
 
     def last_block(self) -> Future[BlockRecord | None]:
         """Returns the newest block."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from aitbc_server.domain.receipts import BatchRecord
 from aitbc_server.ledger.audit import StoredBlock, StoredReceipt
+from aitbc_server.ledger.contents import TEXTS, Contents
 from aitbc_server.ledger.kept import KeptJob, KeptText
 from aitbc_server.ledger.keys import LedgerKey
 from aitbc_server.store.connection import connect, sqlite3
@@ -23,12 +24,10 @@ _SQL = statements("ledger_audit.sql")
 class LedgerFile:
     """The source of an audit, as of one moment."""
 
-    def __init__(
-        self, connection: sqlite3.Connection, prompt_of: Callable[[bytes], str] = bytes.decode
-    ) -> None:
-        """`prompt_of` returns the prompt in what was submitted, or raises ValueError."""
+    def __init__(self, connection: sqlite3.Connection, contents: Contents = TEXTS) -> None:
+        """`contents` reads what was submitted and answered."""
         self._connection = connection
-        self._prompt_of = prompt_of
+        self._contents = contents
         self._reads = LedgerReads(connection)
         self.origin = self._reads.origin()
         self.size = self._reads.size()
@@ -71,18 +70,28 @@ class LedgerFile:
         """Returns what is counted, how many there are, and how many should be."""
         return self._connection.execute(_SQL["counts"]).fetchall()
 
+    def cosigned(self) -> Sequence[str]:
+        """Returns the checkpoints that witnesses cosigned."""
+        return [one.note + one.line for one in self._reads.cosignatures()]
+
     def _job(self, row: Sequence[Any]) -> KeptJob | None:
         """Returns what is kept of a job: None only when nothing is."""
-        *facts, prompt_salt, spec, result_salt, result = row
+        *facts, prompt_salt, spec, result_salt, result, details, finish_reason = row
         if facts[0] is None and spec is None and result is None:
             return None
         prompt, answer = None, None
         if prompt_salt is not None and spec is not None:
             with suppress(ValueError):
-                prompt = KeptText(prompt_salt, self._prompt_of(spec))
+                prompt = KeptText(prompt_salt, *self._contents.asked(spec))
         if result_salt is not None and result is not None:
-            answer = KeptText(result_salt, result)
+            answer = KeptText(result_salt, result, self._answered(details, finish_reason))
         return KeptJob._make((*facts, prompt, answer))
+
+    def _answered(self, details: bytes | None, finish_reason: str | None) -> bytes | None:
+        # TypeError: of a reason that is no text any more.
+        with suppress(ValueError, TypeError):
+            return self._contents.answered(details or b"", finish_reason or "")
+        return None
 
 
 def _text(data: bytes) -> str:
@@ -90,9 +99,7 @@ def _text(data: bytes) -> str:
 
 
 @contextmanager
-def open_ledger(
-    directory: Path, prompt_of: Callable[[bytes], str] = bytes.decode
-) -> Iterator[LedgerFile]:
+def open_ledger(directory: Path, contents: Contents = TEXTS) -> Iterator[LedgerFile]:
     """Gives the ledger of a coordinator's directory, which stays as it is meanwhile.
 
     Raises OSError, UnusableDatabaseError and SqliteTooOldError.
@@ -108,6 +115,6 @@ def open_ledger(
         connection.text_factory = _text
         try:
             connection.execute("BEGIN")
-            yield LedgerFile(connection, prompt_of)
+            yield LedgerFile(connection, contents)
         finally:
             connection.close()

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aitbc_server.domain.receipts import BatchRecord, BatchSignature, BlockRecord, ReceiptRecord
+from aitbc_server.domain.receipts import (
+    BatchRecord,
+    BatchSignature,
+    BlockRecord,
+    Cosignature,
+    ReceiptRecord,
+)
 from aitbc_server.ledger.keys import LedgerKey
 from aitbc_server.ledger.merkle import consistency_path, inclusion_path
 from aitbc_server.ledger.signing import for_member
@@ -40,9 +46,18 @@ class LedgerReads:
     # Receipts
 
     def receipt(self, job_id: str) -> ReceiptRecord | None:
-        """Returns a job's receipt, with its salts."""
+        """Returns a job's receipt, with its salts and what its miner said."""
         row = self._row("receipt", job_id)
-        return self._receipt(row, prompt_salt=row[4], result_salt=row[5]) if row else None
+        if row is None:
+            return None
+        prompt_salt, result_salt, statement, miner_owner = row[4:]
+        return self._receipt(
+            row,
+            prompt_salt=prompt_salt,
+            result_salt=result_salt,
+            statement=statement,
+            miner_owner=miner_owner,
+        )
 
     def receipt_by_hash(self, leaf_hash: bytes) -> ReceiptRecord | None:
         """Returns the receipt of a transaction."""
@@ -128,6 +143,10 @@ class LedgerReads:
         rows = self._rows("blocks_after", height, limit)
         return [BlockRecord(**_named(BlockRecord, row)) for row in rows]
 
+    def cosignatures(self) -> list[Cosignature]:
+        """Returns what each witness cosigned last."""
+        return [Cosignature(**_named(Cosignature, row)) for row in self._rows("cosignatures")]
+
     def minutes(self, first: int) -> list[tuple[int, int, int]]:
         """Returns (minute, jobs, tokens) of each minute from one on that had any."""
         return [(row[0], row[1], row[2]) for row in self._rows("minutes", first)]
@@ -151,7 +170,7 @@ class LedgerReads:
         rows = self._connection.execute(_SQL[statement], values).fetchall()
         return [self._receipt(row) for row in rows]
 
-    def _receipt(self, row: Sequence[Any], **salts: bytes | None) -> ReceiptRecord:
+    def _receipt(self, row: Sequence[Any], **more: Any) -> ReceiptRecord:
         block = self.block_of(row[0])
         return ReceiptRecord(
             leaf_index=row[0],
@@ -160,7 +179,7 @@ class LedgerReads:
             body=row[3],
             block_height=block.height if block else None,
             block_hash=block.hash if block else None,
-            **salts,
+            **more,
         )
 
     def _row(self, statement: str, *parameters: Any) -> Any:

@@ -13,9 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from aitbc_server.domain.jobs import Completion
 from aitbc_server.domain.prices import PriceTable
-from aitbc_server.domain.receipts import SALT_BYTES, BlockRecord, Work
+from aitbc_server.domain.receipts import SALT_BYTES, BlockRecord, Cosignature, Work
 from aitbc_server.ledger.blocks import NO_BLOCK, Block
+from aitbc_server.ledger.contents import TEXTS, Contents, salted_hash, whole_hash
 from aitbc_server.ledger.keys import (
     LedgerKeyMissingError,
     Signer,
@@ -30,7 +32,6 @@ from aitbc_server.ledger.receipts import (
     Entry,
     Receipts,
     miner_address,
-    salted_hash,
     sign_entries,
 )
 from aitbc_server.store.connection import sqlite3
@@ -52,8 +53,8 @@ class LedgerOptions:
     prices: PriceTable = PriceTable()  # noqa: RUF009 - it is frozen
     # Receipts after which a block is sealed without waiting.
     block_receipts: int = 10_000
-    # Text of a prompt, from what was submitted.
-    prompt_of: Callable[[bytes], str] = bytes.decode
+    # Reads what was submitted and answered.
+    contents: Contents = TEXTS
     randbytes: Callable[[int], bytes] = secrets.token_bytes
     # When a new key was taken in.
     now_us: Callable[[], int] = lambda: 0
@@ -62,6 +63,13 @@ class LedgerOptions:
 @dataclass(frozen=True, slots=True)
 class SealBlock:
     """Seals all receipts that no block holds; answers with the block, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepCosignature:
+    """Keeps what a witness cosigned, unless a newer one of it is kept."""
+
+    cosignature: Cosignature
 
 
 class LedgerWrites:
@@ -91,7 +99,10 @@ class LedgerWrites:
         self._tree = GrowingTree()
         self._stored_us = 0
         self._last_block: BlockRecord | None = None
-        self.writes: Writes = {SealBlock: self._seal_each}
+        self.writes: Writes = {
+            SealBlock: self._seal_each,
+            KeepCosignature: self._keep_cosignatures,
+        }
 
     def append(self, works: Sequence[Work]) -> None:
         """Stores the receipts of work that the same transaction completes."""
@@ -123,13 +134,22 @@ class LedgerWrites:
         """Returns the random bytes that come before a text where it is hashed."""
         return self._options.randbytes(SALT_BYTES)
 
-    def hash_prompt(self, job_id: str) -> bytes:
-        """Makes and stores the hash of a prompt that came without one; returns it."""
-        spec = self._execute("spec", job_id).fetchone()[0]
-        salt = self.salt()
-        hashed = salted_hash(salt, self._options.prompt_of(spec))
-        self._execute("hash_prompt", job_id, salt, hashed)
-        return hashed
+    def hash_request(self, job_id: str) -> tuple[bytes, bytes]:
+        """Makes and stores the hashes of prompt and request of a job without; returns them."""
+        spec, salt = self._execute("spec", job_id).fetchone()
+        salt = salt or self.salt()
+        asked = self._options.contents.asked(spec)
+        prompt_hash = salted_hash(salt, asked.prompt)
+        request_hash = whole_hash(salt, prompt_hash, asked.beside)
+        self._execute("hash_request", job_id, salt, prompt_hash, request_hash)
+        return prompt_hash, request_hash
+
+    def hash_answer(self, salt: bytes, result_hash: bytes, completion: Completion) -> bytes:
+        """Returns the hash of a whole answer, of which the text has that hash."""
+        answered = completion.answered or self._options.contents.answered(
+            completion.details, completion.finish_reason
+        )
+        return whole_hash(salt, result_hash, answered)
 
     @property
     def _unsealed(self) -> int:
@@ -178,6 +198,11 @@ class LedgerWrites:
         if count_keys(self._data) != len(self._signers):
             self._load_keys()
         return [self._seal() if self._unsealed else None for _ in operations]
+
+    def _keep_cosignatures(self, operations: Sequence[KeepCosignature]) -> Sequence[None]:
+        for one in (operation.cosignature for operation in operations):
+            self._execute("keep_cosignature", one.witness, one.height, one.time_s, one.line)
+        return [None] * len(operations)
 
     def _seal(self) -> BlockRecord:
         last = self._last_block

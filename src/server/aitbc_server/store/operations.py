@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aitbc_server.domain.jobs import Begin, Completion, Ending, Submission
@@ -61,7 +61,7 @@ class End:
 class FlagCancels:
     """Notes requests to cancel."""
 
-    jobs: Sequence[tuple[str, int]]
+    jobs: Sequence[tuple[str, int, bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,20 @@ class Register:
     """Stores a miner."""
 
     miner: MinerRecord
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveMiners:
+    """Deletes miners."""
+
+    miner_ids: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class NoteMiners:
+    """Notes when miners were last heard of."""
+
+    seen_us: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

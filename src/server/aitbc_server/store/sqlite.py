@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from asyncio import Future
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -23,11 +23,16 @@ from aitbc_server.domain.jobs import (
     Totals,
 )
 from aitbc_server.domain.miners import MinerRecord
+from aitbc_server.domain.times import ALWAYS, Span
 from aitbc_server.store import operations
 from aitbc_server.store.batch import BatchThread
+from aitbc_server.store.batch_writes import BatchWrites
+from aitbc_server.store.batches import BatchReads, BatchTables
 from aitbc_server.store.connection import connect
 from aitbc_server.store.directory import FILE_NAME, lock
 from aitbc_server.store.failures import unusable
+from aitbc_server.store.file_writes import FileWrites
+from aitbc_server.store.files import FileReads, FileTables
 from aitbc_server.store.forgetting import Forget, ForgettingReads, ForgettingWrites
 from aitbc_server.store.job_reads import JobReads
 from aitbc_server.store.job_writes import JobWrites
@@ -38,6 +43,7 @@ from aitbc_server.store.ledger_writes import LedgerOptions, LedgerWrites
 from aitbc_server.store.probe import Probe, ProbeWrites
 from aitbc_server.store.reader import run_reads
 from aitbc_server.store.schema import migrate
+from aitbc_server.store.stored import StoredCounts
 from aitbc_server.store.usage import UsageCounts, UsageTable
 from aitbc_server.store.webhook_reads import WebhookReads
 from aitbc_server.store.webhook_writes import WebhookWrites
@@ -66,6 +72,7 @@ class SqliteStore:
                 ledger_writes = LedgerWrites(self._write_connection, directory, ledger)
                 self._read_connection = connect(path, read_only=True)
                 key_connection = connect(path, read_only=True)
+                counts = StoredCounts(self._write_connection)
         except BaseException:
             os.close(self._lock)
             raise
@@ -74,11 +81,14 @@ class SqliteStore:
                 self._write_connection,
                 ledger_writes,
                 UsageCounts(self._write_connection, ledger.prices),
+                counts,
             ),
             WebhookWrites(self._write_connection),
             KeyWrites(self._write_connection),
             ProbeWrites(self._write_connection),
-            ForgettingWrites(self._write_connection),
+            ForgettingWrites(self._write_connection, counts),
+            FileWrites(self._write_connection),
+            BatchWrites(self._write_connection),
             ledger_writes,
         ]
         self._writes = BatchThread("store-writer", Writer(self._write_connection, parts).run)
@@ -89,6 +99,8 @@ class SqliteStore:
         self.webhooks = WebhookTables(
             self._writes, self._reads, WebhookReads(self._read_connection)
         )
+        self.files = FileTables(self._writes, self._reads, FileReads(self._read_connection))
+        self.batches = BatchTables(self._writes, self._reads, BatchReads(self._read_connection))
         self.ledger = StoredLedger(
             ledger_writes.origin, LedgerReads(self._read_connection), self._reads, self._writes
         )
@@ -120,8 +132,7 @@ class SqliteStore:
     def submit(
         self, submission: Submission, then: Callable[[Submitted | Exception], None] | None = None
     ) -> Future[Submitted]:
-        size = sum(len(job.spec) for job in submission.jobs)
-        return self._writes.put(operations.Submit(submission), then, size=size)
+        return self._writes.put(operations.Submit(submission), then, size=submission.size)
 
     def begin(self, leases: Sequence[Begin]) -> Future[frozenset[str]]:
         return self._writes.put(operations.BeginLeases(leases))
@@ -132,14 +143,31 @@ class SqliteStore:
     def end(self, endings: Sequence[Ending]) -> Future[frozenset[str]]:
         return self._writes.put(operations.End(endings), self._jobs_ended)
 
-    def flag_cancels(self, jobs: Sequence[tuple[str, int]]) -> Future[None]:
+    def flag_cancels(self, jobs: Sequence[tuple[str, int, bool]]) -> Future[None]:
         return self._writes.put(operations.FlagCancels(jobs))
 
-    def register(self, miner: MinerRecord) -> Future[None]:
-        return self._writes.put(operations.Register(miner))
+    def register(
+        self, miner: MinerRecord, then: Callable[[bool | Exception], None] | None = None
+    ) -> Future[bool]:
+        return self._writes.put(operations.Register(miner), then)
 
-    def drain(self, miner_id: str, since_us: int | None) -> Future[None]:
-        return self._writes.put(operations.Drain(miner_id, since_us))
+    def drain(
+        self,
+        miner_id: str,
+        since_us: int | None,
+        then: Callable[[Exception | None], None] | None = None,
+    ) -> Future[None]:
+        return self._writes.put(operations.Drain(miner_id, since_us), then)
+
+    def remove_miners(
+        self,
+        miner_ids: Sequence[str],
+        then: Callable[[Exception | None], None] | None = None,
+    ) -> Future[None]:
+        return self._writes.put(operations.RemoveMiners(miner_ids), then)
+
+    def note_miners(self, seen_us: Mapping[str, int]) -> Future[None]:
+        return self._writes.put(operations.NoteMiners(seen_us))
 
     def job(self, job_id: str, *, attempts: bool = False) -> Future[JobRecord | None]:
         return self._reads.put(partial(self._jobs.job, job_id, attempts=attempts))
@@ -152,8 +180,11 @@ class SqliteStore:
         status: JobStatus | None = None,
         model: str | None = None,
         before: str | None = None,
+        created: Span = ALWAYS,
+        texts: bool = True,
     ) -> Future[JobPage]:
-        return self._reads.put(partial(self._jobs.jobs, owner, status, model, before, limit))
+        args = (owner, status, model, before, limit, created)
+        return self._reads.put(partial(self._jobs.jobs, *args, texts=texts))
 
     def specs(
         self, job_ids: Sequence[str], *, most_bytes: int | None = None
@@ -174,6 +205,9 @@ class SqliteStore:
 
     def old_jobs(self, before_us: int, *, after: str = "") -> Future[OldJobs]:
         return self._reads.put(partial(self._old.old_jobs, before_us, after))
+
+    def unkept_jobs(self, before_us: int) -> Future[dict[str, int]]:
+        return self._reads.put(partial(self._old.unkept_jobs, before_us))
 
     def forget(self, job_ids: Sequence[str]) -> Future[frozenset[str]]:
         return self._writes.put(Forget(job_ids), self._jobs_forgotten)

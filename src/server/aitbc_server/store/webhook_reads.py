@@ -26,9 +26,10 @@ class WebhookReads:
         row = self._execute(_SQL["webhook"], (webhook_id,)).fetchone()
         return _webhook(row) if row else None
 
-    def webhooks(self, owner: str) -> list[Webhook]:
-        """Returns the owner's webhooks, the oldest first."""
-        return [_webhook(row) for row in self._execute(_SQL["webhooks"], (owner,))]
+    def webhooks(self, owner: str, after: str | None, limit: int) -> list[Webhook]:
+        """Returns a page of the owner's webhooks, the oldest first."""
+        rows = self._execute(_SQL["webhooks"], (owner, after or "", limit))
+        return [_webhook(row) for row in rows]
 
     def delivery(self, number: int) -> Delivery | None:
         """Returns a delivery."""
@@ -97,4 +98,5 @@ def _delivery(row: Sequence[Any]) -> Delivery:
             Attempt(at_us=at_us, duration_ms=duration_ms, status_code=status_code, error=error)
             for at_us, duration_ms, status_code, error in orjson.loads(row[8])
         ),
+        is_job_kept=bool(row[9]),
     )

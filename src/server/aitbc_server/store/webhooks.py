@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from aitbc_server.domain.webhooks import (
     Delivery,
@@ -26,22 +27,24 @@ class WebhookTables:
         self._write = write.put
         self._read = read.put
         self._reads = reads
+        # Called on the loop after a commit that changed a webhook, or what waits for it.
+        self.on_changed: Callable[[str], None] = lambda _: None
 
     def add(self, webhook: Webhook, most: int) -> Future[bool]:
         """Stores a webhook; False when its owner has as many as `most`."""
-        return self._write(writes.AddWebhook(webhook, most))
+        return self._change(webhook.webhook_id, writes.AddWebhook(webhook, most))
 
     def change(self, change: WebhookChange) -> Future[bool]:
         """Changes a webhook; False when it is no more."""
-        return self._write(writes.ChangeWebhook(change))
+        return self._change(change.webhook_id, writes.ChangeWebhook(change))
 
     def change_secret(self, change: SecretChange) -> Future[bool]:
         """Gives a webhook a new secret; False when it is no more."""
-        return self._write(writes.ChangeSecret(change))
+        return self._change(change.webhook_id, writes.ChangeSecret(change))
 
     def drop(self, webhook_id: str) -> Future[bool]:
         """Deletes a webhook, not its deliveries; False when it is no more."""
-        return self._write(writes.DropWebhook(webhook_id))
+        return self._change(webhook_id, writes.DropWebhook(webhook_id))
 
     def drop_deliveries(self, webhook_id: str, most: int) -> Future[int]:
         """Deletes so many deliveries of a webhook at most; returns how many."""
@@ -59,17 +62,19 @@ class WebhookTables:
         """Stores what attempts came to."""
         return self._write(writes.RecordOutcomes(outcomes))
 
-    def redeliver(self, number: int, now_us: int) -> Future[None]:
-        """Makes a delivery due, its schedule from the beginning."""
-        return self._write(writes.Redeliver(number, now_us))
+    def redeliver(self, webhook_id: str, number: int, now_us: int) -> Future[None]:
+        """Makes a delivery of a webhook due, its schedule from the beginning."""
+        return self._change(webhook_id, writes.Redeliver(number, now_us))
 
     def webhook(self, webhook_id: str) -> Future[Webhook | None]:
         """Returns a webhook."""
         return self._read(partial(self._reads.webhook, webhook_id))
 
-    def webhooks(self, owner: str) -> Future[list[Webhook]]:
-        """Returns the owner's webhooks, the oldest first."""
-        return self._read(partial(self._reads.webhooks, owner))
+    def webhooks(
+        self, owner: str, *, limit: int, after: str | None = None
+    ) -> Future[list[Webhook]]:
+        """Returns a page of the owner's webhooks, the oldest first."""
+        return self._read(partial(self._reads.webhooks, owner, after, limit))
 
     def delivery(self, number: int) -> Future[Delivery | None]:
         """Returns a delivery."""
@@ -101,3 +106,11 @@ class WebhookTables:
     def newer(self, number: int) -> Future[tuple[int, list[str]]]:
         """Returns the last delivery's number, and the webhooks that got some after a number."""
         return self._read(partial(self._reads.newer, number))
+
+    def _change(self, webhook_id: str, operation: Any) -> Future[Any]:
+        return self._write(operation, partial(self._changed, webhook_id))
+
+    def _changed(self, webhook_id: str, result: object) -> None:
+        # False: there was nothing to change.
+        if result is not False and not isinstance(result, BaseException):
+            self.on_changed(webhook_id)

@@ -4,7 +4,8 @@ A part is what one domain writes: a table from its operations to what applies th
 the connection, and so the commit.
 
 Writes of one batch are concurrent: no caller had the answer to one before asking for another. So
-they may be grouped by kind. Runs on the writer's thread.
+they may be grouped by kind. Sharing a commit is all that they have in common: one that cannot be
+applied is found by halving the batch, and the others are stored. Runs on the writer's thread.
 """
 
 from __future__ import annotations
@@ -62,29 +63,43 @@ class Writer:
 
     def run(self, batch: Sequence[Any]) -> Sequence[Any]:
         """Applies the batch in one commit; returns each operation's result or exception."""
-        try:
-            return self._transaction(batch)
-        except Exception as error:
-            if is_of_storage(error):
-                # Nothing of the batch was written.
-                _log.error(
-                    "store.write_failed",
-                    error=str(error),
-                    remedy=remedy(error),
-                    operations=len(batch),
-                )
-                return [StorageUnavailable(retry_after_s=1)] * len(batch)
-            if len(batch) == 1:
-                _log.exception("store.write_rejected", operation=type(batch[0]).__name__)
-                return [error]
-            # One operation is bad; the others must not fail with it.
-            return [self.run([operation])[0] for operation in batch]
-
-    def _transaction(self, batch: Sequence[Any]) -> Sequence[Any]:
         places: dict[type[Any], list[int]] = defaultdict(list)
         for place, operation in enumerate(batch):
             places[type(operation)].append(place)
+        try:
+            results = self._transaction(batch, places)
+        except BaseException as raised:
+            error = raised
+        else:
+            self._tidy(batch, places, results)
+            return results
+        # Here, not in the handler: what the halves raise has nothing to do with it.
+        return self._refused(batch, error)
+
+    def _refused(self, batch: Sequence[Any], error: BaseException) -> Sequence[Any]:
+        """Answers for a batch of which nothing was written."""
+        if is_of_storage(error):
+            _log.error(
+                "store.write_failed",
+                error=str(error),
+                remedy=remedy(error),
+                operations=len(batch),
+            )
+            return [StorageUnavailable(retry_after_s=1) for _ in batch]
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            return [*self.run(batch[:middle]), *self.run(batch[middle:])]
+        _log.error("store.write_rejected", operation=type(batch[0]).__name__, exc_info=error)
+        # For want of memory, which may pass.
+        return [StorageUnavailable(retry_after_s=1) if isinstance(error, MemoryError) else error]
+
+    def _transaction(
+        self, batch: Sequence[Any], places: Mapping[type[Any], Sequence[int]]
+    ) -> list[Any]:
         results: list[Any] = [None] * len(batch)
+        if self._connection.in_transaction:
+            # The last one could not be rolled back.
+            self._connection.execute("ROLLBACK")
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             for kind, apply in self._apply.items():
@@ -99,15 +114,27 @@ class Writer:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
-        if EmptyLog in places:
+        return results
+
+    def _tidy(
+        self, batch: Sequence[Any], places: Mapping[type[Any], Sequence[int]], results: list[Any]
+    ) -> None:
+        """Looks after the log. What is committed stays so, whatever becomes of this."""
+        emptied = places.get(EmptyLog, ())
+        for place in emptied:
+            results[place] = False
+        try:
+            if not emptied:
+                self._checkpoint(batch, places)
+                return
             # Not waiting for a reader: every commit would wait with it.
             is_empty = empty_log(self._connection)
             self._wal_pages = 0
-            for place in places[EmptyLog]:
-                results[place] = is_empty
-        else:
-            self._checkpoint(batch, places)
-        return results
+        except Exception as error:
+            _log.error("store.log_not_copied", error=str(error), remedy=remedy(error))
+            return
+        for place in emptied:
+            results[place] = is_empty
 
     def _checkpoint(self, batch: Sequence[Any], places: Mapping[type[Any], Sequence[int]]) -> None:
         # A guess that errs on the small side costs little: PASSIVE copies what there is.

@@ -16,6 +16,21 @@ FROM jobs
 WHERE job_id > ?1 AND job_id < ?2
 ORDER BY job_id LIMIT ?4;
 
+-- name: unkept_jobs
+-- The first ?2 of the jobs that are not kept and became final before a time, with the bytes of their
+-- texts.
+SELECT
+    job_id,
+    coalesce((
+        SELECT octet_length(s.spec) FROM specs AS s WHERE s.job_id = jobs.job_id
+    ), 0) + coalesce((
+        SELECT octet_length(r.result) + coalesce(octet_length(r.details), 0)
+        FROM results AS r WHERE r.job_id = jobs.job_id
+    ), 0)
+FROM jobs INDEXED BY jobs_not_kept
+WHERE is_kept = 0 AND finished_us < ?1
+ORDER BY finished_us LIMIT ?2;
+
 -- name: ended_jobs
 -- The first ?3 of an owner's jobs in a final status, with the bytes of their texts.
 SELECT
@@ -35,10 +50,19 @@ ORDER BY job_id LIMIT ?3;
 SELECT count(finished_us), count(*) - count(finished_us) FROM jobs WHERE owner = ?1;
 
 -- name: final_jobs
--- Which of them are there and final, and the owners and request ids that made them.
-SELECT json_group_array(json_array(jobs.job_id, jobs.status, jobs.owner, specs.request_id))
+-- Which of them are there and final, the owners and request ids that made them, and the bytes of
+-- their texts.
+SELECT
+    json_group_array(
+        json_array(
+            jobs.job_id, jobs.status, jobs.owner, specs.request_id,
+            coalesce(octet_length(specs.spec), 0) + coalesce(octet_length(results.result), 0)
+            + coalesce(octet_length(results.details), 0)
+        )
+    )
 FROM json_each(?1) AS e CROSS JOIN jobs ON jobs.job_id = e.value
 LEFT JOIN specs ON specs.job_id = jobs.job_id
+LEFT JOIN results ON results.job_id = jobs.job_id
 WHERE jobs.finished_us IS NOT NULL;
 
 -- name: count_forgotten

@@ -5,7 +5,8 @@
 SELECT
     r.leaf_index, r.body, r.job_id, r.client, r.miner, r.leaf_hash, f.leaf_index IS NOT NULL,
     j.status, j.owner, j.model, j.miner_id, j.attempt, j.started_us, j.finished_us,
-    j.prompt_tokens, j.completion_tokens, s.prompt_salt, s.spec, x.result_salt, x.result
+    j.prompt_tokens, j.completion_tokens, s.prompt_salt, s.spec, x.result_salt, x.result,
+    x.details, j.finish_reason
 FROM receipts AS r
 LEFT JOIN forgotten AS f ON f.leaf_index = r.leaf_index
 LEFT JOIN jobs AS j ON j.job_id = r.job_id

@@ -9,10 +9,13 @@ SELECT coalesce(max(leaf_index) + 1, 0) FROM receipts;
 
 -- name: receipt
 SELECT
-    leaf_index, receipts.job_id, leaf_hash, body, specs.prompt_salt, results.result_salt
+    leaf_index, receipts.job_id, leaf_hash, body, specs.prompt_salt, results.result_salt,
+    attempts.statement, miners.owner
 FROM receipts
 LEFT JOIN specs ON specs.job_id = receipts.job_id
 LEFT JOIN results ON results.job_id = receipts.job_id
+LEFT JOIN attempts ON attempts.job_id = receipts.job_id AND attempts.outcome = 'completed'
+LEFT JOIN miners ON miners.miner_id = attempts.miner_id
 WHERE receipts.job_id = ?1;
 
 -- name: receipt_by_hash
@@ -85,3 +88,8 @@ WHERE height > ?1 ORDER BY height LIMIT ?2;
 
 -- name: minutes
 SELECT minute, jobs, tokens FROM ledger_minutes WHERE minute >= ?1 ORDER BY minute;
+
+-- name: cosignatures
+SELECT c.witness, c.height, c.time_s, c.line, b.note
+FROM cosignatures AS c JOIN blocks AS b USING (height)
+ORDER BY c.witness;

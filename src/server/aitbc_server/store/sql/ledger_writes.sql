@@ -37,7 +37,13 @@ SELECT
     (SELECT count(*) FROM ledger_keys);
 
 -- name: spec
-SELECT spec FROM specs WHERE job_id = ?1;
+SELECT spec, prompt_salt FROM specs WHERE job_id = ?1;
 
--- name: hash_prompt
-UPDATE specs SET prompt_salt = ?2, prompt_hash = ?3 WHERE job_id = ?1;
+-- name: hash_request
+UPDATE specs SET prompt_salt = ?2, prompt_hash = ?3, request_hash = ?4 WHERE job_id = ?1;
+
+-- name: keep_cosignature
+INSERT INTO cosignatures (witness, height, time_s, line) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (witness) DO UPDATE SET
+    height = excluded.height, time_s = excluded.time_s, line = excluded.line
+WHERE (excluded.height, excluded.time_s) > (height, time_s);
