@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from aitbc.v1 import jobs_pb2
 from aitbc_server.dispatch.waiting import Wait, names_of
 from aitbc_server.domain.jobs import AttemptRecord, JobRecord, JobStatus
 from aitbc_server.domain.receipts import receipt_id_of
+from aitbc_server.domain.tasks import Task
+from aitbc_server.domain.times import Span
 from aitbc_server.ledger.canonical import canonical
 
 STATUS_TO_PROTO = {
     status: jobs_pb2.JobStatus.Value(f"JOB_STATUS_{status.name}") for status in JobStatus
 }
 STATUS_FROM_PROTO = {number: status for status, number in STATUS_TO_PROTO.items()}
+TASK_TO_PROTO = {task: jobs_pb2.JobTask.Value(f"JOB_TASK_{task.name}") for task in Task}
+TASK_FROM_PROTO = {number: task for task, number in TASK_TO_PROTO.items()}
 
 # What page tokens begin with; the id or place of the last item of the page before follows.
 _AFTER = "at-"
@@ -49,6 +55,26 @@ _OUTCOMES = {
 def job_message(record: JobRecord) -> jobs_pb2.Job:
     """Returns a stored job as its owner sees it."""
     job = jobs_pb2.Job.FromString(record.spec)
+    # What it becomes is told to its miner alone.
+    job.ClearField("cache_salt")
+    if record.details:
+        job.MergeFromString(record.details)
+    if record.result is not None:
+        job.result = record.result
+    _set_state(job, record)
+    return job
+
+
+def basic_message(record: JobRecord) -> jobs_pb2.Job:
+    """Returns a stored job that was read without texts."""
+    job = jobs_pb2.Job(job_id=record.job_id, model=record.model)
+    set_timestamp(job.created_at, record.created_us)
+    _set_state(job, record)
+    return job
+
+
+def _set_state(job: jobs_pb2.Job, record: JobRecord) -> None:
+    """Tells what became of a job."""
     job.status = STATUS_TO_PROTO[record.status]
     job.attempt = record.attempt
     if record.status is not JobStatus.PENDING and record.miner_id:
@@ -59,13 +85,10 @@ def job_message(record: JobRecord) -> jobs_pb2.Job:
         set_timestamp(job.cancel_requested_at, record.cancel_requested_us)
     if record.finished_us is not None:
         set_timestamp(job.completed_at, record.finished_us)
-    if record.details:
-        job.MergeFromString(record.details)
     if record.has_receipt:
         job.receipt_id = receipt_id_of(record.job_id)
-    if record.result is not None:
-        job.result = record.result
-        job.finish_reason = record.finish_reason or ""
+    if record.finish_reason is not None:
+        job.finish_reason = record.finish_reason
     if record.prompt_tokens is not None:
         job.usage.prompt_tokens = record.prompt_tokens
     if record.completion_tokens is not None:
@@ -73,7 +96,23 @@ def job_message(record: JobRecord) -> jobs_pb2.Job:
     if record.error_code is not None:
         job.error.code = record.error_code
         job.error.message = record.error_message or ""
-    return job
+
+
+def usage_details(usage: jobs_pb2.Usage) -> bytes:
+    """Returns what a usage says that the store does not count, as a part of a serialised Job."""
+    has_cached = usage.HasField("cached_tokens")
+    if not usage.HasField("reasoning_tokens") and not usage.is_estimated and not has_cached:
+        return b""
+    told = jobs_pb2.Usage(is_estimated=usage.is_estimated)
+    if has_cached:
+        told.cached_tokens = usage.cached_tokens
+    if usage.HasField("reasoning_tokens"):
+        tokens = usage.reasoning_tokens
+        if usage.HasField("completion_tokens"):
+            # A part of them.
+            tokens = min(tokens, usage.completion_tokens)
+        told.reasoning_tokens = max(0, tokens)
+    return jobs_pb2.Job(usage=told).SerializeToString()
 
 
 def attempts_of(record: JobRecord) -> list[jobs_pb2.Attempt]:
@@ -137,18 +176,30 @@ def _queue_miners(wait: Wait, *, able: bool) -> list[jobs_pb2.QueueMiner]:
 
 
 def prompt_text(job: jobs_pb2.Job | jobs_pb2.SubmitJobRequest) -> str:
-    """Returns the text that a receipt's `prompt_hash` is of: of messages, their canonical JSON."""
+    """Returns the text that a receipt's `prompt_hash` is of.
+
+    Of messages, tokens and inputs, their canonical JSON.
+    """
     if job.messages:
         return canonical([_plain(message) for message in job.messages]).decode()
+    if job.prompt_token_ids:
+        return canonical(list(job.prompt_token_ids)).decode()
+    if job.inputs:
+        return canonical([_plain(one) for one in job.inputs]).decode()
     return job.prompt
 
 
-def prompt_of_spec(spec: bytes) -> str:
-    """Returns that text of a job as it was stored. Raises ValueError."""
-    try:
-        return prompt_text(jobs_pb2.Job.FromString(spec))
-    except DecodeError as error:
-        raise ValueError("it is no job") from error
+def span_of(request: jobs_pb2.ListJobsRequest) -> Span:
+    """Returns when the jobs of a list were stored."""
+    return Span(
+        _micros(request.created_after) if request.HasField("created_after") else None,
+        _micros(request.created_before) if request.HasField("created_before") else None,
+    )
+
+
+def _micros(time: Timestamp) -> int:
+    """Returns the first microsecond that is not before a time."""
+    return time.seconds * 1_000_000 - (-time.nanos // 1000)
 
 
 def page_token(last_id: str) -> str:
@@ -165,11 +216,15 @@ def page_start(token: str) -> str | None:
 
 
 def _plain(message: Message) -> dict[str, Any]:
-    # Texts and lists of messages are all that a message of a conversation has.
+    # Texts, tokens and lists of messages are all that a message of a conversation or an input has.
     return {
-        field.name: [_plain(item) for item in value] if field.is_repeated else value
+        field.name: _plain_items(field, value) if field.is_repeated else value
         for field, value in message.ListFields()
     }
+
+
+def _plain_items(field: FieldDescriptor, items: Iterable[Any]) -> list[Any]:
+    return list(items) if field.message_type is None else [_plain(item) for item in items]
 
 
 def place_token(place: int) -> str:

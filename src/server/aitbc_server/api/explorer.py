@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 from aitbc.v1 import explorer_pb2, receipts_pb2
@@ -13,13 +14,16 @@ from aitbc_server.api.ledger_convert import (
     receipt_message,
     transaction_message,
 )
+from aitbc_server.api.pages import page_of
 from aitbc_server.api.receipts import check_address, read_receipt
+from aitbc_server.auth.shares import Shares
 from aitbc_server.dispatch.shell import Dispatcher
 from aitbc_server.domain.caller import Caller
 from aitbc_server.domain.errors import (
     BlockNotFound,
     Draining,
     InvalidArgument,
+    StreamOver,
     TransactionNotFound,
 )
 from aitbc_server.domain.miners import MinerStatus
@@ -37,6 +41,10 @@ _MINUTES = 60
 _MINUTE_US = 60_000_000
 # Blocks that a watcher who begins long ago is told of at once.
 _CATCH_UP = 100
+# Watches of blocks, which anybody may open: of each caller, of all, and how long they last.
+_WATCHES = 100
+_ALL_WATCHES = 2000
+_WATCH_S = 3600.0
 
 
 class ExplorerService:
@@ -51,6 +59,9 @@ class ExplorerService:
         self._sealer = sealer
         self._store = store
         self._dispatcher = dispatcher
+        self._watches = Shares(
+            "watches of blocks", each=_WATCHES, visitors=_ALL_WATCHES, total=_ALL_WATCHES
+        )
 
     # Blocks
 
@@ -69,10 +80,10 @@ class ExplorerService:
             return _block_messages(reads, reads.blocks(before, limit + 1))
 
         blocks = await self._ledger.read(query)
-        page = blocks[:limit]
+        page = page_of(blocks, limit, lambda block: block)
         return explorer_pb2.ListBlocksResponse(
-            blocks=page,
-            next_page_token=place_token(page[-1].height) if len(blocks) > limit else "",
+            blocks=page.items,
+            next_page_token=place_token(page.last.height) if page.last else "",
         )
 
     async def get_block(
@@ -97,17 +108,27 @@ class ExplorerService:
         if height is None:
             last = await self._ledger.read(lambda reads: reads.last_block())
             height = last.height if last else -1
-        return self._blocks_after(height)
+        self._watches.check(caller)
+        return self._blocks_after(height, caller)
 
-    async def _blocks_after(self, height: int) -> Messages:
-        while not self._sealer.is_closed:
-            blocks = await self._ledger.read(partial(_blocks_after, height=height))
-            for block in blocks:
-                yield block
-                height = block.height
-            if len(blocks) < _CATCH_UP:
-                await self._sealer.wait_beyond(height)
+    async def _blocks_after(self, height: int, caller: Caller) -> Messages:
+        with self._watches.held(caller):
+            over = asyncio.get_running_loop().time() + _WATCH_S
+            while not self._sealer.is_closed:
+                blocks = await self._ledger.read(partial(_blocks_after, height=height))
+                for block in blocks:
+                    yield block
+                    height = block.height
+                if len(blocks) < _CATCH_UP:
+                    await self._wait_beyond(height, over)
         raise Draining(retry_after_s=1)
+
+    async def _wait_beyond(self, height: int, over: float) -> None:
+        try:
+            async with asyncio.timeout_at(over):
+                await self._sealer.wait_beyond(height)
+        except TimeoutError:
+            raise StreamOver(retry_after_s=1) from None
 
     # Transactions and receipts
 
@@ -120,10 +141,10 @@ class ExplorerService:
         records = await self._receipts(
             address=request.address, page_token=request.page_token, limit=limit
         )
-        page = records[:limit]
+        page = page_of(records, limit, transaction_message)
         return explorer_pb2.ListTransactionsResponse(
-            transactions=[transaction_message(record) for record in page],
-            next_page_token=place_token(page[-1].leaf_index) if len(records) > limit else "",
+            transactions=page.items,
+            next_page_token=place_token(page.last.leaf_index) if page.last else "",
         )
 
     async def get_transaction(
@@ -149,10 +170,10 @@ class ExplorerService:
             page_token=request.page_token,
             limit=limit,
         )
-        page = records[:limit]
+        page = page_of(records, limit, receipt_message)
         return explorer_pb2.ListPublicReceiptsResponse(
-            receipts=[receipt_message(record) for record in page],
-            next_page_token=place_token(page[-1].leaf_index) if len(records) > limit else "",
+            receipts=page.items,
+            next_page_token=place_token(page.last.leaf_index) if page.last else "",
         )
 
     async def get_public_receipt(
@@ -245,7 +266,7 @@ class ExplorerService:
         size, blocks, counted = await self._ledger.read(query)
         totals = await self._store.totals()
         last = blocks[0] if blocks else None
-        running, serving = core.leases.by_model, registry.serving()
+        running = core.leases.by_model
         # Jobs are kept in the order in which they came.
         waiting = next((job for job in core.jobs.values() if job.lease is None), None)
         return explorer_pb2.ExplorerStats(
@@ -267,9 +288,9 @@ class ExplorerService:
                     model=model,
                     pending_jobs=core.live_by_model[model] - running[model],
                     running_jobs=running[model],
-                    miners=serving.get(model, 0),
+                    miners=miners,
                 )
-                for model in sorted(set(core.live_by_model) | set(serving))
+                for model, miners in core.sessions.census.models(now).items()
             ],
         )
 

@@ -2,57 +2,60 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Awaitable
 from contextlib import suppress
+from typing import Final
 
 from aitbc.v1 import jobs_pb2
 from aitbc_server.api.convert import (
     STATUS_FROM_PROTO,
     STATUS_TO_PROTO,
     attempts_of,
+    basic_message,
     job_message,
     page_start,
     page_token,
-    prompt_text,
     queue_message,
-    set_timestamp,
+    span_of,
     timestamp,
 )
 from aitbc_server.api.endpoint import Messages
-from aitbc_server.api.generation import affinity_of, check_generation, check_size
 from aitbc_server.api.records import find_job
-from aitbc_server.api.streams import JobStreams, each, position_of
+from aitbc_server.api.streams import JobStreams, position_of
+from aitbc_server.api.submissions import Submissions
+from aitbc_server.api.tasks import check_served
+from aitbc_server.aside import LARGE_BYTES
 from aitbc_server.auth.allowance import Allowance
+from aitbc_server.auth.unread import Unread
 from aitbc_server.dispatch.shell import Dispatcher
 from aitbc_server.domain.caller import Caller
-from aitbc_server.domain.clock import Clock
 from aitbc_server.domain.errors import (
     JobAlreadyFinal,
     JobNotFinal,
     JobNotFound,
     TooManyWaiting,
 )
-from aitbc_server.domain.ids import IdSource
 from aitbc_server.domain.jobs import (
-    DEFAULT_MAX_ATTEMPTS,
     JobRecord,
     JobStatus,
-    NewJob,
     Submission,
     Submitted,
 )
 from aitbc_server.domain.limits import BEHIND_ALL
 from aitbc_server.domain.positions import START
-from aitbc_server.ledger.receipts import salted_hash
 from aitbc_server.lifecycle import Lifecycle
 from aitbc_server.store.seam import Store
 
 _PAGE = 20
-_AVAILABLE = 10
-_REQUEST_ID = jobs_pb2.SubmitJobRequest.DESCRIPTOR.fields_by_name["request_id"]
+# What is far more than a job's texts, or nobody's who lists.
+_NOT_LISTED: Final = (
+    *("logprobs", "token_ids", "prompt_details", "outputs"),
+    *("prompt_token_ids", "inputs", "api_notes"),
+)
 # How long CancelJob waits for the miner to stop, before it answers with a job still running.
 _CANCEL_WAIT_S = 1.0
+# How long a request waits for the miner of its first try, which nobody waits for, to stop.
+_LEAVING_WAIT_S = 60.0
 
 
 class JobService:
@@ -64,18 +67,18 @@ class JobService:
         self,
         store: Store,
         dispatcher: Dispatcher,
-        clock: Clock,
-        ids: IdSource,
+        submissions: Submissions,
         lifecycle: Lifecycle,
         allowance: Allowance,
+        unread: Unread,
     ) -> None:
+        """`unread` counts what streams have for readers that do not take it."""
         self._store = store
         self._allowance = allowance
         self._dispatcher = dispatcher
-        self._clock = clock
-        self._ids = ids
+        self._submissions = submissions
         self._lifecycle = lifecycle
-        self._streams = JobStreams(store, dispatcher)
+        self._streams = JobStreams(store, dispatcher, unread)
 
     async def submit_job(
         self, request: jobs_pb2.SubmitJobRequest, caller: Caller
@@ -83,12 +86,10 @@ class JobService:
         """Stores a job and queues it."""
         self._lifecycle.check_serving()
         self._allowance.check_jobs(caller, 1)
-        submission = Submission(
-            jobs=(self._new_job(request, caller),),
-            account=caller.account,
-            request_id=request.request_id or None,
-            fingerprint=_fingerprint(request) if request.request_id else b"",
-        )
+        if request.ByteSize() > LARGE_BYTES:
+            submission = await self._submissions.of_one(request, caller)
+        else:
+            submission = self._submissions.of_small(request, caller)
         submitted = await self._submit(submission, caller)
         return _submitted(submitted.jobs[0])
 
@@ -98,13 +99,9 @@ class JobService:
         """Stores all of the jobs, or none."""
         self._lifecycle.check_serving()
         self._allowance.check_jobs(caller, len(request.jobs))
-        submission = Submission(
-            account=caller.account,
-            jobs=tuple([self._new_job(job, caller) for job in request.jobs]),
-            # Apart from the names of single jobs, which have no space.
-            request_id=f"batch {request.request_id}" if request.request_id else None,
-            fingerprint=_fingerprint(request) if request.request_id else b"",
-        )
+        submission = await self._submissions.of_batch(request, caller)
+        # Others may have submitted meanwhile.
+        self._allowance.check_jobs(caller, len(request.jobs))
         submitted = await self._submit(submission, caller)
         return jobs_pb2.BatchSubmitJobsResponse(jobs=[_submitted(job) for job in submitted.jobs])
 
@@ -120,7 +117,7 @@ class JobService:
     async def run_job(self, request: jobs_pb2.SubmitJobRequest, caller: Caller) -> Messages:
         """Stores a job and streams it."""
         submitted = await self.submit_job(request, caller)
-        return self._streams.events(submitted.job_id, START)
+        return self._streams.events(submitted.job_id, START, caller)
 
     async def stream_job(self, request: jobs_pb2.StreamJobRequest, caller: Caller) -> Messages:
         """Streams a job from where the reader is."""
@@ -130,8 +127,8 @@ class JobService:
             # Not final only if it became so just now, or is another's.
             record = await self._own(request.job_id, caller)
             if record.status.is_final:
-                return each(list(self._streams.ending(record, position)))
-        return self._streams.events(request.job_id, position)
+                return await self._streams.ending(record, position, caller)
+        return self._streams.events(request.job_id, position, caller)
 
     async def list_jobs(
         self, request: jobs_pb2.ListJobsRequest, caller: Caller
@@ -139,15 +136,19 @@ class JobService:
         """Returns a page of the caller's jobs."""
         before = page_start(request.page_token)
         limit = request.limit if request.HasField("limit") else _PAGE
+        is_basic = request.view == jobs_pb2.JOB_VIEW_BASIC
         page = await self._store.jobs(
             caller.owner,
             limit=limit,
             status=STATUS_FROM_PROTO.get(request.status),
             model=request.model or None,
             before=before,
+            created=span_of(request),
+            texts=not is_basic,
         )
+        message = basic_message if is_basic else _listed
         return jobs_pb2.ListJobsResponse(
-            jobs=[job_message(record) for record in page.records],
+            jobs=[message(record) for record in page.records],
             next_page_token=page_token(page.next_before) if page.next_before else "",
         )
 
@@ -156,7 +157,8 @@ class JobService:
         record = await self._own(request.job_id, caller)
         if record.status.is_final:
             raise JobAlreadyFinal(f"the job is {record.status} already")
-        if self._dispatcher.cancel(record.job_id):
+        end = self._dispatcher.abandon if request.abandoned else self._dispatcher.cancel
+        if end(record.job_id):
             # It is asked for; whether there is room to wait for it makes no difference.
             with suppress(TooManyWaiting):
                 await self._dispatcher.wait_final(record.job_id, _CANCEL_WAIT_S)
@@ -196,9 +198,30 @@ class JobService:
     # Inside
 
     def _submit(self, submission: Submission, caller: Caller) -> Awaitable[Submitted]:
+        check_served(submission.jobs, self._dispatcher.core.sessions.census)
         if caller.limits.has_budget:
             return self._submit_in_budget(submission, caller)
-        return self._dispatcher.submit(submission)
+        return self._stored(submission)
+
+    def _stored(self, submission: Submission) -> Awaitable[Submitted]:
+        if submission.request_id is None:
+            return self._dispatcher.submit(submission)
+        return self._stored_or_found(submission)
+
+    async def _stored_or_found(self, submission: Submission) -> Submitted:
+        """Stores jobs, or finds those of the same name; these are not about to be abandoned."""
+        last = None
+        while True:
+            submitted = await self._dispatcher.submit(submission)
+            if submitted.is_new:
+                return submitted
+            found = [(job_id, status) for job_id, status, _ in submitted.jobs]
+            leaving = self._dispatcher.join(found)
+            # What does not end is what is answered, too.
+            if leaving is None or leaving == last:
+                return submitted
+            last = leaving
+            await self._dispatcher.wait_final(leaving, _LEAVING_WAIT_S)
 
     async def _submit_in_budget(self, submission: Submission, caller: Caller) -> Submitted:
         count = len(submission.jobs)
@@ -206,7 +229,7 @@ class JobService:
             jobs = [job._replace(priority=job.priority + BEHIND_ALL) for job in submission.jobs]
             submission = submission._replace(jobs=tuple(jobs))
         try:
-            submitted = await self._dispatcher.submit(submission)
+            submitted = await self._stored(submission)
         except Exception:
             # Not after a cancellation: the jobs are stored whether or not the caller waits.
             self._allowance.give_back(caller, count)
@@ -215,38 +238,6 @@ class JobService:
             self._allowance.give_back(caller, count)
         return submitted
 
-    def _new_job(self, request: jobs_pb2.SubmitJobRequest, caller: Caller) -> NewJob:
-        now_us = self._clock.wall_us()
-        job_id = self._ids.job_id(now_us)
-        max_attempts = request.max_attempts or DEFAULT_MAX_ATTEMPTS
-        # None and the empty list leave a field unset.
-        timeout_s = request.timeout_seconds if request.HasField("timeout_seconds") else None
-        params = request.params if request.HasField("params") else None
-        check_generation(request)
-        if caller.limits.prompt_bytes:
-            check_size(request, caller.limits.prompt_bytes)
-        salt = self._ids.salt()
-        # What a request says of its job, the job has under the same names.
-        said = {f.name: value for f, value in request.ListFields() if f != _REQUEST_ID}
-        spec = jobs_pb2.Job(**said)
-        spec.job_id = job_id
-        spec.max_attempts = max_attempts
-        set_timestamp(spec.created_at, now_us)
-        return NewJob(
-            job_id=job_id,
-            owner=caller.owner,
-            model=request.model,
-            priority=request.priority,
-            max_attempts=max_attempts,
-            max_tokens=params.max_tokens if params and params.HasField("max_tokens") else None,
-            created_us=now_us,
-            deadline_us=None if timeout_s is None else now_us + timeout_s * 1_000_000,
-            spec=spec.SerializeToString(),
-            affinity=affinity_of(request, caller),
-            prompt_salt=salt,
-            prompt_hash=salted_hash(salt, prompt_text(request)),
-        )
-
     async def _own(self, job_id: str, caller: Caller) -> JobRecord:
         record = await find_job(self._store, job_id, attempts=True)
         if not caller.owns(record.owner):
@@ -254,15 +245,18 @@ class JobService:
         return record
 
 
-def _fingerprint(request: jobs_pb2.SubmitJobRequest | jobs_pb2.BatchSubmitJobsRequest) -> bytes:
-    """Returns what tells this request from another one under the same request_id."""
-    return hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
-
-
 def _whole(record: JobRecord) -> jobs_pb2.Job:
     """Returns a job that was read with its attempts."""
     job = job_message(record)
     job.attempts.extend(attempts_of(record))
+    return job
+
+
+def _listed(record: JobRecord) -> jobs_pb2.Job:
+    """Returns a job of a list, without what is far more than its texts."""
+    job = job_message(record)
+    for name in _NOT_LISTED:
+        job.ClearField(name)
     return job
 
 

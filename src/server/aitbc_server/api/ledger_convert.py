@@ -8,14 +8,16 @@ from typing import Any
 
 import orjson
 
-from aitbc.v1 import explorer_pb2, receipts_pb2
-from aitbc_server.api.convert import timestamp
+from aitbc.v1 import explorer_pb2, jobs_pb2, receipts_pb2
+from aitbc_server.api.contents import answered_beside, asked_beside
+from aitbc_server.api.convert import prompt_text, timestamp
+from aitbc_server.api.jobs_told import problem_of_job
 from aitbc_server.domain.prices import UnitType
 from aitbc_server.domain.receipts import BatchSignature, BlockRecord, ReceiptRecord
 from aitbc_server.domain.times import micros_of, rfc3339
 from aitbc_server.ledger import note
 from aitbc_server.ledger.blocks import Block, parse_block
-from aitbc_server.ledger.check import Check, Claim, Outcome, Proof
+from aitbc_server.ledger.check import Check, Claim, Outcome, Proof, Told
 from aitbc_server.ledger.keys import LedgerKey
 from aitbc_server.ledger.receipts import SIGNED_FIELDS, signature_fields
 
@@ -32,9 +34,8 @@ def receipt_message(
     *,
     signature: BatchSignature | None = None,
     proof: receipts_pb2.InclusionProof | None = None,
-    is_owner: bool = False,
 ) -> receipts_pb2.Receipt:
-    """Returns a receipt as its owner sees it, or everybody else."""
+    """Returns a receipt as everybody sees it."""
     body = orjson.loads(record.body)
     body["unit_type"] = _UNITS[UnitType(body["unit_type"])]
     for name in _TIMES:
@@ -49,11 +50,23 @@ def receipt_message(
     )
     if signature is not None:
         receipt.signature.CopyFrom(receipts_pb2.BatchSignature(**signature_fields(signature)))
-    if is_owner and record.prompt_salt:
-        receipt.disclosure.prompt_salt = record.prompt_salt.hex()
-    if is_owner and record.result_salt:
-        receipt.disclosure.result_salt = record.result_salt.hex()
     return receipt
+
+
+def disclose(receipt: receipts_pb2.Receipt, record: ReceiptRecord) -> None:
+    """Adds the salts that open the hashes."""
+    if record.prompt_salt:
+        receipt.disclosure.prompt_salt = record.prompt_salt.hex()
+    if record.result_salt:
+        receipt.disclosure.result_salt = record.result_salt.hex()
+
+
+def add_statement(receipt: receipts_pb2.Receipt, record: ReceiptRecord) -> None:
+    """Adds what the miner said of its work."""
+    if record.statement:
+        receipt.miner_statement.MergeFromString(record.statement)
+        # Only a signature that was checked is in the receipt itself.
+        receipt.is_miner_statement_verified = receipt.HasField("miner_signature")
 
 
 def receipt_status(record: ReceiptRecord) -> receipts_pb2.ReceiptStatus.ValueType:
@@ -137,10 +150,18 @@ def check_messages(checks: list[Check]) -> list[receipts_pb2.ReceiptCheck]:
     ]
 
 
-def claim_of(request: receipts_pb2.VerifyReceiptRequest) -> Claim:
-    """Returns what a caller claims to be a receipt."""
+def claim_of(request: receipts_pb2.VerifyReceiptRequest, job: jobs_pb2.Job | None = None) -> Claim:
+    """Returns what a caller claims to be a receipt, and the job that it is said to be of."""
     receipt = request.receipt
     opened = receipt.disclosure
+    asked, answered = bytes.fromhex(opened.prompt_salt), bytes.fromhex(opened.result_salt)
+    # No job is not one that says nothing.
+    prompt = prompt_text(job) if job is not None else None
+    result = job.result if job is not None else None
+    if request.HasField("prompt"):
+        prompt = request.prompt
+    if request.HasField("result"):
+        result = request.result
     return Claim(
         body=_body(receipt),
         signature=(_signature(receipt.signature) if receipt.HasField("signature") else None),
@@ -148,16 +169,28 @@ def claim_of(request: receipts_pb2.VerifyReceiptRequest) -> Claim:
             _signature(receipt.miner_signature) if receipt.HasField("miner_signature") else None
         ),
         proof=_proof(receipt.proof) if receipt.HasField("proof") else None,
-        prompt=(
-            (bytes.fromhex(opened.prompt_salt), request.prompt)
-            if request.HasField("prompt") and opened.prompt_salt
+        told=_told(receipt),
+        is_statement_verified=(
+            receipt.is_miner_statement_verified
+            if receipt.HasField("is_miner_statement_verified")
             else None
         ),
-        result=(
-            (bytes.fromhex(opened.result_salt), request.result)
-            if request.HasField("result") and opened.result_salt
-            else None
-        ),
+        has_job=job is not None,
+        problem_of_job=problem_of_job(receipt, job) if job is not None else None,
+        prompt=(asked, prompt) if prompt is not None else None,
+        result=(answered, result) if result is not None else None,
+        asked=(asked, asked_beside(job)) if job is not None else None,
+        answered=((answered, answered_beside(job, job.finish_reason)) if job is not None else None),
+    )
+
+
+def _told(receipt: receipts_pb2.Receipt) -> Told:
+    status = receipt.status
+    return Told(
+        is_sealed=status == receipts_pb2.RECEIPT_STATUS_SEALED if status else None,
+        leaf_index=receipt.leaf_index if receipt.HasField("leaf_index") else None,
+        leaf_hash=receipt.leaf_hash,
+        block_height=receipt.block_height if receipt.HasField("block_height") else None,
     )
 
 
@@ -175,6 +208,13 @@ def _body(receipt: receipts_pb2.Receipt) -> Mapping[str, Any]:
             )
     if "unit_type" in body:
         body["unit_type"] = _UNIT_NAMES[body["unit_type"]]
+    if "resumed" in body:
+        body["resumed"] = {
+            "parts": [
+                {field.name: value for field, value in part.ListFields()}
+                for part in receipt.resumed.parts
+            ]
+        }
     if "miner_signature" in body:
         body["miner_signature"] = {
             field.name: list(value) if field.name == "path" else value
@@ -200,6 +240,10 @@ def _proof(message: receipts_pb2.InclusionProof) -> Proof:
         root=bytes.fromhex(message.root_hash),
         path=tuple(bytes.fromhex(hash_) for hash_ in message.path),
         checkpoint=message.checkpoint,
+        receipt_id=message.receipt_id,
+        leaf_hash=message.leaf_hash,
+        block_height=message.block_height if message.HasField("block_height") else None,
+        block_hash=message.block_hash,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aitbc.v1 import network_pb2
 from aitbc_server import __version__
+from aitbc_server.api.convert import TASK_TO_PROTO
 from aitbc_server.dispatch.shell import Dispatcher
 from aitbc_server.domain.caller import Caller
 from aitbc_server.domain.miners import MinerStatus
@@ -36,8 +37,7 @@ class NetworkService:
         running = core.leases.by_model
         totals = await self._store.totals()
         miners = self._dispatcher.registry.counts(self._dispatcher.now())
-        serving = self._dispatcher.registry.serving()
-        parents = self._dispatcher.registry.parents()
+        census = core.sessions.census
         return network_pb2.GetStatsResponse(
             jobs=network_pb2.JobCounts(
                 pending=len(core.jobs) - len(core.leases.by_id),
@@ -59,9 +59,12 @@ class NetworkService:
                     model=model,
                     pending=core.live_by_model[model] - running[model],
                     running=running[model],
-                    miners=serving.get(model, 0),
-                    parent=parents.get(model, ""),
+                    miners=miners_of_model,
+                    parent=census.parent(model),
+                    max_model_len=census.max_model_len(model),
+                    tasks=[TASK_TO_PROTO[task] for task in census.tasks(model)],
                 )
-                for model in sorted(set(core.live_by_model) | set(serving))
+                # No others: what clients type is nobody else's to read.
+                for model, miners_of_model in census.models(self._dispatcher.now()).items()
             ],
         )

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from aitbc.v1 import receipts_pb2
+from collections.abc import Callable
+
+from aitbc.v1 import jobs_pb2, receipts_pb2
 from aitbc_server.api.convert import place_token, token_place
 from aitbc_server.api.ledger_convert import (
+    add_statement,
     check_messages,
     claim_of,
+    disclose,
     proof_message,
     receipt_message,
 )
+from aitbc_server.api.pages import page_of
+from aitbc_server.aside import by_size
 from aitbc_server.domain.addresses import is_address, is_shortened
 from aitbc_server.domain.caller import Caller
 from aitbc_server.domain.errors import InvalidArgument, ReceiptNotFound, ReceiptNotSealed
 from aitbc_server.domain.receipts import BatchSignature, ReceiptRecord, job_of_receipt
-from aitbc_server.ledger.check import Known, check_receipt, is_valid
+from aitbc_server.ledger.check import Claim, Known, check_receipt, is_valid
 from aitbc_server.ledger.receipts import miner_address
 from aitbc_server.store.ledger import StoredLedger
 from aitbc_server.store.ledger_reads import END, LedgerReads
@@ -27,16 +33,22 @@ class ReceiptService:
 
     descriptor = receipts_pb2.DESCRIPTOR.services_by_name["ReceiptService"]
 
-    def __init__(self, ledger: StoredLedger, *, seal_s: float) -> None:
-        """`seal_s`: how long a receipt waits for its block at most."""
+    def __init__(
+        self, ledger: StoredLedger, read_job: Callable[[str], jobs_pb2.Job], *, seal_s: float
+    ) -> None:
+        """`seal_s`: how long a receipt waits for its block at most.
+
+        `read_job` reads the JSON of a job, and raises InvalidArgument for any other text.
+        """
         self._ledger = ledger
+        self._read_job = read_job
         self._seal_s = seal_s
 
     async def get_receipt(
         self, request: receipts_pb2.GetReceiptRequest, caller: Caller
     ) -> receipts_pb2.Receipt:
         """Returns a receipt, with its proof once it is sealed."""
-        return await read_receipt(self._ledger, request.receipt_id, owner=caller.owner)
+        return await read_receipt(self._ledger, request.receipt_id, reader=caller)
 
     async def list_receipts(
         self, request: receipts_pb2.ListReceiptsRequest, caller: Caller
@@ -60,10 +72,10 @@ class ReceiptService:
             )
 
         records = await self._ledger.read(query)
-        page = records[:limit]
+        page = page_of(records, limit, receipt_message)
         return receipts_pb2.ListReceiptsResponse(
-            receipts=[receipt_message(record) for record in page],
-            next_page_token=place_token(page[-1].leaf_index) if len(records) > limit else "",
+            receipts=page.items,
+            next_page_token=place_token(page.last.leaf_index) if page.last else "",
         )
 
     async def get_receipt_proof(
@@ -79,19 +91,24 @@ class ReceiptService:
         self, request: receipts_pb2.VerifyReceiptRequest, caller: Caller
     ) -> receipts_pb2.VerifyReceiptResponse:
         """Checks a receipt as its holder gives it."""
-        claim = claim_of(request)
+        size = request.ByteSize()
+        claim = await by_size(size, self._claim, request)
 
         def query(reads: LedgerReads) -> Known:
             return Known(
                 origin=self._ledger.origin,
                 keys={key.public_key for key in reads.signing_keys()},
-                has_leaf=reads.receipt_by_hash(claim.leaf) is not None,
+                record=reads.receipt_by_hash(claim.leaf),
             )
 
-        checks = check_receipt(claim, await self._ledger.read(query))
+        checks = await by_size(size, check_receipt, claim, await self._ledger.read(query))
         return receipts_pb2.VerifyReceiptResponse(
             valid=is_valid(checks), checks=check_messages(checks)
         )
+
+    def _claim(self, request: receipts_pb2.VerifyReceiptRequest) -> Claim:
+        job = self._read_job(request.job) if request.HasField("job") else None
+        return claim_of(request, job)
 
     async def _of_job(
         self, request: receipts_pb2.ListReceiptsRequest
@@ -105,9 +122,9 @@ class ReceiptService:
 
 
 async def read_receipt(
-    ledger: StoredLedger, receipt_id: str, *, owner: str | None = None
+    ledger: StoredLedger, receipt_id: str, *, reader: Caller | None = None
 ) -> receipts_pb2.Receipt:
-    """Returns a receipt with its signature and proof; with its salts if the owner is its client's.
+    """Returns a receipt with its signature and proof, and what its reader may see beside them.
 
     Raises ReceiptNotFound.
     """
@@ -132,9 +149,14 @@ async def read_receipt(
     if found is None:
         raise ReceiptNotFound
     record, signature, proof = found
-    receipt = receipt_message(record, signature=signature, proof=proof, is_owner=True)
-    if receipt.client != owner:
-        receipt.ClearField("disclosure")
+    receipt = receipt_message(record, signature=signature, proof=proof)
+    if reader is None:
+        return receipt
+    if receipt.client == reader.owner:
+        disclose(receipt, record)
+    # It may have the hash of the result without a salt, from which a short result is guessed.
+    if reader.owns(receipt.client) or record.miner_owner == reader.owner:
+        add_statement(receipt, record)
     return receipt
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from aitbc.v1 import jobs_pb2, work_pb2
+from aitbc_server.api.contents import answered_beside
 from aitbc_server.domain.errors import InvalidArgument, MinerSignatureRefused
 from aitbc_server.domain.ids import job_of_lease
 from aitbc_server.domain.receipts import SALT_BYTES, BatchSignature
+from aitbc_server.ledger.contents import salted_hash, whole_hash
 from aitbc_server.ledger.merkle import leaf_hash
-from aitbc_server.ledger.receipts import salted_hash, statement
+from aitbc_server.ledger.receipts import VERSION, statement
 from aitbc_server.ledger.signing import STATEMENTS, covers, for_each
 
-PUBLIC_KEY_BYTES = 32
+_DISAGREES = "does not agree with the request"
 
 
 class Stated(NamedTuple):
@@ -22,34 +24,41 @@ class Stated(NamedTuple):
 
     result_salt: bytes
     result_hash: bytes
+    # Of the whole answer: since version 2 of statements.
+    answer_hash: bytes | None
     signature: BatchSignature
 
 
 def stated_in(
-    updates: Iterable[work_pb2.Update], signature: bytes, *, miner_id: str, public_key: bytes
+    updates: work_pb2.Updates, *, miner_id: str, public_key: bytes
 ) -> Mapping[str, Stated]:
     """Returns what a message states, by lease; nothing when its signature does not hold."""
+    version = updates.statement_version or 1
+    if version not in (1, VERSION):
+        return {}
     salts, hashes, leaves = [], {}, []
-    for update in updates:
+    for update in updates.updates:
         if update.WhichOneof("event") != "completion":
             continue
         completion, lease_id = update.completion, update.lease_id
-        salts.append(completion.result_salt)
-        hashes[lease_id] = salted_hash(completion.result_salt, completion.result)
-        leaves.append(
-            _leaf(
-                miner_id, job_of_lease(lease_id) or "", lease_id, hashes[lease_id], completion.usage
-            )
-        )
+        salt = completion.result_salt
+        result_hash, answer_hash = salted_hash(salt, completion.result), None
+        if version == VERSION:
+            beside = answered_beside(completion, completion.finish_reason)
+            answer_hash = whole_hash(salt, result_hash, beside)
+        salts.append(salt)
+        hashes[lease_id] = result_hash, answer_hash
+        job_id = job_of_lease(lease_id) or ""
+        leaves.append(_leaf(miner_id, job_id, lease_id, result_hash, completion.usage, answer_hash))
     if not leaves or len(hashes) < len(leaves) or any(len(salt) != SALT_BYTES for salt in salts):
         return {}
-    signatures = for_each(leaves, public_key, signature)
+    signatures = for_each(leaves, public_key, updates.signature, version)
     # One is as good as another: they share the root that was signed.
     if not covers(signatures[0], STATEMENTS, leaves[0]):
         return {}
     return {
-        lease_id: Stated(salt, hash_, signed)
-        for (lease_id, hash_), salt, signed in zip(hashes.items(), salts, signatures, strict=True)
+        lease_id: Stated(salt, *hashed, signed)
+        for (lease_id, hashed), salt, signed in zip(hashes.items(), salts, signatures, strict=True)
     }
 
 
@@ -58,50 +67,69 @@ def stated_by(
 ) -> Stated | None:
     """Returns what a miner that polls signed; None when it has no key.
 
-    Raises InvalidArgument when the statement says something else than the request, and
-    MinerSignatureRefused.
+    Raises MinerSignatureRefused.
     """
-    given = request.receipt
-    salt = bytes.fromhex(given.result_salt)
-    hashed = salted_hash(salt, request.result)
-    _check_agreement(request, lease_id, hashed)
     if not public_key:
         return None
+    given = request.receipt
+    salt = bytes.fromhex(given.result_salt)
     if not given.signature:
         raise MinerSignatureRefused("receipt.signature", "is required: the miner has a key")
     if len(salt) != SALT_BYTES:
         raise MinerSignatureRefused("receipt.result_salt", "is required with a signature")
+    hashed = salted_hash(salt, request.result)
     signed = BatchSignature(
         public_key=public_key, signature=_decoded(given.signature), index=0, size=1, path=()
     )
     leaf = _leaf(request.miner_id, request.job_id, lease_id, hashed, request.usage)
     if not covers(signed, STATEMENTS, leaf):
         raise MinerSignatureRefused("receipt.signature", "is not the miner's over this result")
-    return Stated(salt, hashed, signed)
+    return Stated(salt, hashed, None, signed)
 
 
-def _check_agreement(
-    request: jobs_pb2.CompleteJobRequest, lease_id: str, result_hash: bytes
-) -> None:
+def check_statement(request: jobs_pb2.CompleteJobRequest) -> None:
+    """Raises InvalidArgument when a statement says something else than its request."""
     given = request.receipt
     expected = {
         "miner_id": request.miner_id,
         "job_id": request.job_id,
-        "lease_id": lease_id,
-        "result_hash": result_hash.hex(),
+        "lease_id": request.lease_id or given.lease_id,
         "prompt_tokens": request.usage.prompt_tokens,
         "completion_tokens": request.usage.completion_tokens,
     }
     for field, value in given.ListFields():
-        # A hash says nothing without its salt.
-        if field.name == "result_hash" and not given.result_salt:
-            continue
         if field.name in expected and value != expected[field.name]:
-            raise InvalidArgument(f"receipt.{field.name}", "does not agree with the request")
+            raise InvalidArgument(f"receipt.{field.name}", _DISAGREES)
+    if given.result_hash:
+        stated = given.result_hash.lower().removeprefix("sha256:").removeprefix("0x")
+        hashed = salted_hash(bytes.fromhex(given.result_salt), request.result)
+        if stated != hashed.hex():
+            of = "the salt and the result" if given.result_salt else "the result"
+            problem = f"{_DISAGREES}: it is not the SHA-256 of {of} in UTF-8"
+            raise InvalidArgument("receipt.result_hash", problem)
+
+
+def check_lease(request: jobs_pb2.CompleteJobRequest, lease_id: str) -> None:
+    """Raises InvalidArgument when a statement is of another lease than the miner holds."""
+    if request.receipt.lease_id not in ("", lease_id):
+        raise InvalidArgument("receipt.lease_id", _DISAGREES)
+
+
+def statement_of(request: jobs_pb2.CompleteJobRequest) -> bytes:
+    """Returns a statement as it is kept; empty when there is none."""
+    given = request.receipt
+    # What this version does not know has no bounds either.
+    given.DiscardUnknownFields()
+    return given.SerializeToString()
 
 
 def _leaf(
-    miner_id: str, job_id: str, lease_id: str, result_hash: bytes, usage: jobs_pb2.Usage
+    miner_id: str,
+    job_id: str,
+    lease_id: str,
+    result_hash: bytes,
+    usage: jobs_pb2.Usage,
+    answer_hash: bytes | None = None,
 ) -> bytes:
     has = usage.HasField
     return leaf_hash(
@@ -112,6 +140,7 @@ def _leaf(
             result_hash=result_hash.hex(),
             prompt_tokens=usage.prompt_tokens if has("prompt_tokens") else None,
             completion_tokens=usage.completion_tokens if has("completion_tokens") else None,
+            answer_hash=answer_hash.hex() if answer_hash is not None else None,
         )
     )
 

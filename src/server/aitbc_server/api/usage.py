@@ -8,6 +8,7 @@ from typing import Protocol
 
 from aitbc.v1 import usage_pb2
 from aitbc_server.api.convert import page_token
+from aitbc_server.api.pages import page_of
 from aitbc_server.domain.caller import Caller, Role
 from aitbc_server.domain.clock import Clock
 from aitbc_server.domain.keys import key_address
@@ -53,10 +54,10 @@ class UsageService:
         limit = request.limit if request.HasField("limit") else _PAGE
         query = self._query(request, caller, limit + 1)
         rows = await self._store.usage(query)
-        page = rows[:limit]
+        page = page_of(rows, limit, lambda row: self._row(row, query))
         return usage_pb2.GetUsageResponse(
-            usage=[self._row(row, query) for row in page],
-            next_page_token=_token(page[-1]) if len(rows) > limit else "",
+            usage=page.items,
+            next_page_token=_token(page.last) if page.last else "",
             currency=self._currency,
         )
 

@@ -26,25 +26,32 @@ from aitbc_server.domain.errors import InvalidArgument
 # Checks one value; raises InvalidArgument whose path is relative to the value.
 _Check = Callable[[Any], None]
 
-_NUMBERS = frozenset(
-    {
-        FieldDescriptor.CPPTYPE_INT32,
-        FieldDescriptor.CPPTYPE_INT64,
-        FieldDescriptor.CPPTYPE_UINT32,
-        FieldDescriptor.CPPTYPE_UINT64,
-        FieldDescriptor.CPPTYPE_FLOAT,
-        FieldDescriptor.CPPTYPE_DOUBLE,
-    }
+_INTEGERS = frozenset(
+    (
+        *(FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_INT64),
+        *(FieldDescriptor.CPPTYPE_UINT32, FieldDescriptor.CPPTYPE_UINT64),
+    )
 )
+_NUMBERS = _INTEGERS | {FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE}
 # A pattern that only lists words, which is better told as a choice.
 WORDS = re.compile(r"\w+(\|\w+)+")
+
+# Longest part of a key that an error repeats.
+_MAX_KEY = 100
+
+# Of a well-known type: the seconds that it may have, by its proto, and what it must be. The wire
+# holds more, which neither a clock nor a database does.
+_SECONDS = {
+    "google.protobuf.Timestamp": (-62_135_596_800, 253_402_300_799, "a time from 0001 to 9999"),
+    "google.protobuf.Duration": (-315_576_000_000, 315_576_000_000, "at most 10,000 years"),
+}
 
 _validators: dict[Descriptor, _MessageValidator] = {}
 
 
 def validator(descriptor: Descriptor) -> Callable[[Message], None]:
     """Returns the check of a message, which raises InvalidArgument for the first wrong field."""
-    return _message_validator(descriptor)
+    return _message_validator(descriptor).check
 
 
 def below(step: str, error: InvalidArgument) -> InvalidArgument:
@@ -52,6 +59,11 @@ def below(step: str, error: InvalidArgument) -> InvalidArgument:
     path = error.field
     separator = "." if path and not path.startswith("[") else ""
     return InvalidArgument(f"{step}{separator}{path}", error.problem)
+
+
+def too_many(most: int) -> InvalidArgument:
+    """Returns the error of a list or a map with more items than it may have."""
+    return InvalidArgument("", f"must have at most {most} items")
 
 
 def _message_validator(descriptor: Descriptor) -> _MessageValidator:
@@ -72,8 +84,8 @@ class _MessageValidator:
         self._required: list[tuple[str, bool]] = []
         # Fields of which one must be set.
         self._exactly_one: tuple[FieldDescriptor, ...] = ()
-        # Paths of fields of which at least one must be set.
-        self._at_least_one: tuple[str, ...] = ()
+        # Paths of fields of which at least one must be set, and what says of a message whether.
+        self._at_least_one: tuple[tuple[str, Callable[[Any], bool]], ...] = ()
         self.accepts_everything = False
 
     def compile(self, descriptor: Descriptor) -> None:
@@ -84,12 +96,19 @@ class _MessageValidator:
             if check is not None:
                 self._checks[field] = check
         self._exactly_one = tuple(descriptor.fields_by_name[n] for n in exactly_one(descriptor))
-        self._at_least_one = at_least_one(descriptor)
-        self.accepts_everything = not (
-            self._checks or self._required or self._exactly_one or self._at_least_one
+        self._at_least_one = tuple(
+            (path, _holds(descriptor, path.split("."))) for path in at_least_one(descriptor)
         )
+        is_free = not (self._required or self._exactly_one or self._at_least_one)
+        if is_free and all(
+            field.message_type is descriptor and rules_of(field) is None for field in self._checks
+        ):
+            # Nothing is checked but what it holds of its own kind, of which nothing is either.
+            # Answers have hundreds of thousands of these.
+            self._checks = {}
+        self.accepts_everything = is_free and not self._checks
 
-    def __call__(self, message: Message) -> None:
+    def check(self, message: Message) -> None:
         for name, has_presence in self._required:
             if not (message.HasField(name) if has_presence else getattr(message, name)):
                 raise InvalidArgument(name, "is required")
@@ -98,8 +117,13 @@ class _MessageValidator:
         fields = message.ListFields()
         if self._exactly_one:
             self._check_exactly_one([field for field, _ in fields if field in self._exactly_one])
-        if self._at_least_one and not any(_holds(message, path) for path in self._at_least_one):
-            raise _missing(self._at_least_one)
+        if self._at_least_one:
+            # Not `any`: there may be thousands of messages, each of which would make a generator.
+            for _, holds in self._at_least_one:
+                if holds(message):
+                    break
+            else:
+                raise _missing([path for path, _ in self._at_least_one])
         for field, value in fields:
             check = checks.get(field)
             if check is not None:
@@ -111,10 +135,10 @@ class _MessageValidator:
     def _check_exactly_one(self, given: Sequence[FieldDescriptor]) -> None:
         if len(given) == 1:
             return
-        names = [field.name for field in self._exactly_one]
         if not given:
-            raise _missing(names)
-        raise InvalidArgument(given[1].name, f"give either {' or '.join(names)}, not both")
+            raise _missing([field.name for field in self._exactly_one])
+        first, second = given[0].name, given[1].name
+        raise InvalidArgument(second, f"give either {first} or {second}, not both")
 
 
 def exactly_one(descriptor: Descriptor) -> tuple[str, ...]:
@@ -132,34 +156,49 @@ def _options_of(descriptor: Descriptor) -> Any:
     return MessageOptions.FromString(descriptor.GetOptions().SerializeToString())
 
 
-def _holds(value: Any, path: str) -> bool:
-    for name in path.split("."):
-        value = getattr(value, name)
-    return bool(value)
+def _holds(descriptor: Descriptor, path: Sequence[str]) -> Callable[[Any], bool]:
+    """Returns what says whether a message has a field of it, or of one that it holds."""
+    name, *below = path
+    field = descriptor.fields_by_name[name]
+    if below and field.message_type is not None:
+        held = _holds(field.message_type, below)
+        return lambda message: held(getattr(message, name))
+    if field.has_presence:
+        return lambda message: bool(message.HasField(name))
+    return lambda message: bool(getattr(message, name))
 
 
 def _missing(names: Sequence[str]) -> InvalidArgument:
-    return InvalidArgument(names[0], f"is required (or {' or '.join(names[1:])})")
+    *others, last = names[1:]
+    alternatives = f"{', '.join(others)} or {last}" if others else last
+    return InvalidArgument(names[0], f"is required (or {alternatives})")
 
 
 def _field_check(field: FieldDescriptor) -> _Check | None:
-    if field.message_type is not None and field.message_type.GetOptions().map_entry:
-        check = _value_check(field.message_type.fields_by_name["value"], None)
-        return None if check is None else _each_entry(check)
     rules = rules_of(field)
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        value = field.message_type.fields_by_name["value"]
+        # Rules of texts are those of the keys, too: see _small_map.
+        check = _value_check(value, rules if value.cpp_type in _NUMBERS else None)
+        if rules is not None:
+            return _both(_small_map(rules), None if check is None else _each_entry(check))
+        return None if check is None else _each_entry(check)
     check = _value_check(field, rules)
     if not field.is_repeated:
         return check
     if rules is not None and rules.without:
         check = _both(_without(rules.without), check)
     max_items = rules.max_items if rules is not None else 0
-    return _each_item(check, max_items) if check is not None or max_items else None
+    are_within = _are_within(rules) if check is not None and field.cpp_type in _INTEGERS else None
+    return _each_item(check, max_items, are_within) if check is not None or max_items else None
 
 
 def _value_check(field: FieldDescriptor, rules: Any) -> _Check | None:
     if field.message_type is not None:
+        if field.message_type.full_name in _SECONDS:
+            return _within(*_SECONDS[field.message_type.full_name])
         nested = _message_validator(field.message_type)
-        return None if nested.accepts_everything else nested
+        return None if nested.accepts_everything else nested.check
     if field.enum_type is not None:
         return _known_value(field.enum_type)
     if field.type == FieldDescriptor.TYPE_STRING:
@@ -189,11 +228,15 @@ def _both(first: _Check, second: _Check | None) -> _Check:
     return check
 
 
-def _each_item(check: _Check | None, max_items: int) -> _Check:
+def _each_item(
+    check: _Check | None, max_items: int, are_right: Callable[[Any], bool] | None = None
+) -> _Check:
+    """Returns the check of a list. `are_right` may say at once that all of its items are right."""
+
     def check_items(items: Sequence[Any]) -> None:
         if max_items and len(items) > max_items:
-            raise InvalidArgument("", f"must have at most {max_items} items")
-        if check is None:
+            raise too_many(max_items)
+        if check is None or (are_right is not None and are_right(items)):
             return
         for index, item in enumerate(items):
             try:
@@ -204,13 +247,43 @@ def _each_item(check: _Check | None, max_items: int) -> _Check:
     return check_items
 
 
+def _are_within(rules: Any) -> Callable[[Sequence[int]], bool]:
+    """Returns what says that all integers of a list, of which there may be many, are in range."""
+    low = rules.min if rules.HasField("min") else None
+    high = rules.max if rules.HasField("max") else None
+    above = rules.above if rules.HasField("above") else None
+
+    def are_within(items: Sequence[int]) -> bool:
+        least = 0 if low is above is None else min(items)
+        is_above = (low is None or least >= low) and (above is None or least > above)
+        return is_above and (high is None or max(items) <= high)
+
+    return are_within
+
+
+def _small_map(rules: Any) -> _Check:
+    max_items = rules.max_items or math.inf
+    max_length = rules.max_length or math.inf
+
+    def check(entries: Mapping[Any, Any]) -> None:
+        if len(entries) > max_items:
+            raise too_many(rules.max_items)
+        for key, value in entries.items():
+            for text in (key, value):
+                if type(text) is str and len(text) > max_length:
+                    problem = f"must be at most {max_length} characters long"
+                    raise InvalidArgument(f"[{key[:_MAX_KEY]}]", problem)
+
+    return check
+
+
 def _each_entry(check: _Check) -> _Check:
     def check_entries(entries: Mapping[Any, Any]) -> None:
         for key in entries:
             try:
                 check(entries[key])
             except InvalidArgument as error:
-                raise below(f"[{key}]", error) from None
+                raise below(f"[{str(key)[:_MAX_KEY]}]", error) from None
 
     return check_entries
 
@@ -219,10 +292,11 @@ def _in_range(rules: Any) -> _Check:
     low = rules.min if rules.HasField("min") else -math.inf
     high = rules.max if rules.HasField("max") else math.inf
     above = rules.above if rules.HasField("above") else -math.inf
+    least = max(low, math.nextafter(above, math.inf)) if math.isfinite(above) else low
 
     def check(value: float) -> None:
         # Written so that NaN, which compares false with everything, fails.
-        if low <= value <= high and value > above:
+        if least <= value <= high:
             return
         if not math.isfinite(value):
             problem = "must be a finite number"
@@ -249,7 +323,9 @@ def _sized(size: int) -> _Check:
 def _string(rules: Any) -> _Check:
     max_bytes = rules.max_bytes or math.inf
     max_length = rules.max_length or math.inf
-    not_blank, is_date = rules.not_blank, rules.is_date
+    # A character takes at most 4 bytes, so most strings need not be encoded to be measured.
+    short = min(max_length, max_bytes / 4)
+    is_date = rules.is_date
     pattern = rules.pattern
     matches = re.compile(pattern).fullmatch if pattern else None
     mismatch = f"must {rules.mismatch}" if rules.mismatch else f"must match the pattern {pattern}"
@@ -257,14 +333,13 @@ def _string(rules: Any) -> _Check:
         mismatch = "must be one of " + ", ".join(pattern.split("|"))
 
     def check(value: str) -> None:
-        _no_nul(value)
-        # A character takes at most 4 bytes, so most strings need not be encoded to be measured.
-        if len(value) * 4 > max_bytes and len(value.encode()) > max_bytes:
-            raise InvalidArgument("", f"must be at most {max_bytes} bytes of UTF-8")
-        if len(value) > max_length:
-            raise InvalidArgument("", f"must be at most {max_length} characters long")
-        if not_blank and (not value or value.isspace()):
-            raise InvalidArgument("", "must not be empty")
+        if "\0" in value:
+            _no_nul(value)
+        if len(value) > short:
+            if len(value.encode()) > max_bytes:
+                raise InvalidArgument("", f"must be at most {max_bytes} bytes of UTF-8")
+            if len(value) > max_length:
+                raise InvalidArgument("", f"must be at most {max_length} characters long")
         if matches is not None and matches(value) is None:
             raise InvalidArgument("", mismatch)
         if is_date and not _is_day(value):
@@ -284,6 +359,14 @@ def _is_day(text: str) -> bool:
 def _no_nul(value: str) -> None:
     if "\0" in value:
         raise InvalidArgument("", "must not contain the NUL character")
+
+
+def _within(low: int, high: int, what: str) -> _Check:
+    def check(value: Any) -> None:
+        if not (low <= value.seconds <= high and -1_000_000_000 < value.nanos < 1_000_000_000):
+            raise InvalidArgument("", f"must be {what}")
+
+    return check
 
 
 def _known_value(enum: EnumDescriptor) -> _Check:

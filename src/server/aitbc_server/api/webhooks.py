@@ -8,6 +8,7 @@ from typing import Protocol
 
 from aitbc.v1 import webhooks_pb2
 from aitbc_server.api.convert import page_start, page_token, set_timestamp, timestamp
+from aitbc_server.api.pages import page_of
 from aitbc_server.domain.caller import Caller
 from aitbc_server.domain.clock import Clock
 from aitbc_server.domain.errors import (
@@ -32,8 +33,11 @@ from aitbc_server.lifecycle import Lifecycle
 from aitbc_server.webhooks.courier import Courier
 from aitbc_server.webhooks.guard import Guard, NameNotFound, Refused, target_port
 from aitbc_server.webhooks.signing import new_secret, secret_text
+from aitbc_server.webhooks.slots import acting_for
 
 _PAGE = 20
+# An owner has few of them, unless a setting says otherwise.
+_WEBHOOKS_PAGE = 1000
 _OVERLAP_S = 86_400
 # Time for a name to be looked up while its webhook is registered. It is looked up again anyway.
 _LOOK_UP_S = 3.0
@@ -70,16 +74,18 @@ class WebhookStore(Protocol):
         """Deletes so many deliveries of a webhook at most; returns how many."""
         ...
 
-    def redeliver(self, number: int, now_us: int) -> Future[None]:
-        """Makes a delivery due, its schedule from the beginning."""
+    def redeliver(self, webhook_id: str, number: int, now_us: int) -> Future[None]:
+        """Makes a delivery of a webhook due, its schedule from the beginning."""
         ...
 
     def webhook(self, webhook_id: str) -> Future[Webhook | None]:
         """Returns a webhook."""
         ...
 
-    def webhooks(self, owner: str) -> Future[list[Webhook]]:
-        """Returns the owner's webhooks, the oldest first."""
+    def webhooks(
+        self, owner: str, *, limit: int, after: str | None = None
+    ) -> Future[list[Webhook]]:
+        """Returns a page of the owner's webhooks, the oldest first."""
         ...
 
     def delivery(self, number: int) -> Future[Delivery | None]:
@@ -132,14 +138,13 @@ class WebhookService:
         webhook = Webhook(
             webhook_id=webhook_id_of(self._ids.ulid(now_us)),
             owner=caller.owner,
-            url=await self._checked(request.url),
+            url=await self._checked(request.url, caller),
             events=tuple(sorted(set(request.events))),
             created_us=now_us,
             secret=new_secret(),
         )
         if not await self._store.add(webhook, self._most_each):
             raise TooManyWebhooks(f"you have {self._most_each} webhooks already")
-        self._courier.expect()
         message = _webhook(webhook, now_us)
         message.secret = secret_text(webhook.secret)
         return message
@@ -147,11 +152,16 @@ class WebhookService:
     async def list_webhooks(
         self, request: webhooks_pb2.ListWebhooksRequest, caller: Caller
     ) -> webhooks_pb2.ListWebhooksResponse:
-        """Returns the caller's webhooks."""
+        """Returns a page of the caller's webhooks."""
         now_us = self._clock.wall_us()
-        webhooks = await self._store.webhooks(caller.owner)
+        limit = request.limit if request.HasField("limit") else _WEBHOOKS_PAGE
+        found = await self._store.webhooks(
+            caller.owner, limit=limit + 1, after=page_start(request.page_token)
+        )
+        page = page_of(found, limit, lambda webhook: _webhook(webhook, now_us))
         return webhooks_pb2.ListWebhooksResponse(
-            webhooks=[_webhook(webhook, now_us) for webhook in webhooks]
+            webhooks=page.items,
+            next_page_token=page_token(page.last.webhook_id) if page.last else "",
         )
 
     async def get_webhook(
@@ -168,13 +178,12 @@ class WebhookService:
         await self._own(request.webhook_id, caller)
         change = WebhookChange(
             webhook_id=request.webhook_id,
-            url=await self._checked(request.url) if request.HasField("url") else None,
+            url=await self._checked(request.url, caller) if request.HasField("url") else None,
             events=tuple(sorted(set(request.events))) or None,
             is_enabled=request.enabled if request.HasField("enabled") else None,
         )
         if not await self._store.change(change):
             raise WebhookNotFound
-        self._courier.wake(request.webhook_id)
         return _webhook(await self._own(request.webhook_id, caller), self._clock.wall_us())
 
     async def delete_webhook(
@@ -185,7 +194,6 @@ class WebhookService:
         webhook_id = (await self._own(request.webhook_id, caller)).webhook_id
         if not await self._store.drop(webhook_id):
             raise WebhookNotFound
-        self._courier.wake(webhook_id)
         while await self._store.drop_deliveries(webhook_id, _DROPPED_AT_ONCE) == _DROPPED_AT_ONCE:
             pass
         return webhooks_pb2.DeleteWebhookResponse()
@@ -205,7 +213,6 @@ class WebhookService:
         )
         if not await self._store.change_secret(change):
             raise WebhookNotFound
-        self._courier.wake(request.webhook_id)
         message = _webhook(await self._own(request.webhook_id, caller), now_us)
         message.secret = secret_text(change.secret)
         return message
@@ -233,10 +240,10 @@ class WebhookService:
             status=_STATUS_FROM_PROTO.get(request.status),
             before=before,
         )
-        page = found[:limit]
-        token = page_token(page[-1].delivery_id) if len(found) > limit else ""
+        page = page_of(found, limit, _delivery)
         return webhooks_pb2.ListDeliveriesResponse(
-            deliveries=[_delivery(one) for one in page], next_page_token=token
+            deliveries=page.items,
+            next_page_token=page_token(page.last.delivery_id) if page.last else "",
         )
 
     async def get_delivery(
@@ -255,8 +262,7 @@ class WebhookService:
         delivery = await self._delivery(webhook.webhook_id, request.delivery_id)
         if not webhook.is_enabled:
             raise WebhookDisabled
-        await self._store.redeliver(delivery.number, self._clock.wall_us())
-        self._courier.wake(webhook.webhook_id)
+        await self._store.redeliver(webhook.webhook_id, delivery.number, self._clock.wall_us())
         return _delivery(await self._delivery(webhook.webhook_id, request.delivery_id))
 
     async def _own(self, webhook_id: str, caller: Caller) -> Webhook:
@@ -275,8 +281,9 @@ class WebhookService:
             raise DeliveryNotFound
         return delivery
 
-    async def _checked(self, text: str) -> str:
+    async def _checked(self, text: str, caller: Caller) -> str:
         """Returns the URL. Raises InvalidArgument when messages are not to go there."""
+        acting_for.set(caller.owner)
         try:
             url = self._guard.check_url(text)
             async with asyncio.timeout(_LOOK_UP_S):

@@ -10,26 +10,42 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import grpc
 import structlog
-from google.protobuf.message import DecodeError
 
 from aitbc.v1 import work_pb2
-from aitbc_server.api.convert import set_timestamp
+from aitbc_server.api.miner_keys import check_key, prove
 from aitbc_server.api.statements import Stated, stated_in
+from aitbc_server.api.tasks import infos_of
+from aitbc_server.api.unfinished import Sender
 from aitbc_server.api.validation import validator
+from aitbc_server.api.work_assignments import Assigner
 from aitbc_server.api.work_messages import (
+    FAULTS,
+    SLICE_BYTES,
+    Beside,
+    Taken,
     acks_of,
     cancellations_of,
     completion_of,
     duration_of,
-    parts_of,
-    resume_of,
+    is_long,
+    looked_at,
+    parents_of,
+    pauses_of,
+    read_message,
+    seconds_of,
 )
-from aitbc_server.dispatch.live import CloseReason, Lease, Now, Session
+from aitbc_server.aside import LARGE_BYTES, aside
+from aitbc_server.dispatch.answer_bounds import ANSWER_REFUSED
+from aitbc_server.dispatch.live import CloseReason, Now, Session
+from aitbc_server.dispatch.refusals import UNSIGNED, Refusal
 from aitbc_server.dispatch.shell import Dispatcher
+from aitbc_server.domain.allowed_models import check_allowed
+from aitbc_server.domain.cache_salts import CacheSaltOf
 from aitbc_server.domain.caller import Caller
 from aitbc_server.domain.errors import (
     CoordinatorError,
@@ -37,48 +53,33 @@ from aitbc_server.domain.errors import (
     InvalidArgument,
     SessionSilent,
     SessionSuperseded,
-    StorageUnavailable,
 )
-from aitbc_server.domain.miners import MinerRecord, owner_of
+from aitbc_server.domain.jobs import Fault
+from aitbc_server.domain.miners import MinerRecord, check_models, owner_of
+from aitbc_server.domain.said import said_code, said_message
+from aitbc_server.ledger.receipts import VERSION
 
 _log = structlog.get_logger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-# Bytes of assignments in one message: below the 4 MiB that receivers allow by default.
-_MESSAGE_BYTES = 2 * 1024 * 1024
-# Characters kept of what a miner says about a failure.
-_MOST_CODE = 64
-_MOST_MESSAGE = 1024
-# Time until prompts that could not be read are read again.
-_FETCH_AGAIN_S = 1.0
+# What a miner takes that does not say: gRPC's default.
+_DEFAULT_MESSAGE_BYTES = 4 * 1024 * 1024
+# How long what is being written when a session ends may take.
+_LAST_WRITE_S = 5.0
+# Updates that are taken in one turn, and probabilities that are put into another form in one.
+_SLICE = 256
 # News for a miner that does not read, above which nothing more is read from it.
 _MOST_UNREAD = 10_000
 
 _validate_hello = validator(work_pb2.Hello.DESCRIPTOR)
 _validate_capacity = validator(work_pb2.Capacity.DESCRIPTOR)
+_validate_load = validator(work_pb2.Load.DESCRIPTOR)
 _CLOSED: dict[CloseReason, type[CoordinatorError]] = {
     CloseReason.SUPERSEDED: SessionSuperseded,
     CloseReason.SILENT: SessionSilent,
     CloseReason.DRAINING: Draining,
 }
-
-
-def _parents(hello: work_pb2.Hello) -> dict[str, str]:
-    """Returns the models of adapters. Raises InvalidArgument for names that are not served."""
-    served = set(hello.models)
-    for adapter, model in hello.parents.items():
-        if adapter == model or not {adapter, model} <= served:
-            raise InvalidArgument("parents", "must name an adapter and its model of `models`")
-    return dict(hello.parents)
-
-
-async def read_message(context: Context) -> Any:
-    """Returns the next message, or EOF. Raises InvalidArgument for bytes that are none."""
-    try:
-        return await context.read()
-    except DecodeError:
-        raise InvalidArgument("message", "is not a MinerMessage") from None
 
 
 class WorkSession:
@@ -90,10 +91,21 @@ class WorkSession:
         context: Context,
         hello: work_pb2.Hello,
         heartbeat_s: float,
-        check_live: Callable[[], None],
+        live_caller: Callable[[], Caller],
+        salt_of: CacheSaltOf,
+        drop: Callable[[], object],
+        sender: Sender,
     ) -> None:
-        """`check_live` raises when the stream's key is no longer valid."""
+        """`live_caller` says who calls as the key is now, and raises when it is no longer valid.
+
+        `drop` closes the connection of the stream, and `sender` counts what is taken of it.
+
+        Raises InvalidArgument and ModelNotAllowed.
+        """
         _validate_hello(hello)
+        self._live_caller = live_caller
+        self._caller = live_caller()
+        check_models("models", hello.models, self._caller)
         self._dispatcher = dispatcher
         self._context = context
         self._hello = hello
@@ -101,7 +113,8 @@ class WorkSession:
         # Who once signed its results does not come back without a key.
         self._public_key = hello.public_key or (known.public_key if known else b"")
         self._heartbeat_s = heartbeat_s
-        self._check_live = check_live
+        self._drop = drop
+        self._sender = sender
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._has_room = asyncio.Event()
@@ -109,20 +122,30 @@ class WorkSession:
         self._drain_s: float | None = None
         self._heartbeat_due = False
         self._failure: CoordinatorError | None = None
+        self._dropping: asyncio.TimerHandle | None = None
         self._session = Session(
             miner_id=hello.miner_id,
             models=tuple(dict.fromkeys(hello.models)),
-            parents=_parents(hello),
+            parents=parents_of(hello),
+            infos=infos_of(hello),
             window=hello.capacity.max_outstanding_jobs,
             process_id=hello.process_id,
+            max_message_bytes=hello.max_message_bytes or _DEFAULT_MESSAGE_BYTES,
             heard_at=dispatcher.now().mono,
-            wake=self._wake.set,
+            wake=self._woken,
         )
+        self._assigner = Assigner(dispatcher, self._session, salt_of)
 
-    async def open(self, caller: Caller, lease_s: float) -> None:
-        """Begins the session and says Welcome. Raises MinerNotOwned."""
+    async def open(self, caller: Caller, lease_s: float, nonce: str, taken: Taken) -> None:
+        """Begins the session and says Welcome.
+
+        `nonce`: what the miner was given to sign; `taken`: what is taken of it. Raises
+        MinerNotOwned, MinerKeyRefused and TooManyMiners.
+        """
         hello, now = self._hello, self._dispatcher.now()
         known = self._dispatcher.registry.find(hello.miner_id)
+        check_key(known, hello.public_key, hello.endorsement, caller)
+        has_proved = prove(known, hello, nonce)
         record = MinerRecord(
             miner_id=hello.miner_id,
             models=self._session.models,
@@ -131,11 +154,17 @@ class WorkSession:
             agent_version=hello.agent_version,
             registered_us=known.registered_us if known else now.wall_us,
             owner=owner_of(known, caller),
+            seen_us=now.wall_us,
+            has_proved=has_proved,
         )
         if known and known.public_key not in (b"", self._public_key):
             _log.warning("miner.key_changed", miner_id=hello.miner_id)
         held = [lease.lease_id for lease in hello.held_leases]
-        lost, acks = await self._dispatcher.open_session(self._session, record, held)
+        lost, acks = await self._dispatcher.open_session(
+            self._session, record, held, most=caller.limits.miners
+        )
+        if hello.capacity.pauses:
+            self._take_capacity(hello.capacity)
         _log.info(
             "session.opened",
             miner_id=hello.miner_id,
@@ -149,6 +178,9 @@ class WorkSession:
             heartbeat_interval=duration_of(self._heartbeat_s),
             lost_lease_ids=lost,
             acks=acks_of(acks),
+            max_message_bytes=taken.message_bytes,
+            max_result_bytes=taken.result_bytes,
+            statement_version=VERSION,
         )
         try:
             await self._context.write(work_pb2.CoordinatorMessage(welcome=welcome))
@@ -166,11 +198,19 @@ class WorkSession:
         finally:
             self._beat_timer.cancel()
             self._close(CloseReason.GONE)
+            if self._dropping is not None:
+                self._dropping.cancel()
         if self._failure is not None:
             raise self._failure
         reason = self._session.closed
         if reason in _CLOSED:
             raise _CLOSED[reason](retry_after_s=1 if reason is CloseReason.DRAINING else None)
+
+    def end(self, why: CoordinatorError) -> None:
+        """Ends the session now, and has `run` raise why."""
+        if self._session.closed is None:
+            self._failure = why
+            self._close(CloseReason.GONE)
 
     def announce_drain(self, grace_s: float) -> None:
         """Has Drain sent."""
@@ -182,42 +222,90 @@ class WorkSession:
     async def _read(self) -> None:
         dispatcher, session, context = self._dispatcher, self._session, self._context
         while session.closed is None:
-            message = await read_message(context)
+            message = await read_message(context, self._sender)
             if message is grpc.aio.EOF:
                 return
-            self._check_live()
+            self._check_caller()
             session.heard_at = dispatcher.now().mono
             kind = message.WhichOneof("message")
             if kind == "heartbeat":
                 if message.heartbeat.HasField("load"):
-                    session.load = message.heartbeat.load.SerializeToString()
+                    self._take_load(message.heartbeat.load)
             elif kind == "updates":
                 if message.updates.HasField("load"):
-                    session.load = message.updates.load.SerializeToString()
-                self._take_all(message.updates)
+                    self._take_load(message.updates.load)
+                await self._take_all(message.updates)
             elif kind == "capacity":
                 _validate_capacity(message.capacity)
-                dispatcher.set_window(session, message.capacity.max_outstanding_jobs)
+                self._take_capacity(message.capacity)
             elif kind == "hello":
                 raise InvalidArgument("hello", "must be sent once")
             while len(session.outbox) > _MOST_UNREAD and session.closed is None:
                 self._has_room.clear()
                 await self._has_room.wait()
 
-    def _take_all(self, updates: work_pb2.Updates) -> None:
+    def _check_caller(self) -> None:
+        """Raises why the key no longer allows this session."""
+        caller = self._live_caller()
+        if caller is not self._caller:
+            # Changed meanwhile.
+            self._caller = caller
+            check_allowed(caller.models, self._session.models)
+
+    def _take_capacity(self, capacity: work_pb2.Capacity) -> None:
+        self._dispatcher.set_window(
+            self._session, capacity.max_outstanding_jobs, pauses_of(capacity)
+        )
+
+    def _take_load(self, load: work_pb2.Load) -> None:
+        _validate_load(load)
+        self._session.load = load.SerializeToString()
+
+    async def _take_all(self, updates: work_pb2.Updates) -> None:
         stated: Mapping[str, Stated] = {}
+        is_large = updates.ByteSize() > LARGE_BYTES
         if self._public_key:
-            stated = stated_in(
-                updates.updates,
-                updates.signature,
+            check = partial(
+                stated_in,
+                updates,
                 miner_id=self._session.miner_id,
                 public_key=self._public_key,
             )
+            is_small = len(updates.updates) < _SLICE and not is_large
+            stated = check() if is_small else await aside(check)
         now = self._dispatcher.now()
-        for update in updates.updates:
-            self._take(update, stated, now)
+        turn_bytes = 0
+        for place, update in enumerate(updates.updates, start=1):
+            asked = self._dispatcher.asked_by(self._session, update.lease_id)
+            # What is of no lease that it holds is not looked at: once an update is refused, the
+            # others of its lease cost nothing.
+            if asked is not None:
+                if is_large:
+                    turn_bytes += update.ByteSize()
+                if is_large and is_long(update):
+                    taken = await aside(looked_at, update, *asked)
+                else:
+                    taken = looked_at(update, *asked)
+                if isinstance(taken, str):
+                    # It fails alone: the others of the message are of other jobs.
+                    _log.warning(
+                        "session.update_refused", miner_id=self._session.miner_id, problem=taken
+                    )
+                    refusal = Refusal(ANSWER_REFUSED, f"sent an update whose {taken}")
+                    self._dispatcher.refuse(self._session, update.lease_id, refusal)
+                else:
+                    self._take(update, taken, stated, now)
+            if place % _SLICE == 0 or turn_bytes > SLICE_BYTES:
+                # Others have their turn.
+                turn_bytes = 0
+                await asyncio.sleep(0)
+                if self._session.closed is not None:
+                    return
+                now = self._dispatcher.now()
 
-    def _take(self, update: work_pb2.Update, stated: Mapping[str, Stated], now: Now) -> None:
+    def _take(
+        self, update: work_pb2.Update, beside: Beside, stated: Mapping[str, Stated], now: Now
+    ) -> None:
         dispatcher, session = self._dispatcher, self._session
         kind = update.WhichOneof("event")
         if kind == "delta":
@@ -228,25 +316,29 @@ class WorkSession:
                 update.sequence,
                 delta.text,
                 delta.tokens,
-                parts_of(delta),
+                beside.parts,
             )
         elif kind == "completion":
             signed = stated.get(update.lease_id)
             if signed is None and self._public_key:
                 _log.warning("session.signature_refused", miner_id=session.miner_id)
-                dispatcher.refuse(session, update.lease_id)
+                dispatcher.refuse(session, update.lease_id, UNSIGNED)
                 return
-            completion = completion_of(update.lease_id, update.completion, signed, now.wall_us)
-            dispatcher.deliver(session, update.sequence, completion)
+            completion = completion_of(
+                update.lease_id, update.completion, beside, signed, now.wall_us
+            )
+            dispatcher.deliver(session, update.sequence, completion, beside.told)
         elif kind == "failure":
             failure = update.failure
             dispatcher.fail(
                 session,
                 update.lease_id,
                 update.sequence,
-                code=failure.code[:_MOST_CODE] or "MINER_FAILED",
-                message=failure.message[:_MOST_MESSAGE],
+                code=said_code(failure.code),
+                message=said_message(failure.message),
                 retryable=failure.retryable,
+                fault=FAULTS.get(failure.fault, Fault.UNSPECIFIED),
+                retry_after_s=seconds_of(failure.retry_after),
             )
 
     def _reader_done(self, reader: asyncio.Task[None]) -> None:
@@ -269,8 +361,11 @@ class WorkSession:
             for message in self._messages():
                 self._has_written = True
                 await write(message)
-            while assignments := await self._take_assignments():
+            while assignments := await self._assigner.next():
                 self._has_written = True
+                # What freed the slots meanwhile goes before what is to fill them.
+                for message in self._messages():
+                    await write(message)
                 await write(work_pb2.CoordinatorMessage(assignments=assignments))
             self._has_room.set()
 
@@ -291,51 +386,11 @@ class WorkSession:
             self._heartbeat_due = False
             yield work_pb2.CoordinatorMessage(heartbeat=work_pb2.Heartbeat())
 
-    async def _take_assignments(self) -> work_pb2.Assignments | None:
-        """Returns the next message of assignments, or None.
-
-        What is not in memory is read now, for one message: a miner that does not read cannot have
-        all that waits for it in memory.
-        """
-        outbox = self._session.outbox
-        outbox.assignments = [lease for lease in outbox.assignments if lease.is_held]
-        try:
-            await self._dispatcher.fetch(outbox.assignments, _MESSAGE_BYTES)
-        except StorageUnavailable:
-            self._loop.call_later(_FETCH_AGAIN_S, self._wake.set)
-            return None
-        # As it is now: leases may have ended meanwhile, and so may the session.
-        leases = self._session.outbox.assignments
-        assignments, size, taken = work_pb2.Assignments(), 0, 0
-        now = self._dispatcher.now()
-        for lease in leases:
-            if size >= _MESSAGE_BYTES or (lease.is_held and lease.job.spec is None):
-                break
-            taken += 1
-            if lease.is_held:
-                assignment = self._assignment(lease, now)
-                assignments.assignments.append(assignment)
-                size += assignment.ByteSize()
-        del leases[:taken]
-        return assignments if taken else None
-
-    def _assignment(self, lease: Lease, now: Now) -> work_pb2.Assignment:
-        spec = self._dispatcher.hand_over(lease, now)
-        assignment = work_pb2.Assignment(lease_id=lease.lease_id, attempt=lease.attempt)
-        assignment.job.MergeFromString(spec)
-        if lease.job.deadline_us is not None:
-            set_timestamp(assignment.deadline, lease.job.deadline_us)
-        said = self._dispatcher.transcripts.find(lease.job.job_id)
-        if said is not None and said.is_resumable:
-            assignment.resume.CopyFrom(resume_of(said))
-        return assignment
-
     def _beat(self) -> None:
         try:
-            self._check_live()
+            self._check_caller()
         except CoordinatorError as error:
-            self._failure = error
-            self._close(CloseReason.GONE)
+            self.end(error)
             return
         if not self._has_written:
             self._heartbeat_due = True
@@ -346,4 +401,10 @@ class WorkSession:
     def _close(self, reason: CloseReason) -> None:
         self._dispatcher.close_session(self._session, reason)
         self._has_room.set()
+        self._woken()
+
+    def _woken(self) -> None:
         self._wake.set()
+        if self._session.closed is not None and self._dropping is None:
+            # A write to a miner that does not read has no end of its own, and gRPC has none for it.
+            self._dropping = self._loop.call_later(_LAST_WRITE_S, self._drop)

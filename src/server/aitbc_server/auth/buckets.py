@@ -5,6 +5,8 @@ It is a token bucket of which only one number is kept: when the bucket will be f
 
 from __future__ import annotations
 
+from operator import itemgetter
+
 # Accounts remembered at most. One whose bucket is full again need not be.
 _MOST = 100_000
 
@@ -35,5 +37,7 @@ class Buckets:
     def _forget(self, now: float) -> None:
         self._full_at = {account: at for account, at in self._full_at.items() if at > now}
         if len(self._full_at) >= self._most:
-            # More callers at once than can be told apart: begin anew rather than grow.
-            self._full_at.clear()
+            # More callers at once than can be told apart. Those whose buckets are nearly full lose
+            # the least; a tenth of them at once, because to find them costs a look at all.
+            by_time = sorted(self._full_at.items(), key=itemgetter(1))
+            self._full_at = dict(by_time[max(1, self._most // 10) :])

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from aitbc_server.auth.buckets import Buckets
+from aitbc_server.auth.house import House
 from aitbc_server.auth.keyring import Keyring
 from aitbc_server.auth.peers import Peers
 from aitbc_server.domain.caller import Access, Caller, Role
@@ -26,7 +27,14 @@ class Gate:
     """Identifies callers, and checks what they may call and how often."""
 
     def __init__(
-        self, keyring: Keyring, clock: Clock, peers: Peers, limits: Limits, *, is_open: bool
+        self,
+        keyring: Keyring,
+        clock: Clock,
+        peers: Peers,
+        limits: Limits,
+        *,
+        is_open: bool,
+        house: House | None = None,
     ) -> None:
         """`limits` are those of callers without a key; `is_open`: whether these may call at all."""
         self._keyring = keyring
@@ -34,13 +42,14 @@ class Gate:
         self._peers = peers
         self._limits = limits
         self._is_open = is_open
+        self._house = house or House(has_proxies=peers.trusts_any)
         self._buckets = Buckets()
         self._visitor = lru_cache(maxsize=4096)(self._new_visitor)
 
     def admit(self, access: Access, metadata: Mapping[str, str], peer: str) -> Caller:
         """Returns who calls; `metadata` has lower-case names, `peer` is the address of the caller.
 
-        Raises Unauthenticated, InvalidApiKey, PermissionDenied and RateLimited.
+        Raises Unauthenticated, InvalidApiKey, PermissionDenied, ForeignPage and RateLimited.
         """
         try:
             caller = self._identify(access, metadata, peer)
@@ -54,17 +63,21 @@ class Gate:
             raise PermissionDenied(_needs(access, caller.role))
         return caller
 
-    def check_live(self, caller: Caller) -> None:
-        """Raises InvalidApiKey when the key of a call that lasts is no longer valid."""
-        if caller.key_id is not None:
-            self._keyring.check_live(caller.key_id)
+    def check_live(self, caller: Caller) -> Caller:
+        """Returns the caller of a call that lasts as its key is now.
+
+        Raises InvalidApiKey when that is no longer valid.
+        """
+        return caller if caller.key_id is None else self._keyring.check_live(caller.key_id)
 
     def _identify(self, access: Access, metadata: Mapping[str, str], peer: str) -> Caller:
-        text = None if access.is_public else _key_in(metadata)
+        text = None if access.is_public else key_in(metadata)
         if text is not None:
             return self._keyring.find(text).caller
         # Nobody is an admin without saying so, not even on loopback.
         if access.is_public or (self._is_open and not access.is_for_admins):
+            if not access.is_public:
+                self._house.check(access, metadata)
             return self._visitor(self._peers.account(peer, metadata))
         raise Unauthenticated
 
@@ -85,7 +98,7 @@ class Gate:
         return Caller(account=account, limits=self._limits)
 
 
-def _key_in(metadata: Mapping[str, str]) -> str | None:
+def key_in(metadata: Mapping[str, str]) -> str | None:
     """Returns the key that came with a call, or None; an empty one is none."""
     key = metadata.get("x-api-key")
     if key:

@@ -11,6 +11,7 @@ import asyncio
 import hmac
 from asyncio import Future
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from aitbc_server.domain.clock import Clock
 from aitbc_server.domain.errors import InvalidApiKey, StorageUnavailable
 from aitbc_server.domain.keys import KeyRecord, digest_of, is_well_formed, key_id_of
 from aitbc_server.domain.limits import Limits
+from aitbc_server.supervisor import Supervisor, end
 
 # How often uses of keys are stored, and changes looked for whose mark was lost to a crash.
 _TEND_S = 10.0
@@ -63,7 +65,7 @@ class Keyring:
         self._key_ids: dict[str, str] = {}
         # When keys were used that nobody has stored yet, by key id.
         self._used_us: dict[str, int] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._tending: asyncio.Task[None] | None = None
         self._refresh()
 
     def find(self, text: str) -> Key:
@@ -85,22 +87,27 @@ class Keyring:
         """Returns the id of the key whose address this is."""
         return self._key_ids.get(owner)
 
-    def check_live(self, key_id: str) -> None:
-        """Raises InvalidApiKey when a key that was valid no longer is: for calls that last."""
+    def check_live(self, key_id: str) -> Caller:
+        """Returns who calls with a key as it is now, for calls that last.
+
+        Raises InvalidApiKey when it was valid and no longer is.
+        """
         if self._store.has_changed():
             self._refresh()
-        problem = self._keys[key_id].record.problem(self._clock.wall_us())
+        key = self._keys[key_id]
+        problem = key.record.problem(self._clock.wall_us())
         if problem is not None:
             raise InvalidApiKey(problem)
+        return key.caller
 
-    def start(self) -> None:
+    def start(self, supervisor: Supervisor) -> None:
         """Begins to store when keys are used."""
-        self._timer = asyncio.get_running_loop().call_later(_TEND_S, self._tend)
+        self._tending = supervisor.keep("keys", self._tend_each)
 
     async def stop(self) -> None:
         """Stores what is left."""
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._tending is not None:
+            await end([self._tending])
         stored = self._store_uses()
         if stored is not None:
             await asyncio.wait([stored])
@@ -114,17 +121,18 @@ class Keyring:
                 key_id=record.key_id,
                 account=owner,
                 limits=self._limits.but(record.limits),
+                models=record.models,
             )
             self._keys[record.key_id] = Key(record, caller)
             self._key_ids[owner] = record.key_id
 
-    def _tend(self) -> None:
-        try:
-            self._refresh()
-        except StorageUnavailable:
-            pass  # logged where it was raised; the next call tries again
-        self._store_uses()
-        self.start()
+    async def _tend_each(self) -> None:
+        while True:
+            await asyncio.sleep(_TEND_S)
+            # Where the storage cannot be reached, it is logged, and the next call tries again.
+            with suppress(StorageUnavailable):
+                self._refresh()
+            self._store_uses()
 
     def _store_uses(self) -> Future[None] | None:
         if not self._used_us:

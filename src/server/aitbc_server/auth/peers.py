@@ -9,6 +9,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 # One subscriber has at least this much of IPv6.
 _IPV6_PREFIX = 64
 
+Network = IPv4Network | IPv6Network
+
 
 class Peers:
     """Tells callers apart by address, behind proxies too where these are trusted."""
@@ -17,6 +19,11 @@ class Peers:
         """`trusted`: proxies that append to `X-Forwarded-For` whom they heard."""
         self._trusted = tuple(trusted)
         self._account = lru_cache(maxsize=4096)(self._uncached)
+
+    @property
+    def trusts_any(self) -> bool:
+        """Whether there are proxies that say who calls."""
+        return bool(self._trusted)
 
     def account(self, peer: str, metadata: Mapping[str, str]) -> str:
         """Returns the account of whoever calls from a peer, with these headers or metadata."""
@@ -27,16 +34,17 @@ class Peers:
         # From the right: what stands left of the first address that is not trusted, anybody may
         # have written.
         for address in (peer, *reversed(forwarded.split(","))):
-            parsed = _parsed(address.strip())
+            parsed = parsed_address(address.strip())
             if parsed is None:
                 break
-            peer = _grouped(parsed)
+            peer = grouped(parsed)
             if not any(parsed in network for network in self._trusted):
                 break
         return peer
 
 
-def _parsed(text: str) -> IPv4Address | IPv6Address | None:
+def parsed_address(text: str) -> IPv4Address | IPv6Address | None:
+    """Returns the address that a text is, mapped IPv4 as IPv4; None for other texts."""
     try:
         address = ip_address(text)
     except ValueError:
@@ -45,7 +53,8 @@ def _parsed(text: str) -> IPv4Address | IPv6Address | None:
     return mapped or address
 
 
-def _grouped(address: IPv4Address | IPv6Address) -> str:
+def grouped(address: IPv4Address | IPv6Address) -> str:
+    """Returns the part of an address that a caller cannot choose."""
     if isinstance(address, IPv6Address):
         return str(IPv6Network((address, _IPV6_PREFIX), strict=False))
     return str(address)

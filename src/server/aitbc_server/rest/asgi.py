@@ -13,6 +13,8 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 # Names are in lower case.
 Headers = Iterable[tuple[bytes, bytes]]
 
+# Bytes that are sent at once.
+_PIECE = 256 * 1024
 _CONTENT_TYPE = (b"content-type", b"application/json")
 # Of every answer of the API: it is for whoever asked, now, and is what it says that it is.
 API_HEADERS: tuple[tuple[bytes, bytes], ...] = (
@@ -39,7 +41,15 @@ async def send_response(send: Send, response: Response, *, with_body: bool = Tru
     """Sends a response; without its body where the request was HEAD."""
     status, headers, body = response
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body if with_body else b""})
+    if not with_body:
+        body = b""
+    # What the client does not take waits here, and not whole in the connection's buffer.
+    sent = 0
+    while len(body) - sent > _PIECE:
+        piece = body[sent : sent + _PIECE]
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+        sent += _PIECE
+    await send({"type": "http.response.body", "body": body[sent:]})
 
 
 def peer_of(scope: Scope) -> str:

@@ -9,6 +9,7 @@ from aitbc_server.domain.errors import PayloadTooLarge
 from aitbc_server.rest.asgi import Event, Receive
 from aitbc_server.rest.errors import UnsupportedMediaType
 from aitbc_server.rest.watch import ClientGone
+from aitbc_server.slices import is_spent, next_turn
 
 
 async def read_json(headers: Mapping[str, str], receive: Receive, max_bytes: int) -> bytes:
@@ -25,10 +26,12 @@ async def read_json(headers: Mapping[str, str], receive: Receive, max_bytes: int
     if len(body) > max_bytes:
         raise PayloadTooLarge(max_bytes)
     if body and not (
-        _is_json(headers.get("content-type", "application/json"))
+        _is_json(headers.get("content-type", ""))
         and headers.get("content-encoding", "identity") == "identity"
     ):
         raise UnsupportedMediaType
+    if is_spent():
+        await next_turn()
     return body
 
 

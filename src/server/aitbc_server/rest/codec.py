@@ -3,7 +3,9 @@
 Names are in snake_case; lowerCamelCase is read too. Enums are their value in lower case without the
 type's prefix, times RFC 3339 in UTC, 64-bit integers numbers (read from decimal strings too), bytes
 Base64. What is not set is absent, and null reads as absent; a field with presence is written even
-when it is zero or empty. `google.protobuf.json_format` does the same at four times the cost.
+when it is zero or empty. Lists and maps at the top of a response are written even when they are
+empty: code that goes over them need not ask whether they are there. `google.protobuf.json_format`
+does the same at four times the cost.
 """
 
 from __future__ import annotations
@@ -15,12 +17,14 @@ from typing import Any, cast
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from aitbc_server.api.validation import below
+from aitbc_server.api.validation import below, rules_of, too_many
 from aitbc_server.domain.errors import InvalidArgument
+from aitbc_server.json_lists import json_list
 from aitbc_server.rest.values import (
     Decode,
     Encode,
     Parse,
+    are_plain,
     decode_of,
     encode_of,
     is_ordinary,
@@ -30,6 +34,8 @@ from aitbc_server.rest.values import (
 # A message as the keyword arguments of its constructor, with dictionaries for nested messages.
 Values = dict[str, Any]
 
+# Items that are written in parts.
+_MANY = 256
 # Longest part of an unknown name that an error repeats.
 _MAX_NAME = 100
 
@@ -37,6 +43,32 @@ _MAX_NAME = 100
 def encoder(descriptor: Descriptor) -> Callable[[Message], dict[str, Any]]:
     """Returns the function from a message to what `orjson.dumps` takes."""
     return _Encoder(descriptor, {})
+
+
+def response_encoder(descriptor: Descriptor) -> Callable[[Message], dict[str, Any]]:
+    """Returns the same for a message that is a whole response: it has all its lists and maps."""
+    encode = encoder(descriptor)
+    always = always_there(descriptor)
+    if not always:
+        return encode
+
+    def encode_response(message: Message) -> dict[str, Any]:
+        data = encode(message)
+        for name, empty in always:
+            if name not in data:
+                data[name] = empty()
+        return data
+
+    return encode_response
+
+
+def always_there(descriptor: Descriptor) -> Sequence[tuple[str, Callable[[], Any]]]:
+    """Returns the lists and maps of a response: each name, and what makes an empty one."""
+    return tuple(
+        (field.name, dict if map_entry(field) else list)
+        for field in descriptor.fields
+        if field.is_repeated
+    )
 
 
 def decoder(descriptor: Descriptor) -> Callable[[Any], Values]:
@@ -90,11 +122,19 @@ def _field_encode(field: FieldDescriptor, known: dict[Descriptor, _Encoder]) -> 
     if not field.is_repeated:
         return encode
     # Repeated fields are containers of protobuf's own, which orjson does not take.
-    return list if encode is None else _encode_each(encode)
+    return _encode_plain if encode is None else _encode_each(encode)
+
+
+def _encode_plain(items: Sequence[Any]) -> Any:
+    # A vector may have as many numbers.
+    return list(items) if len(items) < _MANY else json_list(items)
 
 
 def _encode_each(encode: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda items: [encode(item) for item in items]
+    # Of what a message may hold by the hundred thousand, never all as dictionaries.
+    return lambda items: (
+        [encode(item) for item in items] if len(items) < _MANY else json_list(map(encode, items))
+    )
 
 
 def _encode_map(encode: Encode) -> Callable[[Any], Any]:
@@ -162,22 +202,29 @@ class _Decoder:
 
 
 def _field_decode(field: FieldDescriptor, known: dict[Descriptor, _Decoder]) -> Decode:
+    rules = rules_of(field)
+    most = rules.max_items if rules is not None else 0
     if entry := map_entry(field):
         parts = entry.fields_by_name
-        return _decode_map(parts["key"], _field_decode(parts["value"], known))
+        return _decode_map(parts["key"], _field_decode(parts["value"], known), most)
     message_type = field.message_type
     decode: Decode
     if message_type is not None and is_ordinary(message_type):
         decode = known.get(message_type) or _Decoder(message_type, known)
     else:
         decode = decode_of(field)
-    return _decode_each(decode) if field.is_repeated else decode
+    return _decode_each(decode, most, are_plain(field)) if field.is_repeated else decode
 
 
-def _decode_each(decode: Decode) -> Decode:
-    def decode_items(items: Any) -> Sequence[Any]:
+def _decode_each(decode: Decode, most: int, are_right: Callable[[list[Any]], bool]) -> Decode:
+    def decode_items(items: Any) -> list[Any]:
         if type(items) is not list:
             raise InvalidArgument("", "must be a list")
+        # Before any is converted: they may be far more.
+        if most and len(items) > most:
+            raise too_many(most)
+        if are_right(items):
+            return items
         values = []
         for item in items:
             try:
@@ -191,13 +238,15 @@ def _decode_each(decode: Decode) -> Decode:
     return decode_items
 
 
-def _decode_map(key_field: FieldDescriptor, decode: Decode) -> Decode:
+def _decode_map(key_field: FieldDescriptor, decode: Decode, most: int) -> Decode:
     # Keys are integers, booleans or strings, and all these have a text form.
     parse_key = cast("Parse", parse_of(key_field))
 
     def decode_entries(entries: Any) -> dict[Any, Any]:
         if type(entries) is not dict:
             raise InvalidArgument("", "must be an object")
+        if most and len(entries) > most:
+            raise too_many(most)
         values = {}
         for key, item in entries.items():
             try:

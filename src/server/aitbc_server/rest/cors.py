@@ -5,6 +5,7 @@ Without credentials: a page sends its key as a header, and no browser adds one b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 from aitbc_server.rest.asgi import (
@@ -21,12 +22,13 @@ from aitbc_server.rest.asgi import (
 _ANY = "*"
 _PREFLIGHT: Headers = (
     (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE"),
-    (
-        b"access-control-allow-headers",
-        b"authorization, content-type, idempotency-key, last-event-id, traceparent, x-api-key",
-    ),
     (b"access-control-max-age", b"7200"),
+    # A cache must not answer a question about other headers with this.
+    (b"vary", b"access-control-request-headers"),
 )
+# Names of headers, as a page asks for them. Which they are does not matter: those that a page may
+# not send are not asked for, and clients have many of their own, such as `x-stainless-lang`.
+_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, -]{1,4096}")
 # All of them: a star stands for that where there are no credentials.
 _EXPOSED = (b"access-control-expose-headers", b"*")
 
@@ -51,7 +53,11 @@ class Cors:
             and scope["method"] == "OPTIONS"
             and b"access-control-request-method" in headers
         ):
-            return await send_response(send, Response(204, (*about, *_PREFLIGHT)))
+            asked = headers.get(b"access-control-request-headers", b"")
+            may_send = (
+                ((b"access-control-allow-headers", asked),) if _NAMES.fullmatch(asked) else ()
+            )
+            return await send_response(send, Response(204, (*about, *may_send, *_PREFLIGHT)))
 
         async def send_with_headers(event: Event) -> None:
             if event["type"] == "http.response.start":

@@ -109,7 +109,10 @@ class InvalidJson(HttpError):
 
     status = 400
     reason = "INVALID_JSON"
-    cause = "The body is not one JSON object in UTF-8, or is nested too deeply."
+    cause = (
+        "The body is not one JSON object in UTF-8, is nested too deeply, holds too much, or has a "
+        "name twice in one object."
+    )
     remedy = "Send one JSON object; `detail` says where the text goes wrong."
 
 
@@ -118,7 +121,7 @@ class UnsupportedMediaType(HttpError):
 
     status = 415
     reason = "UNSUPPORTED_MEDIA_TYPE"
-    cause = "The body has another `Content-Type` than JSON, another charset, or is compressed."
+    cause = "The body has no `Content-Type`, another than JSON or another charset, or is packed."
     remedy = "Send `Content-Type: application/json` and a plain body in UTF-8."
     message = "the body must be sent as Content-Type: application/json, in UTF-8, not compressed"
 
@@ -180,9 +183,19 @@ class TooManyConnections(HttpError):
 
     status = 503
     reason = "TOO_MANY_CONNECTIONS"
-    cause = "The server has as many connections as it was configured to take."
+    cause = "The server has as many connections as it takes, of this address or of all."
     remedy = "Wait for the seconds in `Retry-After`; use one connection for many requests."
     message = "too many connections"
+
+
+class TooManyPipelined(HttpError):
+    """Too many requests wait for the answer to one before them."""
+
+    status = 429
+    reason = "TOO_MANY_PIPELINED"
+    cause = "More than 16 requests were sent on one connection without waiting for an answer."
+    remedy = "Wait for answers, or use more connections."
+    message = "too many requests wait on this connection"
 
 
 # For the reference of error codes, beside the domain's.
@@ -197,6 +210,7 @@ HTTP_ERRORS: tuple[type[HttpError], ...] = (
     RequestTimeout,
     CallTimeout,
     TooManyConnections,
+    TooManyPipelined,
 )
 
 
@@ -227,9 +241,6 @@ def allow_header(allowed: Collection[str]) -> bytes:
 def _headers_of(status: int, failure: Failure) -> Headers:
     if status == 401:
         return _CHALLENGE
-    if status == 413:
-        # The rest of the body is not read, so the connection cannot carry another request.
-        return ((b"connection", b"close"),)
     if status == 429 and failure.quota is not None:
         return _quota_headers(failure.quota, failure.retry_after_s or _RETRY_AFTER_S)
     return ()

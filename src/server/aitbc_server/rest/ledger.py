@@ -6,25 +6,21 @@ Beside what the format asks for, there are the public keys, and the signatures o
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import orjson
 
 from aitbc_server.domain.errors import BlockNotFound
 from aitbc_server.domain.receipts import BlockRecord
 from aitbc_server.domain.times import rfc3339
+from aitbc_server.ledger.cosignatures import Witness
 from aitbc_server.ledger.merkle import TILE_WIDTH
 from aitbc_server.ledger.note import verifier_key
+from aitbc_server.ledger.published import CHECKPOINT_PATH, KEYS_PATH, SIGNATURES_PATH
 from aitbc_server.ledger.tiles import bundle, parse_tile
 from aitbc_server.rest.asgi import AsgiApp, Receive, Response, Scope, Send, send_response
 from aitbc_server.rest.errors import MethodNotAllowed, RouteNotFound, error_response
-from aitbc_server.rest.ledger_part import (
-    CHECKPOINT_PATH,
-    KEYS_PATH,
-    LEDGER_FILES,
-    SIGNATURES_PATH,
-    TILES_PATH,
-)
+from aitbc_server.rest.ledger_part import LEDGER_FILES, TILES_PATH
 from aitbc_server.rest.site import Mount
 from aitbc_server.store.ledger import StoredLedger
 from aitbc_server.store.ledger_reads import LedgerReads
@@ -38,9 +34,12 @@ _ANYWHERE = (b"access-control-allow-origin", b"*")
 _Answer = Callable[[str], Awaitable[Response]]
 
 
-def ledger_mounts(ledger: StoredLedger) -> list[Mount]:
-    """Returns the mounts of the checkpoint, the tiles, the keys and the signatures."""
-    files = _Files(ledger)
+def ledger_mounts(ledger: StoredLedger, witnesses: Iterable[Witness]) -> list[Mount]:
+    """Returns the mounts of the checkpoint, the tiles, the keys and the signatures.
+
+    `witnesses`: those whose cosignatures are served.
+    """
+    files = _Files(ledger, witnesses)
     answers: dict[str, _Answer] = {
         CHECKPOINT_PATH: files.checkpoint,
         TILES_PATH: files.tile,
@@ -55,15 +54,26 @@ def ledger_mounts(ledger: StoredLedger) -> list[Mount]:
 
 
 class _Files:
-    def __init__(self, ledger: StoredLedger) -> None:
+    def __init__(self, ledger: StoredLedger, witnesses: Iterable[Witness]) -> None:
         self._ledger = ledger
+        self._witnesses = {witness.verifier_key for witness in witnesses}
 
     async def checkpoint(self, path: str) -> Response:
-        """Answers with the newest block."""
-        block = await self._ledger.read(LedgerReads.last_block)
-        if block is None:
+        """Answers with the newest block, and the cosignatures that it has."""
+
+        def query(reads: LedgerReads) -> str | None:
+            block = reads.last_block()
+            if block is None:
+                return None
+            cosigned = (one for one in reads.cosignatures() if one.height == block.height)
+            return block.note + "".join(
+                one.line for one in cosigned if one.witness in self._witnesses
+            )
+
+        checkpoint = await self._ledger.read(query)
+        if checkpoint is None:
             raise BlockNotFound("no block is sealed yet")
-        return _file(block.note.encode(), b"text/plain; charset=utf-8", _NEVER)
+        return _file(checkpoint.encode(), b"text/plain; charset=utf-8", _NEVER)
 
     async def tile(self, path: str) -> Response:
         """Answers with hashes of a level, or with entries."""

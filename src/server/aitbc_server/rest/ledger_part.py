@@ -5,6 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 from aitbc_server.ledger.merkle import TILE_WIDTH
+from aitbc_server.ledger.published import (
+    CHECKPOINT_PATH,
+    KEYS_PATH,
+    SIGNATURES_PATH,
+)
 from aitbc_server.rest.openapi.part import (
     JSON,
     PUBLIC,
@@ -17,9 +22,6 @@ from aitbc_server.rest.openapi.part import (
 )
 from aitbc_server.rest.openapi.schemas import Schema
 
-KEYS_PATH = "/.well-known/aitbc-keys.json"
-CHECKPOINT_PATH = "/checkpoint"
-SIGNATURES_PATH = "/ledger/signatures/"
 TILES_PATH = "/tile/"
 _NAME = "LedgerFiles"
 _BYTES: Schema = {"type": "string", "contentMediaType": "application/octet-stream"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,5 +22,8 @@ class HttpLimits:
     # pools and proxies, so that they close first: a request sent while the server closes is lost.
     idle_s: float = 75.0
     connections: int = 10_000
+    # Of one address, but for trusted proxies.
+    connections_each: int = 10_000
+    trusted: tuple[IPv4Network | IPv6Network, ...] = ()
     # Seconds from one sweep to the next.
     sweep_s: float = 1.0

@@ -16,9 +16,11 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 from grpc_reflection.v1alpha import reflection_pb2
 
-from aitbc_server.api.endpoint import OPENED, Messages
+from aitbc_server.api.endpoint import ADMISSION, OPENED, Messages, access_of
 from aitbc_server.api.errors import CallError, from_rpc_error
-from aitbc_server.domain.caller import Caller
+from aitbc_server.auth.gate import key_in
+from aitbc_server.auth.house import House
+from aitbc_server.domain.caller import Access, Caller
 from aitbc_server.rest.errors import CoordinatorUnreachable
 from aitbc_server.tls import TargetTls
 
@@ -41,6 +43,18 @@ _CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", -1),
 )
 
+# A key that is revoked meets the coordinator itself with each call.
+_LET_IN_S = 1.0
+_MOST_LET_IN = 10_000
+_NOT_LET_IN = frozenset(
+    {
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.UNAVAILABLE,
+    }
+)
+
 _log = structlog.get_logger()
 
 
@@ -51,7 +65,9 @@ class ReflectedBackend:
     a method was missing, because another version may be there then.
     """
 
-    def __init__(self, target: str, tls: TargetTls | None = None) -> None:
+    def __init__(
+        self, target: str, tls: TargetTls | None = None, house: House | None = None
+    ) -> None:
         """Without `tls`, the target is spoken to in plain text. Raises TlsError."""
         self._target = target
         if tls is None:
@@ -60,6 +76,10 @@ class ReflectedBackend:
             self._channel = grpc.aio.secure_channel(
                 target, tls.credentials(), options=_CHANNEL_OPTIONS
             )
+        self._house = house or House(has_proxies=True)
+        self._accesses: dict[str, Access] = {}
+        # Methods and keys that were let in, and until when they need not be asked for again.
+        self._let_in: dict[tuple[str, str | None], float] = {}
         # Empty while nothing is known.
         self._methods: Sequence[MethodDescriptor] = ()
         self._learning: asyncio.Task[None] | None = None
@@ -71,12 +91,46 @@ class ReflectedBackend:
             if self._learning is None:
                 self._learning = asyncio.create_task(self._learn())
                 self._learning.add_done_callback(self._learnt)
-            await asyncio.shield(self._learning)
+            try:
+                await asyncio.shield(self._learning)
+            except CoordinatorUnreachable as error:
+                # One for each that waits: an exception keeps the traces of all that raise it.
+                raise CoordinatorUnreachable(str(error)) from None
         return self._methods
 
     def admit(self, method: MethodDescriptor, headers: Mapping[str, str], peer: str) -> Caller:
-        """Lets everybody in: the coordinator decides, by the key and for the peer."""
+        """Lets in whom no foreign page sends: the coordinator decides, by the key and the peer."""
+        access = self._accesses.get(method.full_name)
+        if access is None:
+            access = self._accesses[method.full_name] = access_of(method)
+        if not access.is_public and key_in(headers) is None:
+            self._house.check(access, headers)
         return Caller(account=peer)
+
+    async def confirm(
+        self, method: MethodDescriptor, headers: Mapping[str, str], caller: Caller
+    ) -> None:
+        """Asks the coordinator whether it would let the call in. Raises as `call`."""
+        # Without a key everybody is told the same.
+        asked = (method.full_name, key_in(headers))
+        now = asyncio.get_running_loop().time()
+        if self._let_in.get(asked, 0.0) > now:
+            return
+        path = _codec(method)[0]
+        stub = self._channel.unary_stream(path, bytes, bytes)
+        metadata = (*_forwarded(headers, caller.account), (ADMISSION, "1"))
+        call = stub(b"", metadata=metadata, timeout=_LEARN_TIMEOUT_S)
+        try:
+            await call.read()
+        except grpc.aio.AioRpcError as error:
+            if error.code() in _NOT_LET_IN:
+                raise self._failure(error) from None
+            # Let in, by a coordinator that does not know the question.
+        finally:
+            call.cancel()
+        if len(self._let_in) >= _MOST_LET_IN:
+            self._let_in.clear()
+        self._let_in[asked] = now + _LET_IN_S
 
     async def call(
         self,
@@ -164,6 +218,7 @@ class ReflectedBackend:
                 ) from None
             raise CoordinatorUnreachable from None
         self._methods = methods
+        self._accesses.clear()
         _log.info("reflection_learnt", target=self._target, methods=len(methods))
 
 

@@ -19,9 +19,10 @@ from google.protobuf.message import Message
 
 from aitbc.v1 import annotations_pb2
 from aitbc_server.api.endpoint import Messages
+from aitbc_server.bounded_json import JsonError, read_json
 from aitbc_server.domain.errors import InvalidArgument
 from aitbc_server.rest.asgi import API_HEADERS, Response, json_response
-from aitbc_server.rest.codec import Values, decoder, encoder
+from aitbc_server.rest.codec import Values, decoder, encoder, response_encoder
 from aitbc_server.rest.errors import InvalidJson
 from aitbc_server.rest.fields import (
     TextField,
@@ -97,27 +98,23 @@ class Route:
         self, captures: Sequence[str], query: bytes, headers: Mapping[str, str], body: bytes
     ) -> Message:
         """Returns the request message. Raises InvalidArgument or InvalidJson."""
-        try:
-            values = self._decode_body(body) if self.has_body else {}
-            if query:
-                set_from_query(values, self.query_fields, query)
-            if captures:
-                set_from_path(values, self.path_fields, captures)
-            if self.header_fields:
-                # A client that reconnects repeats its query, and has a newer Last-Event-ID.
-                set_from_headers(values, self.header_fields, headers, may_differ=not self.has_body)
-            return self._request_class(**values)
-        except RecursionError:
-            # Only a message that contains itself goes as deep as JSON itself may.
-            raise InvalidJson("the body is nested too deeply") from None
+        values = self._decode_body(body) if self.has_body else {}
+        if query:
+            set_from_query(values, self.query_fields, query)
+        if captures:
+            set_from_path(values, self.path_fields, captures)
+        if self.header_fields:
+            # A client that reconnects repeats its query, and has a newer Last-Event-ID.
+            set_from_headers(values, self.header_fields, headers, may_differ=not self.has_body)
+        return self._request_class(**values)
 
     def response(self, message: Message, request: Message, headers: Mapping[str, str]) -> Response:
         """Returns the HTTP response of a success."""
-        data = self._encode(message)
         if self.table is not None and self.table.is_asked(request, headers):
-            return self.table.response(data)
-        if self.empty_status and not data:
+            return self.table.response(message)
+        if self.empty_status and not message.ListFields():
             return Response(self.empty_status, API_HEADERS)
+        data = self._encode(message)
         existing = self.existing_field
         status = 200 if existing and message.HasField(existing) else self.status
         body = data.get(self.response_field) if self.response_field else data
@@ -142,9 +139,9 @@ class Route:
 
     def _decode_body(self, body: bytes) -> Values:
         try:
-            data = orjson.loads(body) if body else {}
-        except orjson.JSONDecodeError as error:
-            raise InvalidJson(f"the body is not valid JSON: {error}") from None
+            data = read_json(body) if body else {}
+        except JsonError as error:
+            raise InvalidJson(f"the body {error}") from None
         if self.body_field:
             return self._decode({self.body_field: data})
         if type(data) is not dict:
@@ -203,6 +200,8 @@ def _pattern(method: MethodDescriptor, rule: Any) -> tuple[str, str]:
 def _route(method: MethodDescriptor, rule: Any, options: MethodOptions) -> Route:
     http_method, path = _pattern(method, rule)
     success = options.Extensions[annotations_pb2.http_success]
+    # An event tells what is new: of it, empty lists are absent as everything else is.
+    encode_of = encoder if method.server_streaming else response_encoder
     events = options.Extensions[annotations_pb2.http_events]
     descriptor = method.input_type
     body_field = "" if rule.body == _WHOLE else rule.body
@@ -228,7 +227,7 @@ def _route(method: MethodDescriptor, rule: Any, options: MethodOptions) -> Route
         table=table_of(method, options),
         _request_class=message_factory.GetMessageClass(descriptor),
         _decode=decoder(descriptor),
-        _encode=encoder(method.output_type),
+        _encode=encode_of(method.output_type),
         _event_field=events.event_field,
         _id_field=events.id_field,
     )

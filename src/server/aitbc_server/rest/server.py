@@ -14,7 +14,9 @@ import uvicorn
 
 from aitbc_server.rest.asgi import AsgiApp
 from aitbc_server.rest.limits import HttpLimits
+from aitbc_server.rest.peers import Peers
 from aitbc_server.rest.protocol import HttpProtocol
+from aitbc_server.supervisor import Supervisor, end
 from aitbc_server.tls import TlsFiles, server_context
 
 _BACKLOG = 2048
@@ -28,30 +30,38 @@ class RestServer:
     """A uvicorn server that leaves signals and the event loop to its owner."""
 
     def __init__(
-        self, app: AsgiApp, *, tls: TlsFiles | None = None, limits: HttpLimits = _LIMITS
+        self,
+        app: AsgiApp,
+        *,
+        tls: TlsFiles | None = None,
+        limits: HttpLimits = _LIMITS,
+        supervisor: Supervisor | None = None,
     ) -> None:
         """Raises OSError when the files of TLS are not right."""
+        self._supervisor = supervisor or Supervisor()
         context = None if tls is None else server_context(tls)
-        self._server = _Server(
-            uvicorn.Config(
-                app,
-                http=cast("type[asyncio.Protocol]", partial(HttpProtocol, limits)),
-                interface="asgi3",
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                log_level="warning",
-                access_log=False,
-                # Nothing here asks for the client's address, and the middleware costs 2 us.
-                proxy_headers=False,
-                server_header=False,
-                backlog=_BACKLOG,
-                ssl_context_factory=None if context is None else lambda *_: context,
-            )
+        peers = Peers(most=limits.connections, each=limits.connections_each, trusted=limits.trusted)
+        config = uvicorn.Config(
+            app,
+            http=cast("type[asyncio.Protocol]", partial(HttpProtocol, limits, peers)),
+            interface="asgi3",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            # Nothing here asks for the client's address, and the middleware costs 2 us.
+            proxy_headers=False,
+            server_header=False,
+            backlog=_BACKLOG,
         )
+        config.load()
+        # Ours: uvicorn's own would be made of files alone.
+        config.ssl = context
+        self._server = _Server(config)
         self._sweep_s = limits.sweep_s
         self._serving: asyncio.Task[None] | None = None
-        self._sweeping: asyncio.Task[None] | None = None
+        self._tending: list[asyncio.Task[None]] = []
         self._port = 0
 
     @property
@@ -70,7 +80,10 @@ class RestServer:
             ready.cancel()
             listener.close()
             await self._serving
-        self._sweeping = asyncio.create_task(self._sweep())
+        self._tending = [
+            self._supervisor.keep("http-date", self._server.tell_date),
+            self._supervisor.keep("http-sweep", self._sweep),
+        ]
 
     async def stop(self, grace_s: float) -> None:
         """Takes no more requests, lets running ones end within the grace and cancels the rest."""
@@ -81,8 +94,7 @@ class RestServer:
         await self._serving
         if tasks := set(self._server.server_state.tasks):
             await asyncio.wait(tasks, timeout=_CANCEL_GRACE_S)
-        if self._sweeping is not None:
-            self._sweeping.cancel()
+        await end(self._tending)
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -101,15 +113,19 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        # The date of the first responses.
+        await self.on_tick(0)
         self.ready.set()
 
     async def main_loop(self) -> None:
         # Not uvicorn's, which looks ten times a second whether it is to end.
-        while not self.ending.is_set():
-            # The date of responses.
+        await self.ending.wait()
+
+    async def tell_date(self) -> None:
+        """Keeps the date of responses, for ever."""
+        while True:
+            await asyncio.sleep(_DATE_S)
             await self.on_tick(0)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.ending.wait(), _DATE_S)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -7,10 +7,20 @@ came, and are asked in order.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
 
-from aitbc_server.rest.asgi import AsgiApp, Event, Receive, Scope, Send
+from aitbc_server.rest.asgi import (
+    API_HEADERS,
+    AsgiApp,
+    Event,
+    Receive,
+    Response,
+    Scope,
+    Send,
+    send_response,
+)
 from aitbc_server.rest.openapi.part import Part
 
 
@@ -31,9 +41,17 @@ class Site:
     """An ASGI application that asks its mounts, and then the REST layer."""
 
     def __init__(
-        self, mounts: Sequence[Mount], rest: AsgiApp, calls: Counter[tuple[str, str]] | None = None
+        self,
+        mounts: Sequence[Mount],
+        rest: AsgiApp,
+        calls: Counter[tuple[str, str]] | None = None,
+        has_path: Callable[[str], Awaitable[bool]] | None = None,
     ) -> None:
-        """`calls` counts the requests that mounts take, by their path and the status."""
+        """`calls` counts the requests that mounts take, by their path and the status.
+
+        `has_path`: whether the REST layer has something at a path.
+        """
+        self._has_path = has_path
         self._rest = rest
         self._calls = Counter() if calls is None else calls
         self._exact: dict[str, list[Mount]] = {}
@@ -47,16 +65,51 @@ class Site:
                 self._exact.setdefault(mount.path, []).append(mount)
         self._paths_below = tuple(mount.path for mount in self._below)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        # No coroutine of its own, which would be made for every request.
+        if scope["type"] == "http" and scope["path"][-1:] == "/":
+            return self._redirect_odd(scope, receive, send)
+        return self._pass_on(scope, receive, send)
+
+    async def _redirect_odd(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if await self._is_odd(scope["path"]):
+            await self._redirect(scope, send)
+        else:
+            await self._pass_on(scope, receive, send)
+
+    def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http":
             path: str = scope["path"]
             for mount in self._exact.get(path, ()):
                 if mount.takes is None or mount.takes(scope):
-                    return await mount.app(scope, receive, self._counting(mount, send))
+                    return mount.app(scope, receive, self._counting(mount, send))
             for mount in self._below if path.startswith(self._paths_below) else ():
                 if path.startswith(mount.path) and (mount.takes is None or mount.takes(scope)):
-                    return await mount.app(scope, receive, self._counting(mount, send))
-        return await self._rest(scope, receive, send)
+                    return mount.app(scope, receive, self._counting(mount, send))
+        return self._rest(scope, receive, send)
+
+    async def _is_odd(self, path: str) -> bool:
+        """Returns whether nothing is at a path, and something is at it without its last slash."""
+        plain = path.rstrip("/")
+        # Of a path that begins with two slashes the first part would be taken for a host.
+        if path in self._exact or not plain or path[1] in "/\\":
+            return False
+        if any(path.startswith(mount.path) and mount.part is None for mount in self._below):
+            # Pages have paths as they like.
+            return False
+        if plain in self._exact or plain.startswith(self._paths_below):
+            return True
+        has_path = self._has_path
+        return has_path is not None and not await has_path(path) and await has_path(plain)
+
+    async def _redirect(self, scope: Scope, send: Send) -> None:
+        """Sends a client to the path without the slash, with the same method and body."""
+        self._calls["", "307"] += 1
+        raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+        query: bytes = scope.get("query_string", b"")
+        location = raw.rstrip(b"/") + (b"?" + query if query else b"")
+        headers = ((b"location", location), (b"content-length", b"0"), *API_HEADERS)
+        await send_response(send, Response(307, headers))
 
     def _counting(self, mount: Mount, send: Send) -> Send:
         async def count_and_send(event: Event) -> None:

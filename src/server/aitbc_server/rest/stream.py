@@ -17,18 +17,25 @@ import orjson
 from google.protobuf.message import Message
 
 from aitbc_server.api.endpoint import Messages
+from aitbc_server.aside import LARGE_BYTES, aside
+from aitbc_server.auth.unread import SMALL_BYTES
 from aitbc_server.domain.errors import Draining
-from aitbc_server.rest.asgi import Headers, Receive, Send
+from aitbc_server.rest.accept import asks_for
+from aitbc_server.rest.asgi import Headers, Receive
 from aitbc_server.rest.errors import error_response
+from aitbc_server.rest.reader import Reader
 from aitbc_server.rest.watch import ClientWatch
 
 # Below the shortest idle time of common proxies, 30 s.
 _HEARTBEAT_S = 15.0
+# A clock may be read a little before the time that a timer was set for.
+_LEAST_S = 0.001
 STREAM_HEADERS: Headers = (
     (b"cache-control", b"no-store"),
     # nginx would otherwise collect what is sent.
     (b"x-accel-buffering", b"no"),
 )
+_EVENTS_TYPE = "text/event-stream"
 _LINES_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 
 
@@ -74,8 +81,8 @@ LINES = Dialect(
 
 
 def dialect_for(accept: str) -> Dialect:
-    """Returns lines for a client whose `Accept` names them, and events for any other."""
-    return LINES if any(name in accept for name in _LINES_TYPES) else EVENTS
+    """Returns lines for a client whose `Accept` asks for them by name, and events for any other."""
+    return LINES if asks_for(accept, _LINES_TYPES, over=(_EVENTS_TYPE,)) else EVENTS
 
 
 class Body:
@@ -84,14 +91,16 @@ class Body:
     As a context it watches for the client's going, which ends it with ClientGone.
     """
 
-    def __init__(self, send: Send, receive: Receive, heartbeat: bytes) -> None:
-        self._send = send
+    def __init__(self, reader: Reader, receive: Receive, heartbeat: bytes) -> None:
+        self._reader = reader
+        self._send = reader.send
         self._receive = receive
         self._heartbeat = heartbeat
         self._loop = asyncio.get_running_loop()
         # Heartbeats come between writes, not into one.
         self._writing = asyncio.Lock()
-        self._has_written = False
+        # When something was sent last.
+        self._written_s = 0.0
         self._beating: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -110,15 +119,17 @@ class Body:
 
     async def start(self, status: int, headers: Headers) -> None:
         """Sends the head. From then on the connection is kept alive."""
+        self._written_s = self._loop.time()
         self._timer = self._loop.call_later(_HEARTBEAT_S, self._beat)
         head = {"type": "http.response.start", "status": status, "headers": headers}
         await self._send(head)
 
     async def write(self, data: bytes) -> None:
-        """Sends more. Waits while the client reads too slowly."""
-        self._has_written = True
+        """Sends more. Waits while the client reads too slowly. Raises TooMuchUnread."""
+        send = self._send if len(data) <= SMALL_BYTES else self._reader.send_piece
         async with self._writing:
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+        self._written_s = self._loop.time()
 
     async def end(self, data: bytes = b"") -> None:
         """Sends the last."""
@@ -130,10 +141,12 @@ class Body:
         self._watch.raise_if_ended()
 
     def _beat(self) -> None:
-        if not self._has_written:
+        silent_s = self._loop.time() - self._written_s
+        # A client that reads nothing has its last write under way, and needs no more.
+        if silent_s >= _HEARTBEAT_S and not self._writing.locked():
             self._beating = asyncio.create_task(self.write(self._heartbeat))
-        self._has_written = False
-        self._timer = self._loop.call_later(_HEARTBEAT_S, self._beat)
+            silent_s = 0.0
+        self._timer = self._loop.call_later(max(_HEARTBEAT_S - silent_s, _LEAST_S), self._beat)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,12 +164,12 @@ class EventResponse:
     # Beside those of every stream.
     headers: Headers = ()
 
-    async def send(self, send: Send, receive: Receive, *, with_body: bool) -> None:
+    async def send(self, reader: Reader, receive: Receive, *, with_body: bool) -> None:
         """Sends the stream to its end. Raises ClientGone."""
         headers = ((b"content-type", self.dialect.content_type), *STREAM_HEADERS, *self.headers)
         async with (
             contextlib.aclosing(self.messages),
-            Body(send, receive, self.dialect.heartbeat) as body,
+            Body(reader, receive, self.dialect.heartbeat) as body,
         ):
             first = await anext(self.messages, None) if self.empty_status else None
             if self.empty_status and first is None:
@@ -167,9 +180,9 @@ class EventResponse:
                 return await body.end()
             try:
                 if first is not None:
-                    await body.write(self.dialect.event(self.event(first)))
+                    await body.write(await self._written(first))
                 async for message in self.messages:
-                    await body.write(self.dialect.event(self.event(message)))
+                    await body.write(await self._written(message))
             except asyncio.CancelledError:
                 body.raise_if_ended()
                 # The server stops. This is the last thing the task does.
@@ -178,6 +191,11 @@ class EventResponse:
                 await body.end(self._error(error))
             else:
                 await body.end()
+
+    async def _written(self, message: Message) -> bytes:
+        if message.ByteSize() > LARGE_BYTES:
+            return await aside(lambda: self.dialect.event(self.event(message)))
+        return self.dialect.event(self.event(message))
 
     def _error(self, error: Exception) -> bytes:
         return self.dialect.error(error_response(error, self.where).body)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,12 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 
 from aitbc.v1 import annotations_pb2
+from aitbc_server.rest.accept import asks_for
 from aitbc_server.rest.asgi import API_HEADERS, Response
+from aitbc_server.rest.codec import encoder
 
 CSV = "text/csv"
+_JSON = "application/json"
 _CONTENT_TYPE = (b"content-type", b"text/csv; charset=utf-8")
 # A spreadsheet would take a text that begins so for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -28,21 +31,21 @@ class Table:
     rows_field: str
     format_field: str
     columns: Sequence[str]
+    encode: Callable[[Message], Mapping[str, Any]]
 
     def is_asked(self, request: Message, headers: Mapping[str, str]) -> bool:
         """Says whether a request is to be answered with CSV."""
         chosen = getattr(request, self.format_field)
         if chosen == annotations_pb2.TABLE_FORMAT_UNSPECIFIED:
-            accepted = headers.get("accept", "").split(",")
-            return any(one.partition(";")[0].strip().lower() == CSV for one in accepted)
+            return asks_for(headers.get("accept", ""), (CSV,), over=(_JSON,))
         return bool(chosen == annotations_pb2.TABLE_FORMAT_CSV)
 
-    def response(self, data: Mapping[str, Any]) -> Response:
-        """Returns the rows of a response, given as its JSON, with a line of names."""
+    def response(self, message: Message) -> Response:
+        """Returns the rows of a response with a line of names."""
         text = io.StringIO(newline="")
         writer = csv.writer(text)
         writer.writerow(self.columns)
-        for row in data.get(self.rows_field, ()):
+        for row in map(self.encode, getattr(message, self.rows_field)):
             writer.writerow([_cell(row.get(column, "")) for column in self.columns])
         body = text.getvalue().encode()
         length = (b"content-length", b"%d" % len(body))
@@ -60,7 +63,7 @@ def table_of(method: MethodDescriptor, options: MethodOptions) -> Table | None:
     if said.format_field not in method.input_type.fields_by_name:
         raise ValueError(f"{method.full_name} has no field {said.format_field}")
     columns = tuple(field.name for field in rows.message_type.fields)
-    return Table(said.rows_field, said.format_field, columns)
+    return Table(said.rows_field, said.format_field, columns, encoder(rows.message_type))
 
 
 def _cell(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
+from aitbc_server.alarms import Alarms
 from aitbc_server.rest.asgi import Receive
 from aitbc_server.rest.errors import CallTimeout
 
@@ -16,7 +17,7 @@ class ClientGone(Exception):
 class ClientWatch:
     """Cancels the current task when its client goes, or its time is over, during a long call.
 
-    Short calls are over before the timer fires, and a timer costs less than a task for each call.
+    Short calls are over before it begins: an alarm costs less than a task for each call.
     """
 
     def __init__(
@@ -25,10 +26,12 @@ class ClientWatch:
         after_s: float,
         limit_s: float | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
+        alarms: Alarms | None = None,
     ) -> None:
         """Begins to watch after some seconds, and lets the call take no longer than the limit.
 
         `loop` is the running one, where the caller knows it: to ask for it calls the system.
+        `alarms` ring after that time, where there are some.
         """
         self._limit_s = limit_s
         loop = loop or asyncio.get_running_loop()
@@ -38,11 +41,19 @@ class ClientWatch:
         self._watcher: asyncio.Task[None] | None = None
         # Why the call was ended.
         self._end: Exception | None = None
-        self._timer = loop.call_later(after_s, self._start)
+        self._alarms = alarms
+        self._timer: asyncio.TimerHandle | None = None
+        if alarms is None:
+            self._timer = loop.call_later(after_s, self._start)
+        else:
+            alarms.set(self, self._start)
 
     def close(self) -> None:
         """Watches no longer."""
-        self._timer.cancel()
+        if self._alarms is not None:
+            self._alarms.off(self)
+        if self._timer is not None:
+            self._timer.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
 

@@ -12,6 +12,7 @@ from aitbc_server.dispatch.shell import Dispatcher
 from aitbc_server.domain.clock import Clock
 from aitbc_server.rest.server import RestServer
 from aitbc_server.rest.site import Mount, Site
+from aitbc_server.supervisor import Supervisor
 from aitbc_server.telemetry.health import Health
 from aitbc_server.telemetry.journal import Journal
 from aitbc_server.telemetry.metrics import Metrics
@@ -33,25 +34,29 @@ class Telemetry:
         gate: Gate,
         metrics: Metrics,
         health: Health,
+        supervisor: Supervisor,
     ) -> None:
         """Begins to watch the dispatcher. Raises TracingUnavailableError."""
         self._address = settings.metrics
         self._server: RestServer | None = None
         self._flush: Callable[[], object] = lambda: None
-        self.mounts: list[Mount] = health_mounts(health.checks)
+        served = health_mounts(health.checks, supervisor.warnings)
+        self.mounts: list[Mount] = served
         if settings.metrics is not None:
             mount = metrics_mount(metrics, None)
-            self._server = RestServer(Site([mount, *health_mounts(health.checks)], nothing_else))
+            site = Site([mount, *served], nothing_else)
+            self._server = RestServer(site, supervisor=supervisor)
         else:
             # What only this machine reaches is not hidden from it while nothing else is.
             is_open = settings.is_local and settings.auth_mode is AuthMode.OPEN
-            self.mounts.append(metrics_mount(metrics, None if is_open else gate))
+            self.mounts.append(metrics_mount(metrics, gate, is_open=is_open))
         observers: list[Observer] = [metrics]
         if settings.log_level == "debug":
             observers.append(Journal())
         if settings.tracing:
             observers.append(self._traces(clock))
-        dispatcher.observers.extend(observers)
+        for observer in observers:
+            dispatcher.observers.add(observer)
 
     @property
     def port(self) -> int:

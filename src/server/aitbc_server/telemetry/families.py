@@ -76,6 +76,13 @@ DISPATCH = Family(
     "Time from a job's submission until its first lease is stored.",
     buckets=_LATENCIES_S,
 )
+BATCHES = Family("aitbc_batches", "gauge", "Batches of files that have not ended.")
+BATCHES_ENDED = Family(
+    "aitbc_batches_ended",
+    "counter",
+    "Batches of files that ended: `completed`, `failed` (a wrong file), `expired`, `cancelled`.",
+    ("status",),
+)
 MINERS = Family("aitbc_miners", "gauge", "Registered miners.", ("status",))
 STREAMS = Family("aitbc_work_streams", "gauge", "Work streams that are open.")
 STREAMS_ENDED = Family(
@@ -103,6 +110,13 @@ HTTP = Family(
     "`/v1/chat/completions`; empty where there is neither.",
     ("method", "status"),
 )
+IGNORED = Family(
+    "aitbc_openai_ignored_parameters",
+    "counter",
+    "Requests to OpenAI's endpoints with a parameter that was passed over, by its name; those that "
+    "the table of parameters does not have share `(other)`.",
+    ("parameter",),
+)
 GRPC = Family(
     "aitbc_grpc_calls",
     "counter",
@@ -116,6 +130,24 @@ WEBHOOKS = Family(
     "Attempts to deliver a webhook, by what became of the delivery: `delivered`, `pending` (to be "
     "tried again) or `failed`.",
     ("outcome",),
+)
+
+LOOP_LONGEST = Family(
+    "aitbc_loop_longest_turn_seconds",
+    "gauge",
+    "Longest turn of the event loop in the last minute or two: everybody waits for it.",
+)
+LOOP_STALLS = Family(
+    "aitbc_loop_stalls",
+    "counter",
+    "Turns of the event loop that took longer than `AITBC_LOOP_WARN_SECONDS`.",
+)
+TASK_RESTARTS = Family(
+    "aitbc_task_restarts",
+    "counter",
+    "Times that a task of the process broke and was begun anew. The log has each as `task.broke`, "
+    "with its trace.",
+    ("task",),
 )
 
 FAMILIES = (
@@ -133,7 +165,13 @@ FAMILIES = (
     COMMIT_SIZE,
     COMMITS_FAILED,
     HTTP,
+    IGNORED,
     GRPC,
     WEBHOOKS,
+    BATCHES,
+    BATCHES_ENDED,
+    LOOP_LONGEST,
+    LOOP_STALLS,
+    TASK_RESTARTS,
     BUILD,
 )

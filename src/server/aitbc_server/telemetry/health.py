@@ -10,8 +10,12 @@ import asyncio
 from asyncio import Future
 from typing import Protocol
 
+import structlog
+
 from aitbc_server.domain.errors import CoordinatorError
 from aitbc_server.lifecycle import Lifecycle
+
+_log = structlog.get_logger(__name__)
 
 # One probe serves everybody who asks within this time.
 _FRESH_S = 1.0
@@ -91,6 +95,8 @@ class Health:
             return f"a write took longer than {_PROBE_TIMEOUT_S:.0f} s"
         except CoordinatorError as error:
             return str(error)
+        except Exception as error:
+            return _broke("store", error)
         if asyncio.get_running_loop().time() - self._refused_at < _REFUSAL_S:
             return f"a write was refused within the last {_REFUSAL_S:.0f} s"
         return OK
@@ -101,4 +107,12 @@ class Health:
                 is_answering = await self._streams.is_answering()
         except TimeoutError:
             is_answering = False
+        except Exception as error:
+            return _broke("streams", error)
         return OK if is_answering else "the gRPC port does not answer"
+
+
+def _broke(check: str, error: Exception) -> str:
+    # Told in words: the exception would go to all that ask, and is nobody's.
+    _log.error("health.check_broke", check=check, exc_info=error)
+    return f"the check broke with {type(error).__name__}"

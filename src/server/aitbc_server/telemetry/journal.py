@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from aitbc_server.dispatch.live import LiveJob
+from aitbc_server.dispatch.observer import Observer
 from aitbc_server.domain.call import Call
 from aitbc_server.domain.jobs import Begin, Completion, Ending, NewJob
 
 _log = structlog.get_logger(__name__)
 
 
-class Journal:
+class Journal(Observer):
     """Watches the dispatcher, and writes what it sees."""
 
     def submitted(self, jobs: Sequence[NewJob], call: Call) -> None:
@@ -49,5 +50,5 @@ class Journal:
                 job_id=ending.job_id,
                 lease_id=ending.lease_id,
                 status=ending.status.value,
-                code=ending.error_code,
+                code=ending.told_code,
             )

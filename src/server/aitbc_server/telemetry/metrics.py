@@ -22,19 +22,19 @@ from prometheus_client.registry import Collector
 
 from aitbc_server import __version__
 from aitbc_server.dispatch.live import LiveJob
+from aitbc_server.dispatch.observer import Observer
 from aitbc_server.dispatch.shell import Dispatcher
-from aitbc_server.domain.call import Call
 from aitbc_server.domain.clock import Clock
 from aitbc_server.domain.errors import StorageUnavailable
-from aitbc_server.domain.jobs import Begin, Completion, Ending, JobStatus, NewJob, Totals
+from aitbc_server.domain.jobs import Begin, Ending, JobStatus, Totals
 from aitbc_server.store.seam import Store
+from aitbc_server.supervisor import Supervisor
 from aitbc_server.telemetry import families
+from aitbc_server.telemetry.watchdog import LoopWatch
 from aitbc_server.webhooks.courier import Courier
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 # Models with a label of their own, and the label of the others.
-_MOST_MODELS = 50
-OTHER_MODELS = "(other)"
 _MOST_MODELS = 50
 OTHER_MODELS = "(other)"
 
@@ -45,7 +45,19 @@ class Counted(Protocol):
     calls: Counter[tuple[str, str]]
 
 
-class Metrics:
+class CountedBatches(Protocol):
+    """Counts of batches."""
+
+    # By how they ended.
+    ended_batches: Counter[str]
+
+    @property
+    def active(self) -> int:
+        """How many have not ended."""
+        ...
+
+
+class Metrics(Observer):
     """Everything that is measured. It watches the dispatcher and the store."""
 
     def __init__(
@@ -55,15 +67,23 @@ class Metrics:
         clock: Clock,
         *,
         http: Counted,
+        ignored: Counter[tuple[str]],
         grpc: Counted,
         webhooks: Courier,
+        batches: CountedBatches,
+        loop: LoopWatch,
+        supervisor: Supervisor,
     ) -> None:
         self._dispatcher = dispatcher
         self._store = store
         self._clock = clock
         self._http = http
+        self._ignored = ignored
         self._grpc = grpc
         self._webhooks = webhooks
+        self._batches = batches
+        self._loop = loop
+        self._supervisor = supervisor
         self._retries = 0
         self._failed_commits = 0
         # The text format has no place for when a series began but one more series.
@@ -87,10 +107,7 @@ class Metrics:
         finally:
             self.registry.unregister(snapshot)
 
-    # What is watched
-
-    def submitted(self, jobs: Sequence[NewJob], call: Call) -> None:
-        """Counts nothing: what was submitted is found among the pending, or the totals."""
+    # What is watched. Submissions are found among the pending, and results in the store's totals.
 
     def begun(self, begins: Sequence[Begin], jobs: Mapping[str, LiveJob]) -> None:
         """Measures how long jobs waited for their first lease."""
@@ -99,9 +116,6 @@ class Metrics:
         for begin in begins:
             if begin.attempt == 1:
                 observe((now_us - jobs[begin.job_id].created_us) / 1e6)
-
-    def completed(self, completions: Sequence[Completion]) -> None:
-        """Counts nothing: the store keeps the totals."""
 
     def ended(self, endings: Sequence[Ending]) -> None:
         """Counts attempts that did not finish their job."""
@@ -125,9 +139,15 @@ class Metrics:
         yield families.RETRIES.single(self._retries)
         yield families.COMMITS_FAILED.single(self._failed_commits)
         yield families.HTTP.of(self._http.calls.items())
+        yield families.IGNORED.of(self._ignored.items())
         yield families.GRPC.of(self._grpc.calls.items())
         outcomes = self._webhooks.outcomes.items()
         yield families.WEBHOOKS.of(((outcome,), count) for outcome, count in outcomes)
+        yield families.BATCHES.single(self._batches.active)
+        ended = self._batches.ended_batches.items()
+        yield families.BATCHES_ENDED.of(((status,), count) for status, count in ended)
+        yield from _turns(self._loop)
+        yield _restarts(self._supervisor)
 
     def _jobs(self) -> Iterator[Metric]:
         core = self._dispatcher.core
@@ -157,15 +177,27 @@ class Metrics:
 class HttpMetrics:
     """What is measured where nothing but HTTP is."""
 
-    def __init__(self, http: Counted) -> None:
+    def __init__(
+        self,
+        http: Counted,
+        ignored: Counter[tuple[str]],
+        loop: LoopWatch,
+        supervisor: Supervisor,
+    ) -> None:
         self._http = http
+        self._ignored = ignored
+        self._loop = loop
+        self._supervisor = supervisor
 
     async def text(self) -> bytes:
         """Returns all metrics in the text format of Prometheus."""
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         build = families.BUILD.of([((__version__,), 1)])
-        registry.register(_Snapshot([build, families.HTTP.of(self._http.calls.items())]))
+        http = families.HTTP.of(self._http.calls.items())
+        ignored = families.IGNORED.of(self._ignored.items())
+        restarts = _restarts(self._supervisor)
+        registry.register(_Snapshot([build, http, ignored, *_turns(self._loop), restarts]))
         return generate_latest(registry)
 
 
@@ -177,6 +209,15 @@ class _Snapshot(Collector):
 
     def collect(self) -> Iterable[Metric]:
         return self._metrics
+
+
+def _turns(loop: LoopWatch) -> Iterator[Metric]:
+    yield families.LOOP_LONGEST.single(loop.longest_s)
+    yield families.LOOP_STALLS.single(loop.stalls)
+
+
+def _restarts(supervisor: Supervisor) -> Metric:
+    return families.TASK_RESTARTS.of(((task,), count) for task, count in supervisor.faults.items())
 
 
 def _ended(totals: Totals) -> Iterator[Metric]:

@@ -39,21 +39,27 @@ _LIVE = "/health/live"
 _READY = "/health/ready"
 _METRICS_PATH = "/metrics"
 _ADMINS = Access(roles=frozenset({Role.ADMIN}))
+_EVERYBODY = Access()
 
 
-def health_mounts(checked: Callable[[], Awaitable[dict[str, str]]]) -> list[Mount]:
+def health_mounts(
+    checked: Callable[[], Awaitable[dict[str, str]]], warned: Callable[[], dict[str, str]]
+) -> list[Mount]:
     """Returns the mounts of liveness, which says that the process answers, and of readiness.
 
-    `checked` gives `ok` or a problem for each part.
+    `checked` gives `ok` or a problem for each part; `warned` what broke and goes on.
     """
 
     async def live(_: Scope) -> Response:
         return json_response(200, orjson.dumps({"status": OK}))
 
     async def ready(_: Scope) -> Response:
-        checks = await checked()
+        checks, warnings = await checked(), warned()
         is_ready = all(check == OK for check in checks.values())
-        body = orjson.dumps({"status": OK if is_ready else "unavailable", "checks": checks})
+        told: dict[str, object] = {"status": OK if is_ready else "unavailable", "checks": checks}
+        if warnings:
+            told["warnings"] = warnings
+        body = orjson.dumps(told)
         if is_ready:
             return json_response(200, body)
         return json_response(503, body, ((b"retry-after", b"1"),))
@@ -73,15 +79,19 @@ class Shown(Protocol):
         ...
 
 
-def metrics_mount(metrics: Shown, gate: Gate | None) -> Mount:
-    """Returns the mount of the metrics: for admins, or without a gate for everybody."""
+def metrics_mount(metrics: Shown, gate: Gate | None, *, is_open: bool = False) -> Mount:
+    """Returns the mount of the metrics; without a gate they are for whoever gets there.
+
+    The gate lets in admins or, `is_open`, whomever it lets call.
+    """
+    access = _EVERYBODY if is_open else _ADMINS
 
     async def show(scope: Scope) -> Response:
         if gate is not None:
             headers = {
                 name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
             }
-            gate.admit(_ADMINS, headers, (scope.get("client") or ("",))[0])
+            gate.admit(access, headers, (scope.get("client") or ("",))[0])
         text = await metrics.text()
         length = (b"content-length", b"%d" % len(text))
         return Response(200, ((b"content-type", CONTENT_TYPE), length), text)
@@ -115,9 +125,15 @@ def _health() -> Contents:
         "description": f"`{OK}`, or what is wrong, by what was checked.",
         "additionalProperties": {"type": "string"},
     }
+    warnings = {
+        "type": "object",
+        "description": "What broke within the last ten minutes and was begun anew, by task. "
+        "Absent when nothing did; the coordinator is ready in spite of it.",
+        "additionalProperties": {"type": "string"},
+    }
     readiness = {
         "type": "object",
-        "properties": {"status": status, "checks": checks},
+        "properties": {"status": status, "checks": checks, "warnings": warnings},
         "required": ["status", "checks"],
     }
     live = {"type": "object", "properties": {"status": {"const": OK}}, "required": ["status"]}

@@ -21,6 +21,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from aitbc_server import __version__
 from aitbc_server.dispatch.live import LiveJob
+from aitbc_server.dispatch.observer import Observer
 from aitbc_server.domain.call import Call
 from aitbc_server.domain.clock import Clock
 from aitbc_server.domain.jobs import Begin, Completion, Ending, JobStatus, NewJob
@@ -38,7 +39,7 @@ class _Followed:
     since_us: int
 
 
-class JobTraces:
+class JobTraces(Observer):
     """Watches the dispatcher, and makes the spans of each job."""
 
     def __init__(self, tracer: Tracer, clock: Clock) -> None:
@@ -98,7 +99,7 @@ class JobTraces:
             if followed is None:
                 continue
             name = "job queue" if ending.lease_id is None else "job attempt"
-            self._span(name, followed, followed.since_us, ending.ended_us, ending.error_code)
+            self._span(name, followed, followed.since_us, ending.ended_us, ending.told_code)
             followed.since_us = ending.ended_us
             if is_final:
                 del self._followed[ending.job_id]

@@ -11,7 +11,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from aitbc_server import __version__
 from aitbc_server.rest.openapi.comments import Comments, packaged_comments
 from aitbc_server.rest.openapi.operations import API_KEY, Operations, shared_responses
-from aitbc_server.rest.openapi.part import BEARER, Part, security_schemes
+from aitbc_server.rest.openapi.part import BEARER, Part, joined, security_schemes
 from aitbc_server.rest.openapi.schemas import Schema, Schemas
 from aitbc_server.rest.route import Route, routes
 
@@ -20,10 +20,10 @@ Submit LLM inference jobs, follow them, and work on them as a miner.
 
 Every path is served below `/` and, the same, below `/api`. Bodies are JSON objects in UTF-8. Names
 are in snake_case, and requests may use lowerCamelCase; an unknown name is an error. A field that is
-not set is absent from responses, and null in a request stands for an absent one. Times are RFC 3339
-in UTC. Every error is `{"detail", "error_code"}`: `detail` is for people and may change,
-`error_code` is for programs and does not. Every answer has an `X-Request-Id`: the caller's own, if
-it sent one.
+not set is absent from responses, but a list or map at the top of a response is always there, `[]`
+or `{}` when empty; null in a request stands for an absent field. Times are RFC 3339 in UTC. Every
+error is `{"detail", "error_code"}`: `detail` is for people and may change, `error_code` is for
+programs and does not. Every answer has an `X-Request-Id`: the caller's own, if it sent one.
 
 The same methods are served over gRPC, package `aitbc.v1`, which also has the stream that miners
 hold."""
@@ -57,7 +57,7 @@ def document(
     """
     comments = comments or packaged_comments()
     every = [route for route in routes(methods) if route.http_method in _DESCRIBABLE]
-    schemas = Schemas(comments, (route.method.input_type for route in every if route.has_body))
+    schemas = Schemas(comments, every)
     operations = Operations(schemas, comments, methods)
     paths: Schema = {}
     for route in every:
@@ -67,7 +67,8 @@ def document(
     components = {**schemas.components, "Error": _ERROR}
     for part in parts:
         contents = part.contents()
-        paths |= contents.paths
+        for path, item in contents.paths.items():
+            paths[path] = joined(paths[path], item) if path in paths else item
         components |= contents.schemas
         tags.append({"name": part.name, "description": part.description})
     key: list[Schema] = [{API_KEY: []}, {BEARER: []}]

@@ -136,7 +136,7 @@ class Operations:
         if route.response_field:
             schema = self._schemas.parameter(response.fields_by_name[route.response_field])
         else:
-            schema = self._schemas.message(response)
+            schema = self._schemas.response(response)
         content: Schema = {"schema": schema}
         if example := example_of(response):
             content["example"] = example

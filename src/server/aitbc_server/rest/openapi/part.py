@@ -76,6 +76,37 @@ def failures(statuses: Iterable[int], schema: Schema = ERROR) -> Schema:
     return answers
 
 
+def joined(one: Schema, other: Schema) -> Schema:
+    """Returns a path item that two parts have, each for its own clients."""
+    item = one | other
+    for method in one.keys() & other.keys():
+        item[method] = _both(one[method], other[method])
+    return item
+
+
+def _both(one: Schema, other: Schema) -> Schema:
+    parameters = {(told["in"], told["name"]): told for told in one.get("parameters", ())}
+    parameters |= {(told["in"], told["name"]): told for told in other.get("parameters", ())}
+    answers = {**one["responses"], **other["responses"]}
+    for status in one["responses"].keys() & other["responses"].keys():
+        answers[status] = _either(one["responses"][status], other["responses"][status])
+    return {
+        **one,
+        **other,
+        "tags": [*other["tags"], *one["tags"]],
+        "description": f"{other['description']} {one['description']}",
+        "parameters": list(parameters.values()),
+        "responses": dict(sorted(answers.items())),
+    }
+
+
+def _either(one: Schema, other: Schema) -> Schema:
+    schemas = [told["content"][JSON]["schema"] for told in (other, one)]
+    headers = one.get("headers", {}) | other.get("headers", {})
+    answer = {**other, "content": {JSON: {"schema": {"anyOf": schemas}}}}
+    return {**answer, "headers": headers} if headers else answer
+
+
 def path_parameter(name: str, description: str, schema: Schema, example: Any) -> Schema:
     """Returns a parameter in a path."""
     return {

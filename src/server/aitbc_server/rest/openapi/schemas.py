@@ -2,13 +2,14 @@
 
 One schema serves a message in requests and in responses. A message that any request holds takes
 null for what may be absent, and nothing unknown; one that only responses hold stays open, so that
-older clients live with new fields.
+older clients live with new fields. Lists and maps are required where the message is a whole
+response.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -23,19 +24,17 @@ from aitbc_server.api.validation import (
     is_required,
     rules_of,
 )
-from aitbc_server.rest.codec import map_entry
+from aitbc_server.rest.codec import always_there, map_entry
 from aitbc_server.rest.openapi.comments import Comments
+from aitbc_server.rest.route import Route
 from aitbc_server.rest.values import INTEGERS, is_ordinary, short_names
 
 Schema = dict[str, Any]
 
 _PACKAGE = "aitbc.v1."
 _NULL = {"type": "null"}
-# Strings that are checked hold no NUL, and a blank one is told from one with text.
+# Strings that are checked hold no NUL.
 _NO_NUL = r"^[^\u0000]*$"
-# White space as Python has it; what ECMAScript calls so differs.
-_BLANK = r"\t-\r\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-_NOT_BLANK = rf"^[^\u0000]*[^\u0000{_BLANK}][^\u0000]*$"
 _BASE64 = r"^([A-Za-z0-9+/_-]{4})*([A-Za-z0-9+/_-]{2}(==)?|[A-Za-z0-9+/_-]{3}=?)?$"
 _DURATION = r"^-?[0-9]{1,12}(\.[0-9]{1,9})?s$"
 # 64-bit integers that cannot go wrong as text; the longest ones are better sent as numbers.
@@ -53,13 +52,14 @@ _WELL_KNOWN: dict[str, Schema] = {
 class Schemas:
     """Makes schemas, and keeps those that others refer to."""
 
-    def __init__(self, comments: Comments, requests: Iterable[Descriptor]) -> None:
-        """`requests`: the messages that bodies hold."""
+    def __init__(self, comments: Comments, routes: Sequence[Route]) -> None:
+        """`routes`: those whose messages are described."""
         self.components: dict[str, Schema] = {}
         self._comments = comments
-        self._in_requests: set[Descriptor] = set()
-        for descriptor in requests:
-            self._meet(descriptor)
+        bodies = (route.method.input_type for route in routes if route.has_body)
+        self._in_requests = _with_held(bodies)
+        # Messages that are a whole response, and nothing else.
+        self._responses = _only_responses(routes)
 
     def message(self, descriptor: Descriptor) -> Schema:
         """Returns a reference to the schema of a message."""
@@ -72,6 +72,14 @@ class Schemas:
             self.components[name].update(self.object(descriptor))
         return _reference(name)
 
+    def response(self, descriptor: Descriptor) -> Schema:
+        """Returns the schema of a message that is a whole response."""
+        schema = self.message(descriptor)
+        required = [name for name, _ in always_there(descriptor)]
+        if not required or descriptor in self._responses:
+            return schema
+        return {"allOf": [schema, {"required": required}]}
+
     def object(self, descriptor: Descriptor, without: Collection[str] = ()) -> Schema:
         """Returns the schema of a message, without some of its fields."""
         fields = [field for field in descriptor.fields if field.name not in without]
@@ -83,7 +91,10 @@ class Schemas:
             field.name: self._property(field, is_nullable=in_request and not is_required(field))
             for field in fields
         }
-        if required := [field.name for field in fields if is_required(field)]:
+        required = [field.name for field in fields if is_required(field)]
+        if descriptor in self._responses:
+            required += [name for name, _ in always_there(descriptor)]
+        if required:
             schema["required"] = required
         if in_request:
             schema["additionalProperties"] = False
@@ -91,7 +102,7 @@ class Schemas:
             members = [descriptor.fields_by_name[name] for name in names]
             schema["oneOf"] = [_only(field, members) for field in members]
         if paths := at_least_one(descriptor):
-            schema["anyOf"] = [_with(path.split(".")) for path in paths]
+            schema["anyOf"] = [_with(descriptor, path.split(".")) for path in paths]
         if example := {k: v for k, v in example_of(descriptor).items() if k not in without}:
             schema["examples"] = [example]
         return schema
@@ -114,7 +125,10 @@ class Schemas:
     def _field(self, field: FieldDescriptor) -> Schema:
         if entry := map_entry(field):
             value = entry.fields_by_name["value"]
-            return {"type": "object", "additionalProperties": self._one(value)}
+            entries: Schema = {"type": "object", "additionalProperties": self._one(value)}
+            if (rules := rules_of(field)) is not None and rules.max_items:
+                entries["maxProperties"] = rules.max_items
+            return entries
         if not field.is_repeated:
             return self._one(field)
         schema: Schema = {"type": "array", "items": self._one(field)}
@@ -160,15 +174,37 @@ class Schemas:
         }
         return _reference(name)
 
-    def _meet(self, descriptor: Descriptor) -> None:
-        if descriptor in self._in_requests or not is_ordinary(descriptor):
-            return
-        self._in_requests.add(descriptor)
-        for field in descriptor.fields:
-            held = map_entry(field)
-            message = held.fields_by_name["value"].message_type if held else field.message_type
-            if message is not None:
-                self._meet(message)
+
+def _only_responses(routes: Sequence[Route]) -> set[Descriptor]:
+    """Returns the messages that are whole responses and stand nowhere else."""
+    responses: set[Descriptor] = set()
+    others: set[Descriptor] = set()
+    for route in routes:
+        method = route.method
+        others.add(method.input_type)
+        (others if method.server_streaming else responses).add(method.output_type)
+    held = {one for message in _with_held(responses | others) for one in _held_by(message)}
+    return responses - others - held
+
+
+def _with_held(messages: Iterable[Descriptor]) -> set[Descriptor]:
+    """Returns the messages and all that they hold, however deep."""
+    found: set[Descriptor] = set()
+    waiting = list(messages)
+    while waiting:
+        message = waiting.pop()
+        if message not in found and is_ordinary(message):
+            found.add(message)
+            waiting += _held_by(message)
+    return found
+
+
+def _held_by(message: Descriptor) -> Iterator[Descriptor]:
+    for field in message.fields:
+        entry = map_entry(field)
+        held = entry.fields_by_name["value"].message_type if entry else field.message_type
+        if held is not None:
+            yield held
 
 
 def example_of(descriptor: Descriptor) -> dict[str, Any]:
@@ -207,8 +243,6 @@ def _string(field: FieldDescriptor) -> Schema:
     schema["pattern"] = _NO_NUL
     if rules.pattern:
         schema["pattern"] = f"^(?:{_ecma(rules.pattern)}){'?' if may_be_empty else ''}$"
-    elif rules.not_blank:
-        schema["pattern"] = _NOT_BLANK
     return schema
 
 
@@ -263,12 +297,13 @@ def bytes_schema(rules: Any) -> Schema:
     return {"type": "string", "contentEncoding": "base64", "pattern": pattern}
 
 
-def _with(path: Sequence[str]) -> Schema:
+def _with(descriptor: Descriptor, path: Sequence[str]) -> Schema:
     """Returns the schema of an object in which the field at this path is set."""
     name, *below = path
-    held: Schema = {"type": "string", "minLength": 1}
-    if below:
-        held = {"type": "object", **_with(below)}
+    field = descriptor.fields_by_name[name]
+    held = _present(field)
+    if below and field.message_type is not None:
+        held |= _with(field.message_type, below)
     return {"required": [name], "properties": {name: held}}
 
 
@@ -279,12 +314,15 @@ def _only(field: FieldDescriptor, members: Iterable[FieldDescriptor]) -> Schema:
         for other in members
         if other is not field
     }
-    present: Schema = {"type": "array", "minItems": 1} if field.is_repeated else _present(field)
-    return {"required": [field.name], "properties": {field.name: present, **unset}}
+    return {"required": [field.name], "properties": {field.name: _present(field), **unset}}
 
 
 def _present(field: FieldDescriptor) -> Schema:
-    return {"type": "object"} if field.message_type is not None else {"not": _NULL}
+    if field.is_repeated:
+        return {"type": "array", "minItems": 1}
+    if field.message_type is not None:
+        return {"type": "object"}
+    return {"not": _NULL} if field.has_presence else {"type": "string", "minLength": 1}
 
 
 def _reference(name: str) -> Schema:
