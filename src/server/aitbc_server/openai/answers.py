@@ -10,6 +10,9 @@ from pydantic_core import CoreSchema
 from aitbc_server.openai.schema import Several
 
 Logprobs = dict[str, Any]
+# By the ids of tokens.
+PromptLogprobs = dict[str, Any]
+StopReason = str | int | None
 
 
 class Answer(BaseModel):
@@ -48,6 +51,10 @@ class Usage(Answer):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    # Absent when there was no reasoning.
+    completion_tokens_details: dict[str, int] | None = None
+    # Absent when the engine does not say what it had in its cache.
+    prompt_tokens_details: dict[str, int] | None = None
 
 
 class AnswerFunction(Answer):
@@ -57,21 +64,34 @@ class AnswerFunction(Answer):
     arguments: str
 
 
+class AnswerCustom(Answer):
+    """What a call of a custom tool calls, and with what: a free text."""
+
+    name: str
+    input: str
+
+
 class AnswerCall(Answer):
     """A call that the model asks for."""
 
     id: str
-    type: Literal["function"]
-    function: AnswerFunction
+    type: Literal["function", "custom"]
+    # One of them, as the type says.
+    function: AnswerFunction | None = None
+    custom: AnswerCustom | None = None
 
 
 class AnswerMessage(Answer):
     """What the model said."""
 
-    role: Literal["assistant"]
+    # `assistant`, unless the prompt does not end where that begins to speak.
+    role: str
     content: str | None
     refusal: str | None
     tool_calls: Several[AnswerCall] = ()
+    # What the model thought before, in DeepSeek's word and in vLLM's; absent when it did not.
+    reasoning_content: str = ""
+    reasoning: str = ""
 
 
 class ChatChoice(Answer):
@@ -81,6 +101,10 @@ class ChatChoice(Answer):
     message: AnswerMessage
     logprobs: Logprobs | None
     finish_reason: str
+    # The string of `stop`, or the token of `stop_token_ids`, that ended the answer.
+    stop_reason: StopReason
+    # When `return_token_ids` asked; null for an answer whose reasoning is not told.
+    token_ids: list[int] | None = None
 
 
 class ChatCompletion(Answer):
@@ -92,6 +116,11 @@ class ChatCompletion(Answer):
     model: str
     choices: list[ChatChoice]
     usage: Usage
+    system_fingerprint: str
+    # When `prompt_logprobs`, `return_token_ids` and `return_prompt_text` asked.
+    prompt_logprobs: list[PromptLogprobs | None] | None = None
+    prompt_token_ids: list[int] | None = None
+    prompt_text: str | None = None
 
 
 class FunctionDelta(Answer):
@@ -101,21 +130,31 @@ class FunctionDelta(Answer):
     arguments: str | None = None
 
 
+class CustomDelta(Answer):
+    """More of what a call of a custom tool calls."""
+
+    name: str | None = None
+    input: str | None = None
+
+
 class CallDelta(Answer):
     """More of a call that the model asks for."""
 
     index: int
     id: str | None = None
-    type: Literal["function"] | None = None
+    type: Literal["function", "custom"] | None = None
     function: FunctionDelta | None = None
+    custom: CustomDelta | None = None
 
 
 class Delta(Answer):
     """More of an answer."""
 
-    role: Literal["assistant"] | None = None
+    role: str | None = None
     content: str | None = None
     tool_calls: Several[CallDelta] = ()
+    reasoning_content: str = ""
+    reasoning: str = ""
 
 
 class ChunkChoice(Answer):
@@ -125,6 +164,10 @@ class ChunkChoice(Answer):
     delta: Delta
     logprobs: Logprobs | None
     finish_reason: str | None
+    # Of the last one.
+    stop_reason: StopReason = None
+    # When `return_token_ids` asked.
+    token_ids: list[int] | None = None
 
 
 class ChatCompletionChunk(Answer):
@@ -136,6 +179,10 @@ class ChatCompletionChunk(Answer):
     model: str
     choices: list[ChunkChoice]
     usage: Usage | None = None
+    # Of the last one.
+    system_fingerprint: str | None = None
+    prompt_token_ids: list[int] | None = None
+    prompt_text: str | None = None
 
 
 class TextChoice(Answer):
@@ -145,6 +192,12 @@ class TextChoice(Answer):
     text: str
     logprobs: Logprobs | None
     finish_reason: str | None
+    # The string of `stop`, or the token of `stop_token_ids`, that ended it.
+    stop_reason: StopReason = None
+    # When `return_token_ids` and `prompt_logprobs` asked; those of the prompt come last.
+    token_ids: list[int] | None = None
+    prompt_token_ids: list[int] | None = None
+    prompt_logprobs: list[PromptLogprobs | None] | None = None
 
 
 class TextCompletion(Answer):
@@ -156,6 +209,7 @@ class TextCompletion(Answer):
     model: str
     choices: list[TextChoice]
     usage: Usage | None = None
+    system_fingerprint: str | None = None
 
 
 class Model(Answer):
@@ -165,8 +219,12 @@ class Model(Answer):
     object: Literal["model"]
     created: int
     owned_by: str
-    # Of an adapter, the model that it adapts; absent otherwise.
-    parent: str = ""
+    root: str
+    # Of an adapter, the model that it adapts.
+    parent: str | None
+    # Tokens that a prompt and its answer may have together; null when no miner says.
+    max_model_len: int | None
+    permission: list[dict[str, Any]]
 
 
 class ModelList(Answer):
@@ -180,6 +238,7 @@ class ResponseUsage(Answer):
     """Tokens taken."""
 
     input_tokens: int
+    # How many of them the engine had in its cache.
     input_tokens_details: dict[str, int]
     output_tokens: int
     output_tokens_details: dict[str, int]
@@ -199,24 +258,53 @@ class Response(Answer):
     id: str
     object: Literal["response"]
     created_at: int
+    completed_at: int | None
     status: Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
-    background: bool = False
+    background: bool
     error: ResponseError | None
     incomplete_details: dict[str, str] | None
     instructions: str | None
     max_output_tokens: int | None
+    max_tool_calls: int | None
     metadata: dict[str, str]
     model: str
     output: list[dict[str, Any]]
     parallel_tool_calls: bool
+    presence_penalty: float
+    frequency_penalty: float
     previous_response_id: str | None
+    prompt_cache_key: str | None
+    prompt_cache_retention: str | None
+    reasoning: dict[str, str | None]
+    safety_identifier: str | None
+    service_tier: str
+    store: bool
     temperature: float | None
     text: dict[str, Any]
     tool_choice: str | dict[str, Any]
     tools: list[dict[str, Any]]
+    top_logprobs: int
     top_p: float | None
-    truncation: Literal["disabled"]
+    truncation: Literal["disabled", "auto"]
     usage: ResponseUsage | None
+    user: str | None
+
+
+class InputTokenCount(Answer):
+    """How many tokens a response would begin with."""
+
+    object: Literal["response.input_tokens"]
+    input_tokens: int
+
+
+class ItemList(Answer):
+    """A page of items."""
+
+    object: Literal["list"]
+    data: list[dict[str, Any]]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
 
 
 class DeletedResponse(Answer):
@@ -234,3 +322,103 @@ class ResponseEvent(BaseModel):
 
     type: str
     sequence_number: int
+
+
+class ReadUsage(Answer):
+    """Tokens read, where none is generated."""
+
+    prompt_tokens: int
+    total_tokens: int
+    completion_tokens: int = 0
+
+
+class Embedding(Answer):
+    """The vector of one input: numbers, or the Base64 of them as little-endian 32-bit floats."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingList(Answer):
+    """The vectors of all inputs, in their order."""
+
+    id: str
+    object: Literal["list"]
+    created: int
+    model: str
+    data: list[Embedding]
+    usage: ReadUsage
+
+
+class Score(Answer):
+    """How well one pair fits."""
+
+    object: Literal["score"]
+    index: int
+    score: float
+
+
+class ScoreList(Answer):
+    """The scores of all pairs, in their order."""
+
+    id: str
+    object: Literal["list"]
+    created: int
+    model: str
+    data: list[Score]
+    usage: ReadUsage
+
+
+class RankedDocument(Answer):
+    """A document."""
+
+    text: str
+
+
+class Ranked(Answer):
+    """A document in its place."""
+
+    index: int
+    relevance_score: float
+    document: RankedDocument | None = None
+
+
+class Ranking(Answer):
+    """The documents, the one that fits best first."""
+
+    id: str
+    model: str
+    usage: ReadUsage
+    results: list[Ranked]
+
+
+class Tokenized(Answer):
+    """Tokens, and how many a prompt and its answer may have."""
+
+    count: int
+    max_model_len: int | None
+    tokens: list[int]
+    token_strs: list[str] | None
+
+
+class Detokenized(Answer):
+    """The text of tokens."""
+
+    prompt: str
+
+
+class Version(Answer):
+    """The version of the server."""
+
+    version: str
+
+
+class Pong(Answer):
+    """Nothing: the status says all."""
+
+
+class Load(Answer):
+    """How busy the server is."""
+
+    server_load: int

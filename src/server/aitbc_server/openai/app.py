@@ -10,18 +10,30 @@ from typing import Any
 
 import orjson
 
+from aitbc_server.aside import by_size
+from aitbc_server.auth.unread import Unread
 from aitbc_server.domain.call import Call as TracedCall
 from aitbc_server.domain.call import current_call
 from aitbc_server.domain.errors import Draining
+from aitbc_server.openai.batches import Batches
 from aitbc_server.openai.call import Call
 from aitbc_server.openai.chat import Chat
 from aitbc_server.openai.completions import Completions
+from aitbc_server.openai.embeddings import Embeddings
+from aitbc_server.openai.errors import too_many_answers
+from aitbc_server.openai.files import Files
+from aitbc_server.openai.input_tokens import InputTokens
 from aitbc_server.openai.jobs import Jobs
 from aitbc_server.openai.models import get_model, list_models
 from aitbc_server.openai.operations import OPERATIONS
 from aitbc_server.openai.part import OPENAI
+from aitbc_server.openai.query import Query
 from aitbc_server.openai.responses import Responses
-from aitbc_server.openai.schema import read
+from aitbc_server.openai.scores import Scores
+from aitbc_server.openai.server_calls import ServerCalls
+from aitbc_server.openai.task_jobs import TaskJobs
+from aitbc_server.openai.tokens import Tokens
+from aitbc_server.openai.unknown import Ignorance
 from aitbc_server.rest.asgi import Receive, Scope, Send
 from aitbc_server.rest.backend import Backend
 from aitbc_server.rest.errors import MethodNotAllowed, RouteNotFound
@@ -35,9 +47,11 @@ _PREFIXES = ("", "/api")
 _DONE = b"data: [DONE]\n\n"
 
 
-def openai_mounts(backend: Backend, *, max_body_bytes: int) -> list[Mount]:
+def openai_mounts(
+    backend: Backend, jobs: Jobs, *, max_body_bytes: int, ignorance: Ignorance, unread: Unread
+) -> list[Mount]:
     """Returns the mounts of the OpenAI API below `/v1` and `/api/v1`."""
-    app = OpenAIApp(backend, max_body_bytes)
+    app = OpenAIApp(backend, jobs, max_body_bytes, ignorance, unread)
     # What is below a path has a mount of its own.
     paths = dict.fromkeys(operation.path.partition("{")[0] for operation in OPERATIONS)
     return [Mount(prefix + path, app, part=OPENAI) for prefix in _PREFIXES for path in paths]
@@ -46,10 +60,22 @@ def openai_mounts(backend: Backend, *, max_body_bytes: int) -> list[Mount]:
 class OpenAIApp:
     """Answers the requests of OpenAI's clients."""
 
-    def __init__(self, backend: Backend, max_body_bytes: int) -> None:
-        self._jobs = Jobs(backend)
+    def __init__(
+        self,
+        backend: Backend,
+        jobs: Jobs,
+        max_body_bytes: int,
+        ignorance: Ignorance,
+        unread: Unread,
+    ) -> None:
+        self._jobs = jobs
+        self._unread = unread
+        self._ignorance = ignorance
         self._max_body_bytes = max_body_bytes
         responses = Responses(self._jobs)
+        task_jobs, server = TaskJobs(self._jobs), ServerCalls(self._jobs)
+        tokens, embeddings, scores = Tokens(task_jobs), Embeddings(task_jobs), Scores(task_jobs)
+        files, batches = Files(backend), Batches(backend)
         handlers: dict[str, _Handler] = {
             "createChatCompletion": self._chat,
             "createCompletion": self._completions,
@@ -57,16 +83,42 @@ class OpenAIApp:
             "retrieveModel": lambda call, model: get_model(call, self._jobs, model),
             "createResponse": lambda call, _: responses.create(call),
             "getResponse": responses.get,
+            "countInputTokens": InputTokens(self._jobs, task_jobs).count,
+            "listInputItems": responses.input_items,
             "deleteResponse": responses.delete,
             "cancelResponse": responses.cancel,
+            "createEmbedding": embeddings.create,
+            **dict.fromkeys(("score", "scoreV1"), scores.score),
+            **dict.fromkeys(("rerank", "rerankV1", "rerankV2"), scores.rerank),
+            "tokenize": tokens.tokenize,
+            "detokenize": tokens.detokenize,
+            "showVersion": server.version,
+            **dict.fromkeys(("ping", "postPing"), server.ping),
+            "getLoad": server.load,
+            "createFile": lambda call, _: files.create(call),
+            "listFiles": lambda call, _: files.list(call),
+            "retrieveFile": files.get,
+            "deleteFile": files.delete,
+            "downloadFile": files.content,
+            "createBatch": lambda call, _: batches.create(call),
+            "listBatches": lambda call, _: batches.list(call),
+            "retrieveBatch": batches.get,
+            "cancelBatch": batches.cancel,
         }
-        self._routes: dict[re.Pattern[str], dict[str, _Handler]] = {}
+        self._routes: dict[re.Pattern[str], dict[str, tuple[type[Query], _Handler]]] = {}
         for operation in OPERATIONS:
             by_method = self._routes.setdefault(_pattern(operation.path), {})
-            by_method[operation.http_method] = handlers[operation.name]
+            by_method[operation.http_method] = operation.query, handlers[operation.name]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call = Call(scope, receive, send, self._max_body_bytes)
+        call = Call(
+            scope,
+            receive,
+            send,
+            self._max_body_bytes,
+            ignorance=self._ignorance,
+            unread=self._unread,
+        )
         headers = call.client.headers
         current_call.set(TracedCall(headers["x-request-id"], headers.get("traceparent")))
         try:
@@ -84,9 +136,11 @@ class OpenAIApp:
             match = pattern.fullmatch(path.removeprefix("/api"))
             if match is None:
                 continue
-            handler = handlers.get("GET" if call.method == "HEAD" else call.method)
-            if handler is None:
+            found = handlers.get("GET" if call.method == "HEAD" else call.method)
+            if found is None:
                 raise MethodNotAllowed(tuple(handlers))
+            query, handler = found
+            call.read_query(query)
             return await handler(call, "".join(match.groups()))
         raise RouteNotFound
 
@@ -98,9 +152,15 @@ class OpenAIApp:
 
     async def _generate(self, call: Call, kind: type[Chat | Completions]) -> None:
         jobs, client = self._jobs, call.client
-        jobs.admit(client)
-        request: Any = read(kind.schema, await call.body())
-        submissions = request.submissions()
+        await jobs.admit(client)
+        body = await call.body()
+        request: Any = await call.read(kind.schema, body)
+        if len(body) * request.n > self._max_body_bytes:
+            # Each is a job of its own, with all that was asked.
+            raise too_many_answers("requests as large as this may ask for fewer")
+        submissions = await by_size(
+            len(body) * request.times, request.submissions, jobs.max_message_bytes
+        )
         await jobs.check_model(request.model, client)
         call.job_ids = await jobs.submit(submissions, client)
         told = kind(request, call.job_ids, int(time.time()))
@@ -111,12 +171,13 @@ class OpenAIApp:
                 return
             async with call.watched():
                 results = await jobs.results(call.job_ids, client)
-        await call.answer(told.whole(results))
+        size = sum(job.ByteSize() for job in results)
+        await call.answer(await by_size(size, told.whole, results))
 
 
 def _pattern(path: str) -> re.Pattern[str]:
     # Names of models may have slashes.
-    return re.compile(path.replace("{model}", "(.+)").replace("{response_id}", "([^/]+)"))
+    return re.compile(re.sub(r"\{\w+\}", "([^/]+)", path.replace("{model}", "(.+)")))
 
 
 def _data(chunk: dict[str, Any]) -> bytes:

@@ -10,11 +10,18 @@ from pydantic import ValidationError
 
 from aitbc.v1 import jobs_pb2
 from aitbc_server.api.errors import failure_of
+from aitbc_server.domain.job_errors import CLIENTS_CODES
+from aitbc_server.openai.origins import path_text
 from aitbc_server.rest.asgi import Headers, Response, json_response
 from aitbc_server.rest.errors import error_response
 
 _INVALID = "invalid_request_error"
-_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+# Kind of a validation error of a parameter that the table of parameters refuses. It is that of the
+# object that has it; `name` in its context says which.
+UNSUPPORTED = "unsupported_parameter"
+# Characters of what a client sent that an error repeats.
+_MOST_OF_VALUE = 64
+_TYPES = {403: "permission_error", 429: "rate_limit_error"}
 _KEPT_HEADERS = (
     b"retry-after",
     b"ratelimit",
@@ -23,10 +30,10 @@ _KEPT_HEADERS = (
     b"connection",
     b"www-authenticate",
 )
+# An object, in the words of the library that reads requests.
+_CLASS = re.compile(r"valid dictionary(?: or instance of \w+)?")
 # A miner's refusal begins with the parameter that is to blame, where one is.
-_BLAMED = re.compile(r"([a-z_]+(?:\[\d+\])?): ")
-# Where fields of a job have other names in OpenAI's API: the longest prefix that fits is cut.
-_PREFIXES = ("params.", "jobs[0].params.", "jobs[0].")
+_BLAMED = re.compile(r"([a-z_]+(?:\[\d+\]|\.[a-z_]+)*): ")
 
 
 class OpenAIError(Exception):
@@ -37,6 +44,8 @@ class OpenAIError(Exception):
     ) -> None:
         super().__init__(message)
         self.status = status
+        # Whether the official clients may send it again by themselves, as they do with 5xx.
+        self.may_retry = True
         self.code = code
         self.param = param
 
@@ -49,17 +58,25 @@ class JobFailed(OpenAIError):
         status = 500
         if job.status == jobs_pb2.JOB_STATUS_CANCELLED:
             status = 409
-        elif code in ("BAD_REQUEST", "MODEL_NOT_SERVED"):
+        elif code in CLIENTS_CODES or code == "MODEL_NOT_SERVED":
             status = 400
         elif code == "DEADLINE_EXCEEDED":
             status = 504
-        blamed = _BLAMED.match(message) if status == 400 else None
+        elif code == "ENGINE_BUSY":
+            status = 503
         super().__init__(
             status,
             message or "the job has no result",
-            code=code.lower() or None,
-            param=blamed[1] if blamed else None,
+            code="unsupported_parameter" if code == "UNSUPPORTED_PART" else code.lower() or None,
         )
+        self.job_id = job.job_id
+        blamed = _BLAMED.match(message) if status == 400 else None
+        # The field that its miner blames, in the miner's words.
+        self.blamed = blamed[1] if blamed else None
+        # Whether its prompt is longer than its model takes.
+        self.is_too_long = code == "CONTEXT_LENGTH_EXCEEDED"
+        # Miners ended while they had it: another round would end more.
+        self.may_retry = code != "POISON"
 
 
 class AnswerRestarted(OpenAIError):
@@ -79,18 +96,48 @@ def model_not_found(model: str, served: Iterable[str]) -> OpenAIError:
     return OpenAIError(404, message, code="model_not_found", param="model")
 
 
+def model_unserved(model: str, absence_s: float) -> OpenAIError:
+    """Returns the error of a request that waited for a model which nobody serves any more."""
+    message = (
+        f"No miner has served the model '{model}' for {absence_s:g} seconds, and the request waits "
+        "no longer: send it again when one does."
+    )
+    return OpenAIError(503, message, code="no_miner", param="model")
+
+
 def invalid(error: ValidationError) -> OpenAIError:
     """Returns the error of a request that does not fit its schema, naming the first wrong field."""
-    first = error.errors(include_url=False, include_input=False)[0]
+    first = error.errors(include_url=False)[0]
     param = _path(first["loc"])
-    if first["type"] == "extra_forbidden":
-        message = f"Unsupported parameter: '{param}' is not supported."
+    if first["type"] == UNSUPPORTED:
+        context = first["ctx"]
+        return unsupported(_path((*first["loc"], context["name"])), context["why"])
+    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        # A tag is in parentheses: see `_path`.
+        tag = str(first["ctx"].get("tag", "")).strip("()")[:_MOST_OF_VALUE]
+        kind = f"of the type {tag!r}, which" if tag else "of a type that"
+        message = f"Unsupported parameter: '{param}' is {kind} is not supported."
         return OpenAIError(400, message, code="unsupported_parameter", param=param)
     if first["type"] == "missing":
-        message = f"Missing required parameter: '{param}'."
-        return OpenAIError(400, message, code="missing_required_parameter", param=param)
+        return missing(param)
     problem = first["msg"].removeprefix("Value error, ")
-    return OpenAIError(400, f"Invalid '{param}': {problem}", code="invalid_value", param=param)
+    # JSON has lists, which are read as tuples, and objects, which are read as classes of ours.
+    problem = _CLASS.sub("valid object", problem)
+    problem = problem.replace("valid tuple", "valid list").replace("Tuple should", "List should")
+    problem = problem.replace(" after validation", "")
+    told = f"Invalid '{param}': {problem}{_got(first['input'])}"
+    return OpenAIError(400, told, code="invalid_value", param=param)
+
+
+def missing(param: str) -> OpenAIError:
+    """Returns the error of a parameter that is not there."""
+    message = f"Missing required parameter: '{param}'."
+    return OpenAIError(400, message, code="missing_required_parameter", param=param)
+
+
+def too_many_answers(why: str) -> OpenAIError:
+    """Returns the error of a request that asks for more answers than one may."""
+    return OpenAIError(400, f"Invalid 'n': {why}.", code="invalid_value", param="n")
 
 
 def unsupported(param: str, why: str) -> OpenAIError:
@@ -102,6 +149,8 @@ def unsupported(param: str, why: str) -> OpenAIError:
 def openai_response(error: Exception, where: str, headers: Headers = ()) -> Response:
     """Returns what a client is told of an error."""
     if isinstance(error, OpenAIError):
+        if not error.may_retry:
+            headers = [*headers, (b"x-should-retry", b"false")]
         return json_response(error.status, error_body(error), headers)
     known = error_response(error, where)
     kept = [header for header in known.headers if header[0] in _KEPT_HEADERS]
@@ -125,18 +174,28 @@ def in_stream(error: Exception, where: str) -> bytes:
 
 def _translated(error: Exception, known: Response) -> OpenAIError:
     told = orjson.loads(known.body)
-    field = failure_of(error).field
-    message: str = told["detail"]
-    if field is not None:
-        for prefix in _PREFIXES:
-            if field.startswith(prefix):
-                message = message.replace(field, field.removeprefix(prefix), 1)
-                field = field.removeprefix(prefix)
-    return OpenAIError(known.status, message, code=told["error_code"].lower(), param=field)
+    code, field = told["error_code"].lower(), failure_of(error).field
+    return OpenAIError(known.status, told["detail"], code=code, param=field)
+
+
+def _got(value: object) -> str:
+    """Returns what an error says of a value, if it is a short one."""
+    if not isinstance(value, str | int | float):
+        return ""
+    text = (
+        str(value)
+        if isinstance(value, int | float)
+        else orjson.dumps(value[:_MOST_OF_VALUE]).decode()
+    )
+    return f", got {text}" if len(text) <= _MOST_OF_VALUE else ""
 
 
 def _path(location: tuple[int | str, ...]) -> str:
-    path = ""
-    for step in location:
-        path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else step
-    return path
+    # Left out are tags, and what of a member of a map is wrong.
+    return path_text(
+        tuple(
+            step
+            for step in location
+            if isinstance(step, int) or not (step.startswith("(") or step == "[key]")
+        )
+    )

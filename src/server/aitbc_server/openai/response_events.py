@@ -2,38 +2,39 @@
 
 A delta is numbered by where its text ends, in bytes, so that a reader who comes back with the
 number of the last event that it has gets what follows, whichever way the text was cut before.
+
+The reasoning comes first, then the text, then the calls. What comes out of turn, such as text after
+a call, is told with the whole response only: who reads the stream later could not be told when.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Any
 
 from aitbc.v1 import jobs_pb2
-from aitbc_server.openai.errors import JobFailed
+from aitbc_server.aside import LARGE_BYTES, aside, by_size
+from aitbc_server.openai.errors import AnswerRestarted, JobFailed
 from aitbc_server.openai.jobs import Client, Jobs
-from aitbc_server.openai.response_object import (
-    call_item,
-    message_item,
-    output_items,
-    response_object,
-    text_part,
-)
+from aitbc_server.openai.open_items import OpenCall, OpenItem, OpenReasoning, OpenText
+from aitbc_server.openai.response_items import ENCRYPTED, LOGPROBS, is_cut, text_logprobs
+from aitbc_server.openai.response_notes import Notes, notes_of
+from aitbc_server.openai.response_object import response_object
 
-# Numbers of the events before the text; that of the byte after it is the next.
-_CREATED, _IN_PROGRESS, _ITEM_ADDED, _PART_ADDED, _TEXT = range(5)
+_Event = dict[str, Any]
 
 
 async def response_events(
-    jobs: Jobs, job_id: str, client: Client, shown: dict[str, Any], after: int
-) -> AsyncGenerator[dict[str, Any], None]:
+    jobs: Jobs, job_id: str, client: Client, includes: frozenset[str], after: int
+) -> AsyncGenerator[_Event, None]:
     """Yields the events numbered above `after`. Raises as `Jobs.events`."""
-    async for event in _all_events(jobs, job_id, client, shown):
+    async for event in _all_events(jobs, job_id, client, includes):
         number = event["sequence_number"]
         if number <= after:
             continue
-        if event["type"] == "response.output_text.delta":
+        if event["type"].endswith(".delta"):
             text = event["delta"].encode()
+            # Its number is that of its last byte.
             begin = number - len(text)
             if begin < after:
                 # Its reader has a part of it, cut at a byte where a character may go on.
@@ -42,118 +43,144 @@ async def response_events(
 
 
 async def _all_events(
-    jobs: Jobs, job_id: str, client: Client, shown: dict[str, Any]
-) -> AsyncGenerator[dict[str, Any], None]:
+    jobs: Jobs, job_id: str, client: Client, includes: frozenset[str]
+) -> AsyncGenerator[_Event, None]:
     job = await jobs.get(job_id, client)
     begun = jobs_pb2.Job()
     begun.CopyFrom(job)
     begun.status = jobs_pb2.JOB_STATUS_RUNNING
-    yield _of_response("created", _CREATED, begun, shown)
-    yield _of_response("in_progress", _IN_PROGRESS, begun, shown)
-    text = ""
+    told = _Told(job_id, notes_of(job), includes)
+    size = job.ByteSize()
+    yield await by_size(size, told.of_response, "created", begun)
+    yield await by_size(size, told.of_response, "in_progress", begun)
+    # What it was asked is told twice, and needed no longer.
+    del job, begun
     try:
         async for _, event in jobs.events([job_id], client):
-            if event.text:
-                if not text:
-                    for opening in _opening(job_id):
-                        yield opening
-                text += event.text
-                yield {
-                    "type": "response.output_text.delta",
-                    "sequence_number": _TEXT - 1 + event.offset,
-                    **_place(job_id),
-                    "delta": event.text,
-                    "logprobs": [],
-                }
+            tellings = told.more(event)
+            if event.ByteSize() > LARGE_BYTES:
+                tellings = iter(await aside(list, tellings))
+            for telling in tellings:
+                yield telling
     except JobFailed:
         job = await jobs.get(job_id, client)
         kind = "failed" if job.status == jobs_pb2.JOB_STATUS_FAILED else "incomplete"
-        yield _of_response(kind, _TEXT + len(text.encode()), job, shown)
+        yield told.of_response(kind, job)
         return
     job = await jobs.get(job_id, client)
-    for closing in _closing(job, text, shown):
+    size = job.ByteSize()
+    for closing in await by_size(size, list, told.rest(job)):
         yield closing
+    yield await by_size(size, told.of_response, "incomplete" if is_cut(job) else "completed", job)
 
 
-def _opening(job_id: str) -> list[dict[str, Any]]:
-    return [
-        {
-            "type": "response.output_item.added",
-            "sequence_number": _ITEM_ADDED,
-            "output_index": 0,
-            "item": message_item(job_id, "in_progress", []),
-        },
-        {
-            "type": "response.content_part.added",
-            "sequence_number": _PART_ADDED,
-            **_place(job_id),
-            "part": text_part(""),
-        },
-    ]
+class _Told:
+    """What was told of a response: the item that is open, and the number of the next event."""
 
+    def __init__(self, job_id: str, notes: Notes, includes: frozenset[str]) -> None:
+        self._job_id = job_id
+        self._notes = notes
+        self._includes = includes
+        self._number = 0
+        # Items that are complete.
+        self._done = 0
+        self._open: OpenItem | None = None
+        # Kinds of those that were begun, and how many calls.
+        self._begun: set[type[OpenItem]] = set()
+        self._calls = 0
 
-def _closing(job: jobs_pb2.Job, text: str, shown: dict[str, Any]) -> list[dict[str, Any]]:
-    """Returns the events after the text, which are known only when the job is completed."""
-    events: list[dict[str, Any]] = []
-    items = output_items(job)
-    if items and items[0]["type"] == "message":
-        if not text:
-            events += _opening(job.job_id)
-        events += [
-            {
-                "type": "response.output_text.done",
-                **_place(job.job_id),
-                "text": text,
-                "logprobs": [],
-            },
-            {"type": "response.content_part.done", **_place(job.job_id), "part": text_part(text)},
-            {"type": "response.output_item.done", "output_index": 0, "item": items[0]},
-        ]
-    begin = len(items) - len(job.tool_calls)
-    for place, call in enumerate(job.tool_calls):
-        item = call_item(job.job_id, place, call)
-        where = {"item_id": item["id"], "output_index": begin + place}
-        told = {"arguments": call.arguments}
-        events += [
-            {
-                "type": "response.output_item.added",
-                "output_index": begin + place,
-                "item": call_item(job.job_id, place, call, "in_progress"),
-            },
-            {
-                "type": "response.function_call_arguments.delta",
-                **where,
-                "delta": call.arguments,
-            },
-            {
-                "type": "response.function_call_arguments.done",
-                **where,
-                "name": call.name,
-                **told,
-            },
-            {"type": "response.output_item.done", "output_index": begin + place, "item": item},
-        ]
-    is_cut = job.finish_reason == "length"
-    events.append(_of_response("incomplete" if is_cut else "completed", 0, job, shown))
-    number = _TEXT + len(text.encode())
-    for event in events:
-        # Those that open an empty text have theirs.
-        if event.get("sequence_number") not in (_ITEM_ADDED, _PART_ADDED):
-            event["sequence_number"] = number
-            number += 1
-    return events
+    def of_response(self, kind: str, job: jobs_pb2.Job) -> _Event:
+        """Returns an event about all of it."""
+        told = response_object(job, self._includes, self._notes)
+        return self._event({"type": f"response.{kind}", "response": told})
 
+    def more(self, event: jobs_pb2.JobEvent) -> Iterator[_Event]:
+        """Yields what a delta tells. Raises AnswerRestarted."""
+        is_told = not self._notes.hides_reasoning and not self._begun - {OpenReasoning}
+        if event.reasoning and is_told:
+            yield from self._reasoning(event.reasoning)
+        if event.text and OpenCall not in self._begun:
+            tokens = event.logprobs if LOGPROBS in self._includes else ()
+            yield from self._text(event.text, tokens)
+        for part in event.tool_calls:
+            yield from self._call(part)
 
-def _of_response(
-    kind: str, number: int, job: jobs_pb2.Job, shown: dict[str, Any]
-) -> dict[str, Any]:
-    return {
-        "type": f"response.{kind}",
-        "sequence_number": number,
-        "response": response_object(job, shown),
-    }
+    def rest(self, job: jobs_pb2.Job) -> Iterator[_Event]:
+        """Yields what is left of the items of a completed job."""
+        status = "incomplete" if is_cut(job) else "completed"
+        has_text = bool(job.result) or not (job.tool_calls or job.reasoning)
+        if has_text and OpenCall not in self._begun and OpenText not in self._begun:
+            # An empty one.
+            yield from self._begin(OpenText(self._job_id))
+        if isinstance(self._open, OpenText) and LOGPROBS in self._includes:
+            self._open.tokens = list(text_logprobs(job))
+        for part in self._untold(job):
+            yield from self._call(part)
+        yield from self._end(status)
 
+    def _untold(self, job: jobs_pb2.Job) -> Iterator[jobs_pb2.ToolCallPart]:
+        for index, call in enumerate(job.tool_calls):
+            if index >= self._calls:
+                yield jobs_pb2.ToolCallPart(
+                    index=index, id=call.id, name=call.name, arguments=call.arguments
+                )
+            elif index == self._calls - 1 and isinstance(self._open, OpenCall):
+                rest = call.arguments[len(self._open.arguments) :]
+                yield jobs_pb2.ToolCallPart(index=index, arguments=rest)
 
-def _place(job_id: str) -> dict[str, Any]:
-    item_id = message_item(job_id, "", [])["id"]
-    return {"item_id": item_id, "output_index": 0, "content_index": 0}
+    def _reasoning(self, text: str) -> Iterator[_Event]:
+        item = self._open
+        if not isinstance(item, OpenReasoning):
+            item = OpenReasoning(self._job_id, is_sealed=ENCRYPTED in self._includes)
+            yield from self._begin(item)
+        yield from self._delta(item.more(text), text)
+
+    def _text(self, text: str, tokens: Sequence[jobs_pb2.TokenLogprob]) -> Iterator[_Event]:
+        item = self._open
+        if not isinstance(item, OpenText):
+            item = OpenText(self._job_id)
+            yield from self._begin(item)
+        yield from self._delta(item.more(text, tokens), text)
+
+    def _call(self, part: jobs_pb2.ToolCallPart) -> Iterator[_Event]:
+        item = self._open
+        if part.index == self._calls:
+            self._calls += 1
+            item = OpenCall(self._job_id, part, self._notes)
+            yield from self._begin(item)
+        elif part.id or part.index != self._calls - 1 or not isinstance(item, OpenCall):
+            # What was told of it is void.
+            raise AnswerRestarted
+        text = item.more(part.arguments)
+        yield from self._delta(item.delta(text), text)
+
+    def _delta(self, event: _Event, text: str) -> Iterator[_Event]:
+        if text:
+            self._number += len(text.encode()) - 1
+            yield self._placed(event)
+
+    def _begin(self, item: OpenItem) -> Iterator[_Event]:
+        yield from self._end("completed")
+        self._open = item
+        self._begun.add(type(item))
+        for event in item.begin():
+            yield self._placed(event)
+
+    def _end(self, status: str) -> Iterator[_Event]:
+        if self._open is None:
+            return
+        if isinstance(self._open, OpenCall):
+            text = self._open.untold
+            yield from self._delta(self._open.delta(text), text)
+        for event in self._open.end(status):
+            yield self._placed(event)
+        self._open = None
+        self._done += 1
+
+    def _placed(self, event: _Event) -> _Event:
+        return self._event({**event, "output_index": self._done})
+
+    def _event(self, told: _Event) -> _Event:
+        event = {"type": told.pop("type"), "sequence_number": self._number, **told}
+        self._number += 1
+        return event

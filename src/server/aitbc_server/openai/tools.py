@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from aitbc.v1 import jobs_pb2
-from aitbc_server.openai.errors import OpenAIError
-from aitbc_server.openai.schema import Schema, json_text
+from aitbc_server.openai.custom_tools import PARAMETERS
+from aitbc_server.openai.errors import UNSUPPORTED, OpenAIError
+from aitbc_server.openai.ruled import sized
+from aitbc_server.openai.schema import Name, Prose, Schema, json_text
 
 _FORMS = {
     "text": jobs_pb2.RESPONSE_FORMAT_TYPE_TEXT,
@@ -21,11 +24,9 @@ _FORMS = {
 class JsonSchema(Schema):
     """A schema with a name."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
-
-    name: str
-    description: str = ""
-    json_schema: dict[str, Any] = Field(default={}, alias="schema")
+    name: Name
+    description: Prose = ""
+    json_schema: dict[str, Any] = Field(alias="schema")
     # An answer is always held to its schema.
     strict: bool = True
 
@@ -33,10 +34,10 @@ class JsonSchema(Schema):
 class Function(Schema):
     """A function that the model may ask to have called."""
 
-    name: str
-    description: str = ""
+    name: Name
+    description: Annotated[str, sized(jobs_pb2.Tool.DESCRIPTOR, "description")] = ""
     parameters: dict[str, Any] | None = None
-    strict: bool = False
+    strict: bool | None = None
 
     def tool(self) -> jobs_pb2.Tool:
         """Returns it as a job has it."""
@@ -48,10 +49,40 @@ class Function(Schema):
         )
 
 
+class FreeText(Schema):
+    """The format of an input that is a free text."""
+
+    type: Literal["text"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_free(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("type") == "grammar":
+            why = "no input is held to a grammar here"
+            raise PydanticCustomError(UNSUPPORTED, "{why}", {"name": "type", "why": why})
+        return data
+
+
+class CustomFunction(Schema, table="response_tool"):
+    """A tool whose input is a free text: to a job, a function of one argument."""
+
+    name: Name
+    description: Annotated[str, sized(jobs_pb2.Tool.DESCRIPTOR, "description")] = ""
+    format: FreeText | None = None
+
+    def tool(self) -> jobs_pb2.Tool:
+        """Returns it as a job has it."""
+        return jobs_pb2.Tool(
+            name=self.name,
+            description=self.description,
+            parameters=json_text(PARAMETERS),
+        )
+
+
 class FunctionName(Schema):
     """Names a function."""
 
-    name: str
+    name: Name
 
 
 Mode = Literal["auto", "none", "required"]
@@ -74,21 +105,26 @@ def form(kind: str, schema: dict[str, Any]) -> jobs_pb2.ResponseFormat:
 
 def add_tools(
     job: jobs_pb2.SubmitJobRequest,
-    functions: Sequence[Function],
+    functions: Sequence[Function | CustomFunction],
     choice: str | None,
     *,
     is_parallel: bool | None,
 ) -> None:
     """Adds tools to a job. Raises OpenAIError."""
     if not functions and choice not in (None, "auto", "none"):
-        raise OpenAIError(
-            400,
-            "Invalid 'tool_choice': there are no tools to choose from: give them in 'tools'.",
-            code="invalid_value",
-            param="tool_choice",
-        )
+        raise no_tools()
     job.tools.extend(function.tool() for function in functions)
     if functions:
         job.tool_choice = choice or ""
         if is_parallel is not None:
             job.parallel_tool_calls = is_parallel
+
+
+def no_tools() -> OpenAIError:
+    """Returns the error of a choice among no tools."""
+    return OpenAIError(
+        400,
+        "Invalid 'tool_choice': there are no tools to choose from: give them in 'tools'.",
+        code="invalid_value",
+        param="tool_choice",
+    )

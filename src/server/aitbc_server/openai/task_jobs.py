@@ -1,0 +1,195 @@
+"""Requests that ask a model for something else than an answer: each is one job, or several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Annotated, Any, TypeVar
+
+from pydantic import StringConstraints
+
+from aitbc.v1 import jobs_pb2
+from aitbc_server.aside import by_size
+from aitbc_server.openai.call import Call
+from aitbc_server.openai.errors import OpenAIError
+from aitbc_server.openai.jobs import Jobs
+from aitbc_server.openai.made_jobs import MOST_BYTES, together
+from aitbc_server.openai.origins import Places
+from aitbc_server.openai.ruled import ruled, sized
+from aitbc_server.openai.schema import WHOLE, Asked
+
+_SUBMIT = jobs_pb2.SubmitJobRequest.DESCRIPTOR
+_OPTIONS = jobs_pb2.PromptOptions.DESCRIPTOR
+# Inputs of one request, as OpenAI has it.
+MOST_INPUTS = 2048
+# Of one job, which one miner answers in one message: vectors of 16,000 numbers fit.
+_INPUTS_EACH = 64
+_BYTES_EACH = 1024 * 1024
+
+ModelName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+# Is told how many bytes the jobs have that are completed so far; may raise.
+Taken = Callable[[int], object]
+Words = Annotated[str, sized(jobs_pb2.TaskInput.DESCRIPTOR, "text")]
+
+
+class Asking(Asked):
+    """What requests of all tasks have in common."""
+
+    # The only one that is served, when there is one and it is not named.
+    model: ModelName | None = None
+    user: Annotated[str, sized(_SUBMIT, "metadata")] | None = None
+    priority: Annotated[int, ruled(_SUBMIT, "priority"), WHOLE] = 0
+    add_special_tokens: bool | None = None
+
+    def job(self, model: str, task: jobs_pb2.JobTask.ValueType) -> jobs_pb2.SubmitJobRequest:
+        """Returns a job without its inputs."""
+        job = jobs_pb2.SubmitJobRequest(model=model, task=task, priority=self.priority)
+        if self.user:
+            job.metadata["user"] = self.user
+        if self.add_special_tokens is not None:
+            job.prompt_options.add_special_tokens = self.add_special_tokens
+        return job
+
+    def places(self, job: int) -> Places:
+        """Returns where what a job has came from."""
+        return {**super().places(job), ("metadata",): [("user",)]}
+
+
+class Pooling(Asking):
+    """What requests have in common that embed or score."""
+
+    # Of which parameter there may be too many; and why.
+    @property
+    def _many(self) -> tuple[str, str]:
+        return "input", "each has a part in a job"
+
+    truncate_prompt_tokens: (
+        Annotated[int, ruled(_OPTIONS, "truncate_prompt_tokens"), WHOLE] | None
+    ) = None
+    cache_salt: Annotated[str, sized(_SUBMIT, "cache_salt")] = ""
+
+    def job(self, model: str, task: jobs_pb2.JobTask.ValueType) -> jobs_pb2.SubmitJobRequest:
+        """Returns a job without its inputs."""
+        job = super().job(model, task)
+        job.cache_salt = self.cache_salt
+        if self.truncate_prompt_tokens is not None:
+            job.prompt_options.truncate_prompt_tokens = self.truncate_prompt_tokens
+        return job
+
+    def parts(self, model: str) -> Iterator[jobs_pb2.SubmitJobRequest]:
+        """Yields the jobs that it asks for. Raises OpenAIError."""
+        raise NotImplementedError
+
+    def submissions(
+        self, model: str, most_bytes: int = MOST_BYTES
+    ) -> list[jobs_pb2.SubmitJobRequest]:
+        """Returns the jobs that it asks for. Raises OpenAIError."""
+        return together(self.parts(model), most_bytes, *self._many)
+
+
+AskingRequest = TypeVar("AskingRequest", bound=Asking)
+
+
+class TaskJobs:
+    """Runs the jobs of one request."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+
+    async def read(self, call: Call, schema: type[AskingRequest]) -> tuple[AskingRequest, str]:
+        """Returns a request, and the model that it asks. Raises OpenAIError and HttpError."""
+        await self._jobs.admit(call.client)
+        request = await call.read(schema, await call.body())
+        model = request.model
+        if model is None:
+            model = await self._only_model(call)
+        else:
+            await self._jobs.check_model(model, call.client)
+        return request, model
+
+    async def run_all(
+        self, call: Call, request: Pooling, model: str, taken: Taken = lambda _: None
+    ) -> list[jobs_pb2.Job]:
+        """Returns the jobs of a request when all are completed. Raises OpenAIError.
+
+        `taken`: see `run`.
+        """
+        size = call.asked_bytes * request.times
+        most_bytes = self._jobs.max_message_bytes
+        made = await by_size(size, request.submissions, model, most_bytes)
+        return await self.run(call, made, taken)
+
+    async def run(
+        self,
+        call: Call,
+        submissions: Sequence[jobs_pb2.SubmitJobRequest],
+        taken: Taken = lambda _: None,
+    ) -> list[jobs_pb2.Job]:
+        """Returns the jobs when all are completed. Raises JobFailed.
+
+        `taken` is told how many bytes those have that are completed so far; when it raises, the
+        others are not waited for.
+        """
+        jobs, client = self._jobs, call.client
+        call.job_ids = await jobs.submit(submissions, client)
+        async with jobs.cancelled_with_client(call.job_ids, client), call.watched():
+            done: list[jobs_pb2.Job] = []
+            size = 0
+            for job_id in call.job_ids:
+                done += await jobs.results([job_id], client)
+                size += done[-1].ByteSize()
+                taken(size)
+            return done
+
+    async def max_model_len(self, call: Call, model: str) -> int | None:
+        """Returns how long a prompt and its answer may be, when a miner of the model says so."""
+        served = await self._jobs.served(call.client)
+        known = served.get(model)
+        return known.max_model_len if known and known.HasField("max_model_len") else None
+
+    async def _only_model(self, call: Call) -> str:
+        served = await self._jobs.served(call.client)
+        if len(served) != 1:
+            names = ", ".join(served) or "none"
+            message = f"Missing required parameter: 'model'. Models served now: {names}."
+            raise OpenAIError(400, message, code="missing_required_parameter", param="model")
+        (model,) = served
+        return model
+
+
+def in_parts(
+    job: jobs_pb2.SubmitJobRequest, inputs: Iterable[jobs_pb2.TaskInput]
+) -> Iterator[jobs_pb2.SubmitJobRequest]:
+    """Yields jobs that have the inputs in their order: so few each that an answer holds theirs."""
+    part = jobs_pb2.SubmitJobRequest()
+    part.CopyFrom(job)
+    size = 0
+    for one in inputs:
+        taken = one.ByteSize()
+        if part.inputs and (len(part.inputs) == _INPUTS_EACH or size + taken > _BYTES_EACH):
+            yield part
+            part = jobs_pb2.SubmitJobRequest()
+            part.CopyFrom(job)
+            size = 0
+        part.inputs.append(one)
+        size += taken
+    yield part
+
+
+def inputs_of(request: Pooling, place: int) -> range:
+    """Returns which inputs of a request one of its jobs has."""
+    begin = end = 0
+    for job in islice(request.parts(""), place + 1):
+        begin, end = end, end + len(job.inputs)
+    return range(begin, end)
+
+
+def outputs_of(jobs: Iterable[jobs_pb2.Job]) -> list[jobs_pb2.TaskOutput]:
+    """Returns the outputs of all inputs, in their order."""
+    return [output for job in jobs for output in job.outputs]
+
+
+def read_tokens(jobs: Iterable[jobs_pb2.Job]) -> dict[str, Any]:
+    """Returns the usage of jobs that generate nothing."""
+    tokens = sum(job.usage.prompt_tokens for job in jobs)
+    return {"prompt_tokens": tokens, "total_tokens": tokens}
