@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from aitbc_server import __version__
-from aitbc_server.commands import backup, forget, gateway, keys, ledger, openapi, serve
+from aitbc_server.commands import (
+    backup,
+    forget,
+    gateway,
+    keys,
+    ledger,
+    openapi,
+    protos,
+    serve,
+    witness,
+)
 
 cli = typer.Typer(
     name="aitbc-coordinator",
@@ -28,11 +38,13 @@ def _main(
 
 
 cli.command("openapi")(openapi.print_openapi)
+cli.command("protos")(protos.write_protos)
 cli.command("backup")(backup.back_up)
 cli.command("restore")(backup.restore)
 cli.command("forget")(forget.forget)
 cli.command("serve")(serve.serve)
 cli.command("gateway")(gateway.gateway)
+cli.command("witness")(witness.witness)
 cli.add_typer(keys.cli)
 cli.add_typer(ledger.cli)
 

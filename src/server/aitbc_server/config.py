@@ -10,9 +10,14 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from aitbc_server.address import Address
+from aitbc_server.auth.house import House
 from aitbc_server.auth.mode import AuthMode
+from aitbc_server.domain import sizes
 from aitbc_server.domain.limits import Limits
+from aitbc_server.files import share_of_files
+from aitbc_server.ledger.cosignatures import Witness
 from aitbc_server.rest.limits import HttpLimits
+from aitbc_server.telemetry.watchdog import LOOP_WARN_S
 from aitbc_server.tls import TlsFiles
 from aitbc_server.webhooks.guard import IpNetwork
 from aitbc_server.webhooks.schedule import STANDARD_DELAYS_S
@@ -22,6 +27,11 @@ _ORIGIN = re.compile(r"https?://[a-z0-9.\[\]:-]+")
 # A duration such as `30d`; by the letter, its seconds.
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([smhdw])")
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+
+
+# Connections of one address to either port.
+_CONNECTIONS_EACH = 1000
+_NO_BOUND = 1_000_000
 
 
 class Settings(BaseSettings):
@@ -70,6 +80,14 @@ class Settings(BaseSettings):
         ge=0.1,
         description="Least time without progress after which a miner may lose a job.",
     )
+    poison_after: int = Field(
+        2,
+        ge=1,
+        le=10,
+        description="A job during whose leases so many miner processes have vanished is set "
+        "aside: it fails with `POISON`. Raise it where miners run on machines that may be taken "
+        "away.",
+    )
     max_jobs: int = Field(
         1_000_000, ge=1, description="Jobs that may be pending or running; more are refused."
     )
@@ -77,6 +95,11 @@ class Settings(BaseSettings):
         0,
         description="How long a job is kept after its end, such as `12h` or `30d` (also `s`, `m`, "
         "`w`). Then all of it is deleted but its receipt. 0: for ever.",
+    )
+    miner_retention: float = Field(
+        30 * 86_400,
+        description="How long a miner that nobody hears of stays registered, such as `12h` or "
+        "`90d` (also `s`, `m`, `w`). By default `30d`. 0: for ever.",
     )
     max_message_bytes: int = Field(
         8 * 1024 * 1024,
@@ -119,10 +142,45 @@ class Settings(BaseSettings):
     http_max_connections: int = Field(
         10_000, ge=1, le=1_000_000, description="HTTP connections at once; more are refused."
     )
+    http_max_connections_per_address: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="HTTP connections at once of one address (of IPv6, of its /64 network) that is "
+        "not a trusted proxy's. By default 1,000, but no such limit where both addresses are "
+        "loopback.",
+    )
+    grpc_max_connections_per_address: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="Connections to the gRPC port at once of one address (of IPv6, of its /64 "
+        "network) that is not a trusted proxy's; more are closed within a second or two. By "
+        "default 1,000, but no such limit where both addresses are loopback.",
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Origins whose pages may call the REST API from a browser, such as "
         "`https://app.example`, or `*` for all. By default none.",
+    )
+    openai_strict: bool = Field(
+        False,
+        description="Whether OpenAI's endpoints refuse parameters that they do not know, instead "
+        "of naming them in `x-aitbc-ignored`.",
+    )
+    model_absence_seconds: float = Field(
+        300.0,
+        ge=1,
+        le=604_800,
+        description="How long requests to OpenAI's and Anthropic's endpoints wait for a model "
+        "after the last of its miners went: then they are told so, and new ones that there is none "
+        "such. A miner that polls counts as there for up to a minute after it was heard.",
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Hosts that calls without a key may be for in `open` mode, such as "
+        "`coordinator,box.lan`: names beside `localhost` and, where the REST address is on "
+        "loopback, addresses beside those of loopback.",
     )
     webhook_allow_networks: Annotated[tuple[IpNetwork, ...], NoDecode] = Field(
         (),
@@ -152,6 +210,35 @@ class Settings(BaseSettings):
     webhook_retention_days: float = Field(
         7.0, ge=4, le=3650, description="How long deliveries are kept, made or not."
     )
+    file_max_bytes: int = Field(
+        200_000_000, ge=1024, description="Largest file that clients may upload."
+    )
+    file_max_per_owner: int = Field(
+        1000, ge=0, le=1_000_000, description="Files that one owner may have."
+    )
+    file_max_bytes_per_owner: int = Field(
+        2_000_000_000, ge=0, description="Bytes that the files of one owner may have together."
+    )
+    file_retention: float = Field(
+        30 * 86_400,
+        description="How long files are kept, and batches after their end, such as `12h` or `90d` "
+        "(also `s`, `m`, `w`). By default `30d`. 0: for ever.",
+    )
+    batch_max_lines: int = Field(
+        50_000, ge=1, le=1_000_000, description="Requests that the file of a batch may have."
+    )
+    batch_max_per_owner: int = Field(
+        20, ge=0, le=10_000, description="Batches that one owner may have under way."
+    )
+    batch_jobs_at_once: int = Field(
+        1000, ge=1, le=100_000, description="Jobs of one batch that may be under way at once."
+    )
+    batch_priority: int = Field(
+        -100,
+        ge=-100,
+        le=100,
+        description="Priority of the jobs of batches. Calls have 0 unless they say otherwise.",
+    )
     metrics: Address | None = Field(
         None,
         description="Address on which `/metrics` is served to anybody who reaches it. Without one "
@@ -173,6 +260,27 @@ class Settings(BaseSettings):
     limit_burst: int = Field(
         0, ge=0, description="Calls that may come at once after a pause. 0: five seconds' worth."
     )
+    limit_calls_in_flight: int = Field(
+        2000,
+        ge=1,
+        le=100_000,
+        description="Calls and streams of each key, or address without one, that may be under way "
+        "at once: over gRPC, and over REST those that stream or wait. Miners' sessions are not "
+        "among them.",
+    )
+    limit_work_streams: int = Field(
+        1000,
+        ge=1,
+        le=100_000,
+        description="Streams of miners' sessions, one of each miner process, that each key, or "
+        "address without one, may have open at once.",
+    )
+    limit_work_bytes: int = Field(
+        128 * 1024 * 1024,
+        ge=0,
+        description="Bytes of messages that miners' sessions of each key, or address without one, "
+        "may have begun to send and not ended. Beyond it, sessions are ended until it is half.",
+    )
     limit_jobs_in_flight: int | None = Field(
         None,
         ge=0,
@@ -185,11 +293,24 @@ class Settings(BaseSettings):
         description="Jobs of each key, or address without one, that may wait for a miner. By "
         "default 10,000, but none where calls are not limited.",
     )
+    limit_stored_bytes: int | None = Field(
+        None,
+        ge=0,
+        description="Bytes that the jobs of each key, and those of all callers without one "
+        "together, may take: what they asked and answered, and 1,024 for each job, until it is "
+        "deleted. By default 10,000,000,000, but none where calls are not limited.",
+    )
     limit_prompt_bytes: int = Field(
         0, ge=0, description="Largest prompt, or messages of a job together; never over 1 MiB each."
     )
     limit_body_bytes: int = Field(
         0, ge=0, description="Largest request of a caller, where less than AITBC_MAX_MESSAGE_BYTES."
+    )
+    limit_miners: int | None = Field(
+        None,
+        ge=0,
+        description="Miner ids that each key may have registered, and all callers without one "
+        "together. By default 1,000, but none where calls are not limited.",
     )
     limit_soft_budget_percent: int = Field(
         80,
@@ -218,6 +339,18 @@ class Settings(BaseSettings):
     ledger_block_receipts: int = Field(
         10_000, ge=1, description="Receipts after which a block is sealed without waiting."
     )
+    ledger_witnesses: Annotated[tuple[Witness, ...], NoDecode] = Field(
+        (),
+        description="Verifier keys of the witnesses whose cosignatures are taken and served, as "
+        "`aitbc-coordinator witness` prints them, separated by commas. By default none.",
+    )
+    loop_warn_seconds: float = Field(
+        LOOP_WARN_S,
+        ge=0.05,
+        le=60,
+        description="How long one turn of the event loop may take: the log names the call of a "
+        "longer one.",
+    )
     log_level: str = Field("info", description="Least level logged: debug, info, warning, error.")
 
     @field_validator("http", "grpc", "metrics", mode="before")
@@ -228,6 +361,7 @@ class Settings(BaseSettings):
     @field_validator(
         "limit_trusted_proxies",
         "cors_origins",
+        "allowed_hosts",
         "webhook_allow_networks",
         "webhook_ports",
         "webhook_retry_seconds",
@@ -240,7 +374,14 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("job_retention", mode="before")
+    @field_validator("ledger_witnesses", mode="before")
+    @classmethod
+    def _parse_witnesses(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(Witness.parse(part.strip()) for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("job_retention", "miner_retention", "file_retention", mode="before")
     @classmethod
     def _parse_duration(cls, value: Any) -> Any:
         # A number without a unit is nobody's guess.
@@ -253,7 +394,7 @@ class Settings(BaseSettings):
             return float(match[1]) * _UNITS_S[match[2]]
         return value
 
-    @field_validator("job_retention")
+    @field_validator("job_retention", "miner_retention", "file_retention")
     @classmethod
     def _long_enough(cls, value: float) -> float:
         if value and not 1 <= value <= 36_500 * 86_400:
@@ -304,7 +445,32 @@ class Settings(BaseSettings):
             body_s=self.http_body_seconds,
             stall_s=self.http_stall_seconds,
             idle_s=self.http_idle_seconds,
-            connections=self.http_max_connections,
+            connections=share_of_files(self.http_max_connections),
+            connections_each=self.http_max_connections_per_address
+            or (self.http_max_connections if self.is_local else _CONNECTIONS_EACH),
+            trusted=self.limit_trusted_proxies,
+        )
+
+    @property
+    def grpc_connections_each(self) -> int:
+        """How many connections to the gRPC port an address may have."""
+        each = self.grpc_max_connections_per_address
+        return each or (_NO_BOUND if self.is_local else _CONNECTIONS_EACH)
+
+    @property
+    def result_bytes(self) -> int:
+        """Bytes of the largest result."""
+        return min(self.max_message_bytes, sizes.RESULT_BYTES)
+
+    @property
+    def house(self) -> House:
+        """Which calls without a key come from no foreign page."""
+        has_proxies = bool(self.limit_trusted_proxies)
+        return House(
+            self.allowed_hosts,
+            self.cors_origins,
+            has_proxies=has_proxies,
+            is_local=self.http.is_loopback,
         )
 
     @property
@@ -332,6 +498,8 @@ class Settings(BaseSettings):
             burst=self.limit_burst,
             jobs_in_flight=int(or_default(self.limit_jobs_in_flight, 20_000)),
             pending_jobs=int(or_default(self.limit_pending_jobs, 10_000)),
+            stored_bytes=int(or_default(self.limit_stored_bytes, 10_000_000_000)),
             prompt_bytes=self.limit_prompt_bytes,
             body_bytes=self.limit_body_bytes,
+            miners=int(or_default(self.limit_miners, 1_000)),
         )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from aitbc_server.anthropic.part import ANTHROPIC_PART
 from aitbc_server.openai.part import OPENAI
 from aitbc_server.rest.ledger_part import LEDGER_FILES
 from aitbc_server.rest.openapi.document import document, packaged_methods
 from aitbc_server.telemetry.site import HEALTH, METRICS
 
 # What a coordinator serves beside its methods.
-PARTS = (HEALTH, METRICS, OPENAI, LEDGER_FILES)
+PARTS = (HEALTH, METRICS, OPENAI, ANTHROPIC_PART, LEDGER_FILES)
 
 
 def whole_document(servers: Sequence[str]) -> dict[str, Any]:

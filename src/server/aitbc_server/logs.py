@@ -9,6 +9,7 @@ from typing import TextIO, cast
 import structlog
 
 from aitbc_server.domain.call import current_call
+from aitbc_server.terminal import harmless_event
 
 
 def configure(level: str) -> None:
@@ -26,6 +27,7 @@ def configure(level: str) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            harmless_event,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),

@@ -14,6 +14,8 @@ from pydantic import ValidationError
 
 from aitbc_server.address import Address
 from aitbc_server.config import Settings
+from aitbc_server.memory import keep_little
+from aitbc_server.terminal import say
 
 
 def read_settings(**given: Any) -> Settings:
@@ -28,10 +30,11 @@ def run(main: Coroutine[Any, Any, None], *failures: type[Exception]) -> None:
     """Runs a server to its end; OSError and other failures are one line on standard error."""
     expected: tuple[type[Exception], ...] = (OSError, *failures)
     _raise_file_limit()
+    keep_little()
     try:
         uvloop.run(main)
     except expected as error:
-        typer.echo(f"aitbc-coordinator: {error}", err=True)
+        say(f"aitbc-coordinator: {error}", err=True)
         raise typer.Exit(1) from error
 
 

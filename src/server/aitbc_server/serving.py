@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import structlog
-import typer
 
 from aitbc_server import logs
 from aitbc_server.app import Coordinator
@@ -16,6 +15,7 @@ from aitbc_server.domain.prices import PriceTableError
 from aitbc_server.process import read_settings, run, shown, stop_signal
 from aitbc_server.store.connection import SqliteTooOldError
 from aitbc_server.store.failures import UnusableDatabaseError
+from aitbc_server.terminal import say
 
 _log = structlog.get_logger(__name__)
 
@@ -38,7 +38,7 @@ async def _serve(settings: Settings) -> None:
     stop = stop_signal()
     coordinator = Coordinator(settings)
     await coordinator.start()
-    typer.echo(
+    say(
         f"aitbc-coordinator ready http={shown(settings.http, coordinator.http_port)} "
         f"grpc={shown(settings.grpc, coordinator.grpc_port)} "
         f"auth={settings.auth_mode.value} data={settings.data}{_tls_words(settings)}"

@@ -11,6 +11,7 @@ import typer
 
 from aitbc_server.store.connection import SqliteTooOldError
 from aitbc_server.store.failures import UnusableDatabaseError
+from aitbc_server.terminal import say
 
 _Data = Annotated[
     Path, typer.Option("--data", envvar="AITBC_DATA", help="Directory of the database.")
@@ -32,7 +33,7 @@ def back_up(
 
     with _explained(backup.BackupError):
         size = backup.back_up(data, destination)
-    typer.echo(f"{destination}: {size:,} bytes, checked")
+    say(f"{destination}: {size:,} bytes, checked")
 
 
 def restore(
@@ -49,9 +50,9 @@ def restore(
 
     with _explained(backup.BackupError):
         replaced = backup.restore(source, data, replace=replace)
-    typer.echo(f"{data}: restored from {source}")
+    say(f"{data}: restored from {source}")
     if replaced is not None:
-        typer.echo(f"{replaced}: what was there before")
+        say(f"{replaced}: what was there before")
 
 
 @contextmanager
@@ -59,5 +60,5 @@ def _explained(failure: type[Exception]) -> Iterator[None]:
     try:
         yield
     except (OSError, failure, SqliteTooOldError, UnusableDatabaseError) as error:
-        typer.echo(f"aitbc-coordinator: {error}", err=True)
+        say(f"aitbc-coordinator: {error}", err=True)
         raise typer.Exit(1) from error

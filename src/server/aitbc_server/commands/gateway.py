@@ -61,7 +61,7 @@ def gateway(
     """Serve the REST API alone, in front of any coordinator.
 
     Its routes are learnt from the coordinator by gRPC server reflection. Of the settings that are
-    environment variables, those of HTTP count here too.
+    environment variables, those of HTTP and of OpenAI's endpoints count here too.
     """
     # Here, so that no other command waits for the REST layer to load.
     with uncollected():

@@ -14,12 +14,14 @@ from typing import Annotated, Any, NamedTuple, NoReturn
 
 import typer
 
+from aitbc_server.domain.allowed_models import parse_models
 from aitbc_server.domain.caller import Role
 from aitbc_server.domain.keys import KeyRecord, digest_of, is_key_id, key_id_of, new_key
 from aitbc_server.domain.limits import NAMES, parse_limit
 from aitbc_server.store.connection import SqliteTooOldError
 from aitbc_server.store.failures import UnusableDatabaseError
 from aitbc_server.store.key_file import KeyFile, open_keys
+from aitbc_server.terminal import say
 
 cli = typer.Typer(
     name="keys",
@@ -38,6 +40,7 @@ _COLUMNS = (
     "expires",
     "last_used",
     "limits",
+    "models",
     "address",
 )
 
@@ -64,6 +67,13 @@ def _name(text: str) -> str:
     if len(text) > 100 or not text.isprintable():
         raise typer.BadParameter("a name has at most 100 characters, all of them printable")
     return text
+
+
+def _models(text: str) -> tuple[str, ...]:
+    try:
+        return parse_models(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 class _Limit(NamedTuple):
@@ -102,9 +112,20 @@ def create(
             parser=_limit, metavar="NAME=VALUE", help="A limit of its own, once for each."
         ),
     ] = None,
+    models: Annotated[
+        Any,
+        typer.Option(
+            parser=_models,
+            metavar="NAME,...",
+            help="Models that a miner may serve with it; `code*` is all that begin with `code`.",
+            show_default="all",
+        ),
+    ] = None,
     data: _Data = _DATA,
 ) -> None:
     """Print a new key, once: only a hash of it is kept."""
+    if models and role is not Role.MINER:
+        raise typer.BadParameter("only a miner's key names models", param_hint="--models")
     text = new_key(secrets.randbelow)
     key = KeyRecord(
         key_id=key_id_of(text),
@@ -114,10 +135,11 @@ def create(
         created_us=_now_us(),
         expires_us=None if expires is None else int(expires.timestamp() * 1e6),
         limits={name: value for name, value in limit or () if value is not None},
+        models=models or (),
     )
     with _keys(data) as keys:
         keys.create(key)
-    typer.echo(f"Created {role} key {key.key_id}. It is not shown again:", err=True)
+    say(f"Created {role} key {key.key_id}. It is not shown again:", err=True)
     typer.echo(text)
 
 
@@ -133,14 +155,14 @@ def list_keys(
         rows = [_row(key) for key in keys.all()]
     if as_json:
         for row in rows:
-            typer.echo(json.dumps(row))
+            say(json.dumps(row))
         return
     table = [[column.upper() for column in _COLUMNS]]
     table += [[_cell(row.get(column)) for column in _COLUMNS] for row in rows]
     widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
     for cells in table:
         line = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-        typer.echo(line.rstrip())
+        say(line.rstrip())
 
 
 @cli.command(name="limit")
@@ -160,7 +182,25 @@ def limit_key(
     with _keys(data, must_exist=True) as keys:
         if not (is_key_id(key_id) and keys.limit(key_id, dict(limits))):
             _fail_unknown(key_id)
-    typer.echo(f"Limited {key_id}.", err=True)
+    say(f"Limited {key_id}.", err=True)
+
+
+@cli.command(name="models")
+def name_models(
+    key_id: _KeyId,
+    models: Annotated[
+        Any,
+        typer.Argument(
+            parser=_models, metavar="NAME,...", help="As `create` takes them; `*` is all."
+        ),
+    ],
+    data: _Data = _DATA,
+) -> None:
+    """Name the models that a miner's key may serve, from its next call on."""
+    with _keys(data, must_exist=True) as keys:
+        if not (is_key_id(key_id) and keys.set_models(key_id, models)):
+            _fail(f"there is no miner's key {key_id!r}: `aitbc-coordinator keys list` shows them")
+    typer.echo(f"{key_id} may serve {','.join(models)}.", err=True)
 
 
 @cli.command()
@@ -169,7 +209,7 @@ def revoke(key_id: _KeyId, data: _Data = _DATA) -> None:
     with _keys(data, must_exist=True) as keys:
         if not (is_key_id(key_id) and keys.revoke(key_id, _now_us())):
             _fail_unknown(key_id)
-    typer.echo(f"Revoked {key_id}.", err=True)
+    say(f"Revoked {key_id}.", err=True)
 
 
 @contextmanager
@@ -196,6 +236,7 @@ def _row(key: KeyRecord) -> dict[str, Any]:
         "last_used": _shown(key.last_used_us),
         "address": key.owner,
         "limits": dict(key.limits) or None,
+        "models": list(key.models) or None,
     }
     return {name: value for name, value in row.items() if value is not None}
 
@@ -203,6 +244,8 @@ def _row(key: KeyRecord) -> dict[str, Any]:
 def _cell(value: Any) -> str:
     if isinstance(value, dict):
         return ",".join(f"{name}={number:g}" for name, number in value.items())
+    if isinstance(value, list):
+        return ",".join(value)
     return "-" if value is None else str(value)
 
 
@@ -221,5 +264,5 @@ def _fail_unknown(key_id: str) -> NoReturn:
 
 
 def _fail(problem: str) -> NoReturn:
-    typer.echo(f"aitbc-coordinator: {problem}", err=True)
+    say(f"aitbc-coordinator: {problem}", err=True)
     raise typer.Exit(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
@@ -20,6 +21,7 @@ from aitbc_server.rest.route import compile_routes
 from aitbc_server.rest.router import Router
 from aitbc_server.rest.site import Mount
 from aitbc_server.rest.template import parse
+from aitbc_server.supervisor import Supervisor, end
 from aitbc_server.web import (
     addresses,
     blocks,
@@ -96,14 +98,14 @@ class Explorer:
         pages = [Mount(path, self, self._takes) for path in ("/", "/explorer", "/explorer/")]
         return [Mount(_STATIC, self._serve_static, _only_reads), *pages]
 
-    def start(self) -> None:
+    def start(self, supervisor: Supervisor) -> None:
         """Begins to watch the network."""
-        self._sampler = asyncio.create_task(self._overview.watch(self._read))
+        self._sampler = supervisor.keep("explorer", partial(self._overview.watch, self._read))
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Ends the watch."""
         if self._sampler is not None:
-            self._sampler.cancel()
+            await end([self._sampler])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         response = await self._answer(scope)

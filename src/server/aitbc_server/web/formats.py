@@ -68,14 +68,22 @@ def seconds_of(time: Timestamp) -> float:
 
 def value_name(message: Message, field: str) -> str:
     """Returns the name of an enum field's value as the REST API has it, such as `online`."""
-    number = getattr(message, field)
-    encode = encode_of(cast("FieldDescriptor", message.DESCRIPTOR.fields_by_name[field]))
-    return str(encode(number) if encode else number)
+    return _name(message, field, getattr(message, field))
+
+
+def value_names(message: Message, field: str) -> list[str]:
+    """Returns the names of the values of a list of an enum."""
+    return [_name(message, field, number) for number in getattr(message, field)]
 
 
 def short(text: str, size: int = 8) -> str:
     """Returns the beginning and the end of a hash or an id that is long."""
     return text if len(text) <= 2 * size + 3 else f"{text[:size]}…{text[-size // 2 :]}"
+
+
+def _name(message: Message, field: str, number: int) -> str:
+    encode = encode_of(cast("FieldDescriptor", message.DESCRIPTOR.fields_by_name[field]))
+    return str(encode(number) if encode else number)
 
 
 def _datetime(time: Timestamp) -> datetime:

@@ -8,6 +8,7 @@ import time
 import structlog
 
 from aitbc.v1 import explorer_pb2
+from aitbc_server.domain.errors import CoordinatorError
 from aitbc_server.web.charts import bar_chart, curve
 from aitbc_server.web.page import Page, Read, Visit
 from aitbc_server.web.waits import Waits
@@ -30,7 +31,7 @@ class Overview:
         while True:
             try:
                 self._take(await read(explorer_pb2.GetExplorerStatsRequest()))
-            except Exception as error:
+            except CoordinatorError as error:
                 # Shown as no wait; the next look may succeed.
                 _log.warning("explorer.look_failed", error=type(error).__name__)
             await asyncio.sleep(_LOOKED_AT_EVERY_S)

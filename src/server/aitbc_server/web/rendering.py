@@ -42,6 +42,7 @@ class Templates:
             machine_readable=formats.machine_readable,
             short=formats.short,
             value_name=formats.value_name,
+            value_names=formats.value_names,
         )
         self._environment.globals.update(
             nav=_NAVIGATION, version=__version__, ago=formats.ago, share=charts.share

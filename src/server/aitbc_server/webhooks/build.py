@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from aitbc.v1.receipts_pb2 import Receipt
 from aitbc_server.api.receipts import read_receipt
 from aitbc_server.config import Settings
+from aitbc_server.domain.caller import Caller
 from aitbc_server.domain.clock import Clock
 from aitbc_server.domain.jobs import JobRecord
 from aitbc_server.domain.receipts import receipt_id_of
 from aitbc_server.store.ledger import StoredLedger
+from aitbc_server.supervisor import Supervisor
 from aitbc_server.webhooks.courier import Courier
 from aitbc_server.webhooks.guard import Guard
 from aitbc_server.webhooks.names import SystemResolver
@@ -40,13 +42,16 @@ def build_courier(
     jobs: Jobs,
     ledger: StoredLedger,
     clock: Clock,
+    supervisor: Supervisor,
 ) -> Courier:
     """Returns a courier that is not started."""
 
     async def receipt_of(record: JobRecord) -> Receipt | None:
         if not record.has_receipt:
             return None
-        return await read_receipt(ledger, receipt_id_of(record.job_id), owner=record.owner)
+        return await read_receipt(
+            ledger, receipt_id_of(record.job_id), reader=Caller(owner=record.owner)
+        )
 
     def poster() -> Poster:
         # Here: most coordinators have no webhook, and a start does not wait for a client of HTTP.
@@ -70,6 +75,7 @@ def build_courier(
         poster,
         Schedule(settings.webhook_retry_seconds, random.Random()),
         clock,
+        supervisor,
         most=settings.webhook_concurrency,
         most_each=settings.webhook_endpoint_concurrency,
         retention_s=settings.webhook_retention_days * _DAY_S,

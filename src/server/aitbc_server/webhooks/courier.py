@@ -25,13 +25,15 @@ from aitbc_server.domain.webhooks import (
     DeliveryStatus,
     Webhook,
 )
+from aitbc_server.supervisor import Supervisor, end
 from aitbc_server.webhooks.answer import Answer
 from aitbc_server.webhooks.attempts import once, outcome_of
 from aitbc_server.webhooks.lane import Lane
 from aitbc_server.webhooks.outbox import Jobs, Outbox
-from aitbc_server.webhooks.payload import job_payload, test_payload
+from aitbc_server.webhooks.payload import forgotten_payload, job_payload, test_payload
 from aitbc_server.webhooks.schedule import Schedule
 from aitbc_server.webhooks.signing import signed_headers
+from aitbc_server.webhooks.slots import Slots, acting_for
 
 if TYPE_CHECKING:
     from aitbc_server.webhooks.poster import Poster
@@ -45,6 +47,8 @@ _log = structlog.get_logger(__name__)
 
 # Seconds until the storage is asked again.
 _RETRY_S = 1.0
+# No owner has more of the slots than one of so many parts.
+_SHARES = 8
 _PRUNE_EVERY_S = 3600.0
 # Rows in one commit.
 _PRUNED_AT_ONCE = 1000
@@ -61,6 +65,7 @@ class Courier:
         make_poster: Callable[[], Poster],
         schedule: Schedule,
         clock: Clock,
+        supervisor: Supervisor,
         *,
         most: int,
         most_each: int,
@@ -78,7 +83,9 @@ class Courier:
         self._making = asyncio.Lock()
         self._schedule = schedule
         self._clock = clock
-        self._slots = asyncio.Semaphore(most)
+        self._supervisor = supervisor
+        # A share holds at least one webhook's, and leaves slots to others.
+        self._slots = Slots(most, min(most, max(most_each, most // _SHARES)))
         self._most_each = most_each
         self._retention_us = int(retention_s * 1e6)
         self._lanes: dict[str, Lane] = {}
@@ -86,9 +93,10 @@ class Courier:
         self._seen = 0
         # Without webhooks, a final job costs nothing here.
         self._is_needed = False
+        self._is_stopped = False
         self._news = asyncio.Event()
         # What ends at once, and what may finish, when the courier stops.
-        self._loops: set[asyncio.Task[None]] = set()
+        self._served: set[asyncio.Task[None]] = set()
         self._attempts: set[asyncio.Task[None]] = set()
         # Attempts so far, by what became of their delivery.
         self.outcomes: Counter[str] = Counter()
@@ -99,12 +107,14 @@ class Courier:
         self._seen, waiting = await self._outbox.waiting()
         for webhook_id in waiting:
             self.wake(webhook_id)
-        self._loop(self._listen())
-        self._loop(self._prune())
+        _own(self._served, self._supervisor.keep("webhook-news", self._listen))
+        _own(self._served, self._supervisor.keep("webhook-prune", self._prune))
 
-    def expect(self) -> None:
-        """Says that there is a webhook now."""
-        self._is_needed = True
+    def changed(self, webhook_id: str) -> None:
+        """Says that a webhook is there, or that it, or what waits for it, has changed."""
+        if not self._is_stopped:
+            self._is_needed = True
+            self.wake(webhook_id)
 
     def jobs_ended(self) -> None:
         """Says that jobs may have become final: there may be something to deliver."""
@@ -112,7 +122,7 @@ class Courier:
             self._news.set()
 
     def wake(self, webhook_id: str) -> None:
-        """Says that a webhook, or what waits for it, has changed."""
+        """Has a lane look, or look anew, at a webhook and what waits for it."""
         lane = self._lanes.get(webhook_id)
         if lane is not None:
             lane.wake(anew=True)
@@ -120,24 +130,23 @@ class Courier:
         lane = self._lanes[webhook_id] = Lane(
             webhook_id, self._outbox, self, self._clock, most=self._most_each
         )
-        self._loop(self._run(webhook_id, lane))
+        run = partial(self._run, webhook_id, lane)
+        _own(self._served, self._supervisor.finish("webhook-lane", run))
 
     async def stop(self, grace_s: float) -> None:
         """Lets running attempts end within the grace; the rest stays in the outbox."""
-        for loop in self._loops:
-            loop.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        self._is_stopped = True
+        await end(self._served)
         if self._attempts:
             await asyncio.wait(self._attempts, timeout=grace_s)
-        for attempt in self._attempts:
-            attempt.cancel()
-        await asyncio.gather(*self._attempts, return_exceptions=True)
+        await end(self._attempts)
         if self._poster is not None:
             await self._poster.close()
 
     async def deliver(self, webhook: Webhook, delivery: Delivery) -> Answer:
         """Makes an attempt and stores what came of it."""
-        async with self._slots:
+        acting_for.set(webhook.owner)
+        async with self._slots.held(webhook.owner):
             began_us = self._clock.wall_us()
             answer = await self._attempt(webhook, delivery)
         outcome = outcome_of(delivery, answer, began_us, self._schedule)
@@ -167,7 +176,8 @@ class Courier:
         )
         # First, because its number is part of its id.
         test = replace(test, number=await self._outbox.log(test))
-        async with self._slots:
+        acting_for.set(webhook.owner)
+        async with self._slots.held(webhook.owner):
             answer = await self._send(webhook, test, test_payload(now_us))
         outcome = once(test, answer, now_us)
         await self._outbox.record([outcome])
@@ -175,23 +185,23 @@ class Courier:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs an attempt that the courier waits for when it stops."""
-        _own(self._attempts, work)
-
-    def _loop(self, work: Coroutine[Any, Any, None]) -> None:
-        _own(self._loops, work)
+        _own(self._attempts, asyncio.create_task(work))
 
     async def _listen(self) -> None:
+        # What came before, and what broke this off the last time.
+        self._news.set()
         while True:
             await self._news.wait()
             self._news.clear()
             try:
-                self._seen, webhook_ids = await self._outbox.newer(self._seen)
+                seen, webhook_ids = await self._outbox.newer(self._seen)
             except StorageUnavailable:
                 await asyncio.sleep(_RETRY_S)
                 self._news.set()
                 continue
             for webhook_id in webhook_ids:
                 self._nudge(webhook_id)
+            self._seen = seen
 
     def _nudge(self, webhook_id: str) -> None:
         lane = self._lanes.get(webhook_id)
@@ -227,7 +237,7 @@ class Courier:
             return test_payload(delivery.created_us)
         record = await _patiently(partial(self._jobs.job, delivery.job_id))
         if record is None:
-            return None
+            return None if delivery.is_job_kept else forgotten_payload(delivery)
         receipt = await _patiently(partial(self._receipt_of, record))
         return job_payload(delivery.event, record, receipt)
 
@@ -260,7 +270,6 @@ async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
             await asyncio.sleep(_RETRY_S)
 
 
-def _own(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
-    task = asyncio.create_task(work)
+def _own(tasks: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:
     tasks.add(task)
     task.add_done_callback(tasks.discard)

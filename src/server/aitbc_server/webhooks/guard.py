@@ -100,6 +100,7 @@ class Guard:
         reasons = {address: self._problem(address, port) for address in found}
         if usable := [address for address, problem in reasons.items() if problem is None]:
             return usable
+        # Never which one it has: names of the coordinator's own network are not its owner's to ask.
         raise Refused(f"{host} is not to be reached: {next(iter(reasons.values()))}")
 
     async def _look_up(self, host: str, port: int) -> list[str]:
@@ -118,7 +119,7 @@ class Guard:
         if any(address in network for network in self._allowed):
             return None
         if not _is_public(address):
-            return f"{text} is not a public address, and its network is not allowed"
+            return "that is not a public address, and its network is not allowed"
         if port not in self._ports:
             return f"port {port} is not allowed"
         return None

@@ -8,20 +8,24 @@ import socket
 import threading
 from collections.abc import Sequence
 
+from aitbc_server.webhooks.slots import Slots, acting_for
+
 # A name server may be anybody's, and slow: so these threads do nothing else, and end with the
 # process instead of keeping it.
 _MOST_THREADS = 8
+_MOST_EACH = 2
 
 
 class SystemResolver:
     """Resolves names by getaddrinfo."""
 
     def __init__(self) -> None:
-        self._free = asyncio.Semaphore(_MOST_THREADS)
+        self._threads = Slots(_MOST_THREADS, _MOST_EACH)
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:
         """Returns the addresses of a name. Raises OSError and UnicodeError."""
-        await self._free.acquire()
+        owner = acting_for.get()
+        await self._threads.take(owner)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[str]] = loop.create_future()
 
@@ -36,7 +40,7 @@ class SystemResolver:
                 loop.call_soon_threadsafe(finish, found)
 
         def finish(found: list[str] | Exception) -> None:
-            self._free.release()
+            self._threads.give(owner)
             if answer.done():
                 return
             if isinstance(found, Exception):

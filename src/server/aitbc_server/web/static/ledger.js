@@ -9,6 +9,7 @@ const SIGNED = {
   units: true, unit_type: true, prompt_tokens: false, completion_tokens: false, price: true,
   currency: true, prompt_hash: true, result_hash: true, started_at: true, completed_at: true,
   attempt: true, coordinator: true, nonce: true, miner_signature: false,
+  version: false, request_hash: false, answer_hash: false, resumed: false,
 };
 
 class Problem extends Error {}
@@ -137,6 +138,11 @@ function signedFields(receipt) {
     if (receipt[name] !== undefined) fields[name] = receipt[name];
     else if (isRequired) throw new Problem(`it has no ${name}`);
   }
+  const version = fields.version ?? 1;
+  if (version !== 1 && version !== 2) throw new Problem(`it is of version ${version}, which this page does not know`);
+  for (const name of ["request_hash", "answer_hash"]) {
+    if ((version === 2) !== (name in fields)) throw new Problem(`its ${name} is not that of its version`);
+  }
   return fields;
 }
 
@@ -150,6 +156,8 @@ async function statementLeaf(receipt) {
   for (const name of ["prompt_tokens", "completion_tokens"]) {
     if (receipt[name] !== undefined) statement[name] = receipt[name];
   }
+  // Since version 2 it covers the whole answer.
+  if (receipt.miner_signature.version === 2) Object.assign(statement, { version: 2, answer_hash: receipt.answer_hash });
   return leafHash(utf8.encode(canonical(statement)));
 }
 
@@ -185,12 +193,16 @@ const CHECKS = {
   },
   "Place in the ledger": async ({ receipt, leaf }) => {
     const { proof } = receipt;
-    if (!proof) return skipped("it is not in a block yet: that takes a few seconds");
+    if (!proof) return skipped("it has no proof: its block is not sealed yet, which takes a few seconds");
     const root = await rootByPath(leaf, proof.leaf_index, proof.tree_size, hashes(proof.path));
     if (root === null || toHex(root) !== proof.root_hash) {
       return failed("the proof does not lead from these contents to the Merkle root of its block");
     }
     if (proof.leaf_hash !== toHex(leaf)) return failed("the proof is of another entry");
+    if (proof.receipt_id !== receipt.receipt_id) return failed(`the proof is of ${proof.receipt_id}`);
+    if (receipt.status !== undefined && receipt.status !== "sealed") {
+      return failed(`it says that it is ${receipt.status}, and has a proof that it is sealed`);
+    }
     if (receipt.leaf_index !== undefined && receipt.leaf_index !== proof.leaf_index) {
       return failed(`it says that it is entry ${receipt.leaf_index}, and its proof ${proof.leaf_index}`);
     }
@@ -198,7 +210,7 @@ const CHECKS = {
   },
   "Signature of the block": async ({ receipt, keys }) => {
     const { proof } = receipt;
-    if (!proof) return skipped("it is not in a block yet");
+    if (!proof) return skipped("it has no proof");
     const note = parseCheckpoint(proof.checkpoint);
     if (note.origin !== receipt.coordinator) return failed(`the block is of the ledger ${note.origin}`);
     if (note.root !== proof.root_hash || note.size !== proof.tree_size) {

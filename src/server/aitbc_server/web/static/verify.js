@@ -70,7 +70,7 @@ async function verify() {
   }
   if (outcomes.includes("failed")) conclude("failed", "This receipt is not genuine, or was changed.");
   else if (receipt.proof) conclude("passed", "This receipt is genuine and in the ledger.");
-  else conclude("passed", "This receipt is genuine. It holds no proof yet that it is in the ledger.");
+  else conclude("failed", "This receipt is signed, but has no proof that it is in the ledger.");
 }
 
 button.addEventListener("click", async () => {
