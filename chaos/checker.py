@@ -28,6 +28,9 @@ from chaos.history import (
 )
 
 _FINAL = frozenset({"completed", "failed", "cancelled"})
+# Code of a job that is set aside, and how many miners must have vanished with it.
+POISON = "POISON"
+_VANISHES = 2
 
 
 class Breach(StrEnum):
@@ -79,6 +82,8 @@ class Verdict:
     recovered: int
     # Jobs by final state.
     ends: Counter[str]
+    # Failed jobs that were set aside.
+    set_aside: int
     # Leases that recording miners were given, and ends of leases that they sent, repeats included.
     leases: int
     sent: int
@@ -159,6 +164,7 @@ def check(history: Iterable[Event], *, max_attempts: int, echoes: Iterable[str] 
         acknowledged=len(facts.acknowledged),
         recovered=sum(key in facts.attempts for key in by_key.keys() - facts.acknowledged.keys()),
         ends=Counter(seen[0].status for seen in facts.last.values()),
+        set_aside=sum(seen[0].error_code == POISON for seen in facts.last.values()),
         leases=len(facts.leases),
         sent=sum(map(len, facts.sent.values())),
     )
@@ -214,6 +220,8 @@ def _ends(facts: _Facts, max_attempts: int) -> Iterator[Finding]:
 
 
 def _may_fail(facts: _Facts, job: Seen, max_attempts: int) -> bool:
+    if job.error_code == POISON:
+        return job.vanished >= _VANISHES
     if job.attempt >= max_attempts:
         return True
     return any(

@@ -18,6 +18,8 @@ from chaos.history import Acknowledged, Attempted, CancelAsked, Recorder, Refuse
 from chaos.miner import MODEL
 
 MAX_ATTEMPTS = 10
+# Why attempts end whose miner vanished.
+_VANISHED = frozenset({"LEASE_EXPIRED", "MINER_RESTARTED"})
 _FINAL = frozenset({"completed", "failed", "cancelled"})
 # Longest wait for an answer; beyond it the outcome is unknown.
 _PATIENCE_S = 5.0
@@ -227,6 +229,9 @@ def seen(job: dict[str, Any], *, is_last: bool = False) -> Seen:
         error_code=job.get("error", {}).get("code", ""),
         is_last=is_last,
         prompt=job.get("prompt", ""),
+        vanished=sum(
+            attempt.get("error", {}).get("code") in _VANISHED for attempt in job.get("attempts", ())
+        ),
     )
 
 

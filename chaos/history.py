@@ -118,6 +118,8 @@ class Seen:
     error_code: str = ""
     is_last: bool = False
     prompt: str = ""
+    # Attempts that ended because their miner vanished; of jobs that were set aside for it alone.
+    vanished: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from chaos.checker import Verdict, check
+from chaos.checker import POISON, Verdict, check
 from chaos.clients import MAX_ATTEMPTS, Client, GrpcApi, RestApi, seen
 from chaos.cluster import Cluster
 from chaos.faults import Nemesis
@@ -175,6 +175,10 @@ class _Run:
                 await self._control.get("/v1/jobs", params={"limit": _PAGE, "page_token": token})
             ).json()
             jobs = page.get("jobs", [])
+            for place, job in enumerate(jobs):
+                if job.get("error", {}).get("code") == POISON:
+                    # Lists have no attempts.
+                    jobs[place] = (await self._control.get(f"/v1/jobs/{job['job_id']}")).json()
             if jobs:
                 self._recorder.record(*(seen(job, is_last=True) for job in jobs))
             token = page.get("next_page_token", "")
@@ -219,6 +223,7 @@ def _print(outcome: Outcome, cluster: Cluster, console: Console) -> None:
     table.add_row("stored, though the answer was lost", str(verdict.recovered))
     for status, count in sorted(verdict.ends.items()):
         table.add_row(status, str(count))
+    table.add_row("of these set aside", str(verdict.set_aside))
     table.add_row("leases of recording miners", str(verdict.leases))
     table.add_row("results and failures that they sent", str(verdict.sent))
     console.print(table)

@@ -1,4 +1,4 @@
-"""From a miner's lease to a reader: calls and probabilities over miners that are lost."""
+"""From a miner's lease to a reader: what is beside the text, over miners that are lost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from aitbc.v1 import jobs_pb2, work_pb2
 from aitbc_miner.engines.base import Chunk, Logprob, Resume, ToolCallPart
 from aitbc_miner.lease import Lease
-from aitbc_server.api.work_messages import parts_of, resume_of
+from aitbc_server.api.work_messages import beside_text, resume_of
 from aitbc_server.dispatch.live import LiveJob
 from aitbc_server.dispatch.transcripts import Transcripts
 from aitbc_server.domain.parts import CallPart, Parts
@@ -26,28 +26,34 @@ TOKENS = ["a", "b ", "", "🙂", "c", "", "é", " d", "", "漢", "e"]
 class Attempt:
     """An engine that says the same tokens as all others, as likely as its own number."""
 
-    def __init__(self, number: int, resume: Resume | None) -> None:
+    def __init__(self, number: int, resume: Resume | None, *, has_ids: bool) -> None:
+        self._has_ids = has_ids
         self.lease = Lease("l", resume=resume)
         self._number = number
         # As engines do, it goes on after the text.
         self._said = _tokens_of(resume.text) if resume else 0
 
-    def say(self, count: int, argument: str) -> None:
-        """Says the next tokens in one chunk, and more of a call."""
+    def say(self, count: int, argument: str, thought: str) -> None:
+        """Says the next tokens in one chunk, and more of a call and of its reasoning."""
         texts = TOKENS[self._said : self._said + count]
         calls = (ToolCallPart(0, "c", "f", f"{argument}{self._number}"),) if argument else ()
         chunk = Chunk(
             text="".join(texts),
+            reasoning=f"{thought}{self._number}" if thought else "",
             tokens=len(texts),
             tool_calls=calls,
             logprobs=tuple(Logprob(text, -self._number) for text in texts),
+            # Each attempt has others for the same text.
+            token_ids=tuple(100 * self._number + self._said + place for place in range(len(texts)))
+            if self._has_ids
+            else (),
         )
         self._said += len(texts)
         self.lease.add(chunk)
 
     def finish(self) -> work_pb2.Completion:
         """Says the rest."""
-        self.say(len(TOKENS), "")
+        self.say(len(TOKENS), "", "")
         self.lease.add(Chunk(finish_reason="stop"))
         self.lease.complete()
         return self.lease.take_updates()[-1].completion
@@ -59,6 +65,7 @@ class Reader:
     def __init__(self, kept: Transcripts) -> None:
         self.follower = kept.follow(JOB, START)
         self.text = b""
+        self.reasoning = b""
         self.parts: list[Parts] = []
         # Whether the next that it is told may be another answer's.
         self.may_restart = False
@@ -70,24 +77,29 @@ class Reader:
             return
         if news.is_restarted:
             assert self.may_restart
-            self.text, self.parts, self.may_restart = b"", [], is_void
+            self.text, self.reasoning, self.parts, self.may_restart = b"", b"", [], is_void
         self.text += news.text
+        self.reasoning += news.reasoning
         self.parts.append(news.parts)
 
     def end(self, completion: work_pb2.Completion) -> None:
         """Gets the rest as the end of a job gives it."""
         result, whole = completion.result.encode(), _whole(completion)
-        position = self.follower.position.within(result)
+        position = self.follower.position.within(result, whole.reasoning)
         rest = self.follower.place.beyond(whole)
         if position is None or rest is None:
             assert self.may_restart
-            self.text, self.parts, position, rest = b"", [], START, whole
+            self.text, self.reasoning, self.parts, position, rest = b"", b"", [], START, whole
         self.text += result[position.offset :]
+        self.reasoning += whole.reasoning[position.reasoning_offset :]
         self.parts.append(rest)
         logprobs = tuple(one for part in self.parts for one in part.logprobs)
         arguments = "".join(call.arguments for part in self.parts for call in part.calls)
         assert self.text == result
+        assert self.reasoning == whole.reasoning
         assert logprobs == whole.logprobs
+        token_ids = tuple(one for part in self.parts for one in part.token_ids)
+        assert token_ids == whole.token_ids
         assert arguments == "".join(call.arguments for call in completion.tool_calls)
 
 
@@ -95,31 +107,42 @@ _STEPS = st.tuples(
     st.sampled_from(["say", "tell", "read", "tell and read", "tell again", "lose"]),
     st.integers(0, 3),
     st.sampled_from(["", "", "{"]),
+    st.sampled_from(["", "", "hm 🙂"]),
 )
 
 
 @settings(max_examples=400)
-@given(st.lists(_STEPS, max_size=12))
-def test_a_reader_has_what_the_job_keeps(steps: list[tuple[str, int, str]]) -> None:
+@given(st.lists(_STEPS, max_size=12), st.booleans())
+def test_a_reader_has_what_the_job_keeps(
+    steps: list[tuple[str, int, str, str]],
+    has_ids: bool,
+) -> None:
     async def run() -> None:
-        kept, attempt, number = Transcripts(100_000, {"j"}), Attempt(0, None), 0
+        kept, number = Transcripts(100_000, {"j"}), 0
+        attempt = Attempt(0, None, has_ids=has_ids)
         reader, is_void = Reader(kept), False
-        for step, count, argument in steps:
+        for step, count, argument, thought in steps:
             if step == "lose":
                 number += 1
                 resume = _resume(kept)
-                attempt = Attempt(number, resume)
+                attempt = Attempt(number, resume, has_ids=has_ids)
                 is_void |= resume is None
                 reader.may_restart |= is_void
                 continue
             if step == "tell again":
                 attempt.lease.rewind(0)
             elif step != "read":
-                attempt.say(count, argument)
+                attempt.say(count, argument, thought)
             if step.startswith("tell"):
                 for update in attempt.lease.take_updates():
                     delta = update.delta
-                    kept.extend("j", update.sequence, delta.text, delta.tokens, parts_of(delta))
+                    kept.extend(
+                        "j",
+                        update.sequence,
+                        delta.text,
+                        delta.tokens,
+                        beside_text(update).parts,
+                    )
                     is_void = False
             if step.endswith("read"):
                 reader.read(is_void=is_void)
@@ -155,4 +178,9 @@ def _resume(kept: Transcripts) -> Resume | None:
 def _whole(completion: work_pb2.Completion) -> Parts:
     calls = (CallPart(0, call.id, call.name, call.arguments) for call in completion.tool_calls)
     likely: list[jobs_pb2.TokenLogprob] = list(completion.logprobs)
-    return Parts(tuple(calls), tuple(one.SerializeToString() for one in likely))
+    return Parts(
+        tuple(calls),
+        tuple(one.SerializeToString() for one in likely),
+        completion.reasoning.encode(),
+        tuple(completion.token_ids),
+    )

@@ -7,6 +7,7 @@ import pytest
 from google.protobuf import descriptor_pb2, message_factory
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from aitbc.v1 import jobs_pb2, miners_pb2, receipts_pb2, usage_pb2, work_pb2
 from aitbc_server.api.validation import validator
@@ -14,6 +15,7 @@ from aitbc_server.domain.errors import InvalidArgument
 
 STATED = jobs_pb2.MinerStatement(miner_id="m")
 SUBMIT = jobs_pb2.SubmitJobRequest(model="llama3.2", prompt="hello")
+MOST_16384 = "must have at most 16384 items"
 WITHOUT_MODEL = jobs_pb2.SubmitJobRequest(prompt="hello")
 
 
@@ -47,6 +49,11 @@ def params(**fields: Any) -> jobs_pb2.SubmitJobRequest:
         submit(priority=-100, timeout_seconds=1, max_attempts=10, request_id="a-1"),
         params(max_tokens=1, temperature=0, top_p=1, top_k=-1, min_p=0, stop=["\n"], seed=-1),
         chat({"role": "user", "content": "hello"}),
+        chat({"role": "user", "content": ""}),
+        chat({"role": "user", "parts": [{"type": "text"}]}),
+        params(min_tokens=0, stop_token_ids=[0, 2**31 - 1], bad_words=["x"]),
+        params(allowed_token_ids=range(16384), logit_bias={5: -100, 7: 100}),
+        jobs_pb2.SubmitJobRequest(model="m", prompt_token_ids=range(262_144)),
         jobs_pb2.BatchSubmitJobsRequest(jobs=[SUBMIT] * 1000),
         jobs_pb2.CompleteJobRequest(job_id="job-1", miner_id="m", result=""),
         jobs_pb2.CompleteJobRequest(job_id="job-1", miner_id="m", result="a\0b"),
@@ -69,6 +76,15 @@ def test_a_valid_message_passes(message: Message) -> None:
     check(message)
 
 
+def test_what_holds_nothing_but_its_own_kind_is_not_looked_through() -> None:
+    # Deeper than Python could follow.
+    message = jobs_pb2.JobEvent()
+    held = message.logprobs.add()
+    for _ in range(2000):
+        held = held.top.add()
+    check(message)
+
+
 @pytest.mark.parametrize(
     ("message", "field", "problem"),
     [
@@ -76,21 +92,71 @@ def test_a_valid_message_passes(message: Message) -> None:
         (params(max_tokens=0), "params.max_tokens", "must be at least 1"),
         (params(max_tokens=1_000_001), "params.max_tokens", "must be at most 1000000"),
         (params(temperature=2.1), "params.temperature", "must be at most 2"),
+        (params(stop_token_ids=[2, -1]), "params.stop_token_ids[1]", "must be at least 0"),
+        (params(allowed_token_ids=[1] * 16385), "params.allowed_token_ids", MOST_16384),
+        (params(logit_bias={5: 101}), "params.logit_bias[5]", "must be at most 100"),
+        (params(logit_bias={5: math.nan}), "params.logit_bias[5]", "must be a finite number"),
+        (params(bad_words=[""]), "params.bad_words[0]", "must not be empty"),
+        (params(stop=["a", ""]), "params.stop[1]", "must not be empty"),
+        (chat({"role": "user"}), "messages[0].content", "is required (or parts)"),
+        (
+            jobs_pb2.SubmitJobRequest(model="m", prompt_token_ids=[1, -1]),
+            "prompt_token_ids[1]",
+            "must be at least 0",
+        ),
+        (
+            jobs_pb2.SubmitJobRequest(model="m", inputs=[jobs_pb2.TaskInput(token_ids=[-7])]),
+            "inputs[0].token_ids[0]",
+            "must be at least 0",
+        ),
+        (
+            submit(prompt_token_ids=[1]),
+            "prompt_token_ids",
+            "give either prompt or prompt_token_ids, not both",
+        ),
+        (
+            submit(task=77),
+            "task",
+            "must be one of JOB_TASK_GENERATE, JOB_TASK_EMBED, JOB_TASK_SCORE, JOB_TASK_TOKENIZE, "
+            "JOB_TASK_DETOKENIZE",
+        ),
         (params(temperature=math.nan), "params.temperature", "must be a finite number"),
         (params(temperature=-math.inf), "params.temperature", "must be a finite number"),
         (params(top_p=0), "params.top_p", "must be greater than 0"),
         (params(stop=["x"] * 17), "params.stop", "must have at most 16 items"),
         (params(stop=["x", ""]), "params.stop[1]", "must not be empty"),
-        (params(stop=["x" * 257]), "params.stop[0]", "must be at most 256 characters long"),
+        (params(stop=["x" * 4097]), "params.stop[0]", "must be at most 4096 characters long"),
+        (
+            submit(metadata={str(number): "" for number in range(17)}),
+            "metadata",
+            "must have at most 16 items",
+        ),
+        (
+            submit(metadata={"a": "b" * 513}),
+            "metadata[a]",
+            "must be at most 512 characters long",
+        ),
+        (
+            submit(metadata={"k" * 513: "b"}),
+            f"metadata[{'k' * 100}]",
+            "must be at most 512 characters long",
+        ),
+        (
+            work_pb2.Hello(miner_id="m", models=["m"], parents={str(n): "" for n in range(257)}),
+            "parents",
+            "must have at most 256 items",
+        ),
         (submit(model="a b"), "model", "must have no spaces"),
         (submit(model="a\0"), "model", "must not contain the NUL character"),
         (submit(prompt="a\0"), "prompt", "must not contain the NUL character"),
         (submit(prompt="é" * 524_289), "prompt", "must be at most 1048576 bytes of UTF-8"),
         (submit(priority=101), "priority", "must be at most 100"),
         (submit(request_id="a b"), "request_id", "must be printable ASCII without spaces"),
-        (submit(prompt=""), "prompt", "must not be empty"),
-        (submit(prompt=" \n\t"), "prompt", "must not be empty"),
-        (jobs_pb2.SubmitJobRequest(model="m"), "prompt", "is required (or messages)"),
+        (
+            jobs_pb2.SubmitJobRequest(model="m"),
+            "prompt",
+            "is required (or messages, prompt_token_ids or inputs)",
+        ),
         (
             submit(messages=[{"role": "user", "content": "x"}]),
             "messages",
@@ -98,9 +164,9 @@ def test_a_valid_message_passes(message: Message) -> None:
         ),
         (chat({"content": "x"}), "messages[0].role", "is required"),
         (
-            chat({"role": "bot", "content": "x"}),
+            chat({"role": "a bot", "content": "x"}),
             "messages[0].role",
-            "must be one of system, user, assistant, tool",
+            "must be a word such as system, user, assistant or tool",
         ),
         (jobs_pb2.BatchSubmitJobsRequest(), "jobs", "is required"),
         (
@@ -184,3 +250,15 @@ def test_a_message_may_contain_itself() -> None:
     check(tree_class(name="user", left=leaf, more=[leaf], named={"a": leaf}))
     with pytest.raises(InvalidArgument, match=r"^left\.more\[0\]\.named\[a\]\.name: is required"):
         check(tree_class(**leaf, left={**leaf, "more": [{**leaf, "named": {"a": {}}}]}))
+
+
+@pytest.mark.parametrize("seconds", [2**62, -(2**62), 253_402_300_800, -62_135_596_801])
+def test_a_time_that_no_calendar_has_is_refused(seconds: int) -> None:
+    request = receipts_pb2.ListReceiptsRequest(since=Timestamp(seconds=seconds))
+    with pytest.raises(InvalidArgument, match="since: must be a time from 0001 to 9999"):
+        check(request)
+
+
+@pytest.mark.parametrize("seconds", [0, -62_135_596_800, 253_402_300_799])
+def test_a_time_of_the_calendar_is_taken(seconds: int) -> None:
+    check(receipts_pb2.ListReceiptsRequest(since=Timestamp(seconds=seconds)))

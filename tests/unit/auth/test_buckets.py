@@ -52,3 +52,12 @@ def test_who_is_out_of_tokens_is_not_forgotten_for_those_who_are_not() -> None:
     for number in range(50):
         buckets.take(f"new {number}", 1, 10, 10.0)
     assert buckets.take("busy", 1, 1, 10.0) > 0
+
+
+def test_many_addresses_at_once_do_not_fill_anybodys_bucket_again() -> None:
+    buckets = Buckets(most=100)
+    for _ in range(10):
+        buckets.take("busy", 1, 10, 0.0)
+    for number in range(1000):
+        buckets.take(f"address {number}", 1, 10, 0.0)
+    assert buckets.take("busy", 1, 10, 0.0) > 0

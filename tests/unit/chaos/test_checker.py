@@ -190,6 +190,20 @@ def cancel_without_a_wish(history: History) -> None:
     ]
 
 
+def _set_aside(history: History, *, vanished: int) -> None:
+    failed = _last(history, "failed")
+    history.events = [
+        replace(event, error_code="POISON", vanished=vanished)
+        if isinstance(event, Seen) and event.job_id == failed.job_id
+        else event
+        for event in history.events
+    ]
+
+
+def set_aside_after_one_vanished(history: History) -> None:
+    _set_aside(history, vanished=1)
+
+
 WRONGS: list[tuple[Callable[[History], None], Breach]] = [
     (lose_a_job, Breach.LOST),
     (list_a_job_of_nobody, Breach.UNEXPECTED),
@@ -212,6 +226,7 @@ WRONGS: list[tuple[Callable[[History], None], Breach]] = [
     (break_an_acknowledgement, Breach.BROKEN_ACK),
     (fail_without_a_cause, Breach.UNEXPLAINED),
     (cancel_without_a_wish, Breach.UNEXPLAINED),
+    (set_aside_after_one_vanished, Breach.UNEXPLAINED),
 ]
 
 
@@ -222,6 +237,14 @@ def test_one_wrong_is_found(wrong: Callable[[History], None], breach: Breach, se
     history = History(seed, 40)
     wrong(history)
     assert breach in {finding.breach for finding in verdict(history).findings}
+
+
+@given(SEEDS)
+def test_a_job_with_which_two_miners_vanished_may_be_set_aside(seed: int) -> None:
+    history = History(seed, 40)
+    _set_aside(history, vanished=2)
+    assert verdict(history).findings == ()
+    assert verdict(history).set_aside == 1
 
 
 def test_every_breach_is_tried() -> None:

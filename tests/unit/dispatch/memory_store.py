@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from aitbc_server.dispatch.effects import Effects
+from aitbc_server.dispatch.endings import NOT_DELIVERED
 from aitbc_server.domain.jobs import (
     TRANSITIONS,
     Begin,
@@ -29,11 +30,17 @@ class Row:
     claim_s: float | None = None
     not_before_us: int | None = None
     cancel_requested: bool = False
+    is_abandoned: bool = False
     result: str | None = None
     # Lease ids in the order in which they began, and how many counted as attempts.
     leases: list[str] = field(default_factory=list)
     counted: int = 0
     failed_miners: dict[str, None] = field(default_factory=dict)
+    vanishes: int = 0
+    free_returns: int = 0
+    # Why each lease ended that did without a result, and why the job failed.
+    ends: dict[str, str] = field(default_factory=dict)
+    error_code: str | None = None
 
     def change(self, status: JobStatus) -> None:
         """Moves along an arrow that exists."""
@@ -59,8 +66,13 @@ class Row:
             started_us=None,
             claim_s=self.claim_s,
             cancel_requested=self.cancel_requested,
+            is_abandoned=self.is_abandoned,
             failed_miners=tuple(self.failed_miners),
-            spec_bytes=len(new.spec),
+            # Of those that run alone, as the real one tells it.
+            spec_bytes=len(new.spec) if self.status is JobStatus.RUNNING else 0,
+            vanishes=self.vanishes,
+            free_returns=self.free_returns,
+            task=new.task,
         )
 
 
@@ -83,13 +95,18 @@ class MemoryStore:
         begun = frozenset(b.job_id for b in effects.begins if self._begin(b))
         done = frozenset(c.job_id for c in effects.completions if self._complete(c))
         ended = frozenset(e.job_id for e in effects.endings if self._end(e))
-        for job_id, _ in effects.flags:
-            if self.rows[job_id].status is JobStatus.RUNNING:
-                self.rows[job_id].cancel_requested = True
+        for job_id, _, is_abandoned in effects.flags:
+            row = self.rows[job_id]
+            # The first request to cancel is the one that counts.
+            if row.status is JobStatus.RUNNING and not row.cancel_requested:
+                row.cancel_requested, row.is_abandoned = True, is_abandoned
         return begun, done, ended
 
     def _begin(self, begin: Begin) -> bool:
         row = self.rows[begin.job_id]
+        if row.status is JobStatus.RUNNING:
+            # A repetition, after a commit whose answer was lost.
+            return (row.lease_id, row.miner_id) == (begin.lease_id, begin.miner_id)
         if row.status is not JobStatus.PENDING or row.attempt != begin.attempt - 1:
             return False
         assert begin.lease_id not in row.leases, "a lease id was used twice"
@@ -116,7 +133,14 @@ class MemoryStore:
         row.change(end.status)
         row.not_before_us = end.not_before_us
         row.max_attempts += end.is_free
+        is_undelivered = end.error_code == NOT_DELIVERED
+        row.free_returns += end.is_free and is_undelivered
+        row.vanishes = end.vanishes
+        if end.lease_id is not None:
+            row.ends[end.lease_id] = end.error_code
+        if end.status.is_final:
+            row.error_code = end.told_code
         row.counted -= end.is_free
-        if end.lease_id and row.miner_id and not end.is_free:
+        if end.lease_id and row.miner_id and not (end.is_free and is_undelivered):
             row.failed_miners[row.miner_id] = None
         return True

@@ -6,6 +6,7 @@ their outbox, and what they say reaches the core when the test says so: late, tw
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from aitbc_server.dispatch.core import Core
@@ -14,6 +15,7 @@ from aitbc_server.dispatch.live import CancelReason, CloseReason, LiveJob, Now, 
 from aitbc_server.dispatch.sessions import Patience
 from aitbc_server.domain.errors import CoordinatorError
 from aitbc_server.domain.ids import job_of_lease
+from aitbc_server.domain.tasks import ModelInfo, Task
 from tests.factories import completion, instant, new_job, session
 from tests.unit.dispatch.memory_store import MemoryStore, Row
 
@@ -57,6 +59,12 @@ class Simulation:
         # Proposals on their way to the store.
         self.in_flight: list[Effects] = []
         self.drained: set[str] = set()
+        # What miners say of their models.
+        self.infos: dict[str, dict[str, ModelInfo]] = {}
+        # How often each miner was started anew.
+        self.starts: Counter[str] = Counter()
+        # Leases that ever reached their miner.
+        self.delivered: set[str] = set()
         # Jobs whose cancellation was asked for, with the leases that they had had by then.
         self.cancelled: dict[str, int] = {}
 
@@ -90,6 +98,7 @@ class Simulation:
             max_attempts=new.max_attempts,
             max_tokens=new.max_tokens,
             deadline_us=new.deadline_us,
+            task=new.task,
         )
         self.core.submit(job, self.now)
         return new.job_id
@@ -105,7 +114,14 @@ class Simulation:
 
     def connect(self, miner_id: str, window: int = 4) -> None:
         """Opens a session with everything that the miner holds."""
-        opened = session(miner_id, window=window, heard_at=self.now.mono)
+        process_id = f"{miner_id}/{self.starts[miner_id]}"
+        opened = session(
+            miner_id,
+            window=window,
+            heard_at=self.now.mono,
+            process_id=process_id,
+            infos=self.infos.get(miner_id, {}),
+        )
         opened.is_drained = miner_id in self.drained
         held = self.held.setdefault(miner_id, {})
         lost, _ = self.core.sessions.open(opened, list(held), self.now)
@@ -116,6 +132,18 @@ class Simulation:
         """Breaks the miner's stream."""
         if miner_id in self.sessions:
             self.core.sessions.close(self.sessions[miner_id], CloseReason.GONE, self.now)
+
+    def die(self, miner_id: str) -> None:
+        """Ends the miner's process, which forgets what it held."""
+        self.disconnect(miner_id)
+        self.held[miner_id] = {}
+        self.starts[miner_id] += 1
+
+    def take_over(self, miner_id: str) -> None:
+        """Starts a newer process of the miner while the older one lives."""
+        self.held[miner_id] = {}
+        self.starts[miner_id] += 1
+        self.connect(miner_id)
 
     def leave(self, miner_id: str) -> None:
         """Has a miner drain and say goodbye, dropping whatever it was given last."""
@@ -167,6 +195,7 @@ class Simulation:
         try:
             if action == "claim":
                 self.core.claim(job, POLLER, ["m"], self.now)
+                assert job.task is Task.GENERATE, "a miner that polls got a job that it does not do"
                 return
             lease = job.lease_of(POLLER)
             if action == "extend":
@@ -255,7 +284,9 @@ class Simulation:
             for lease in outbox.assignments:
                 if lease.is_held:
                     assert miner_id not in self.drained, "a drained miner got a job"
+                    assert opened.takes(lease.job), "a miner got a job that it does not do"
                     self.core.sessions.told(lease, 100, self.now)
                     held[lease.lease_id] = Held()
+                    self.delivered.add(lease.lease_id)
                     assert len(held) <= opened.window, "a miner holds more than its window"
             outbox.assignments.clear()

@@ -30,8 +30,11 @@ def test_a_retry_set_by_a_clock_that_was_ahead_comes_after_its_own_delay() -> No
                 started_us=None,
                 claim_s=None,
                 cancel_requested=False,
+                is_abandoned=False,
                 failed_miners=(),
                 spec_bytes=0,
+                vanishes=0,
+                free_returns=0,
             )
         ],
         now,

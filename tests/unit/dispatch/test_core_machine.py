@@ -9,9 +9,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from aitbc_server.dispatch.core import Core
+from aitbc_server.dispatch.sessions import _PROBATION_S
 from aitbc_server.domain.jobs import JobStatus
+from aitbc_server.domain.tasks import ModelInfo, Task
 from tests.unit.dispatch.simulation import LEASE_S, PATIENCE, Simulation
 
+POISON_AFTER = 2
+VANISHED = {"LEASE_EXPIRED", "MINER_RESTARTED"}
+BOTH = {"m": ModelInfo(tasks=(Task.GENERATE, Task.EMBED))}
+EMBEDS = {"m": ModelInfo(tasks=(Task.EMBED,))}
 MINERS = st.sampled_from(["miner-1", "miner-2", "miner-3"])
 
 
@@ -21,6 +27,8 @@ class CoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.simulation = Simulation()
+        # The first one says nothing, and so generates.
+        self.simulation.infos = {"miner-2": BOTH, "miner-3": EMBEDS, "miner-9": BOTH}
 
     @property
     def core(self) -> Core:
@@ -48,11 +56,14 @@ class CoreMachine(RuleBasedStateMachine):
         owner=st.sampled_from("ab"),
         timeout=st.sampled_from([None, None, 5, 60]),
         attempts=st.integers(1, 3),
+        task=st.sampled_from([Task.GENERATE, Task.GENERATE, Task.EMBED]),
     )
-    def submit(self, priority: int, owner: str, timeout: int | None, attempts: int) -> None:
+    def submit(
+        self, priority: int, owner: str, timeout: int | None, attempts: int, task: Task
+    ) -> None:
         deadline = None if timeout is None else self.simulation.now.wall_us + timeout * 1_000_000
         self.simulation.submit(
-            priority=priority, owner=owner, deadline_us=deadline, max_attempts=attempts
+            priority=priority, owner=owner, deadline_us=deadline, max_attempts=attempts, task=task
         )
 
     @precondition(lambda self: self.core.jobs)
@@ -66,14 +77,22 @@ class CoreMachine(RuleBasedStateMachine):
     def connect(self, miner_id: str) -> None:
         self.simulation.connect(miner_id)
 
-    @rule(miner_id=MINERS, how=st.sampled_from(["disconnects", "leaves", "restarts"]))
+    @rule(
+        miner_id=MINERS,
+        how=st.sampled_from(["disconnects", "leaves", "dies", "restarts", "yields"]),
+    )
     def miner_goes(self, miner_id: str, how: str) -> None:
         if how == "leaves":
             self.simulation.leave(miner_id)
             return
-        self.simulation.disconnect(miner_id)
+        if how == "disconnects":
+            self.simulation.disconnect(miner_id)
+            return
+        if how == "yields":
+            self.simulation.take_over(miner_id)
+            return
+        self.simulation.die(miner_id)
         if how == "restarts":
-            self.simulation.held[miner_id] = {}
             self.simulation.connect(miner_id)
 
     @rule(miner_id=MINERS, window=st.integers(0, 5))
@@ -203,6 +222,27 @@ class CoreMachine(RuleBasedStateMachine):
         for job_id, attempts in self.simulation.cancelled.items():
             assert self.simulation.rows[job_id].attempt <= attempts
 
+    @invariant()
+    def a_job_with_which_two_processes_vanished_is_set_aside_and_no_other(self) -> None:
+        for row in self.simulation.rows.values():
+            assert (row.vanishes >= POISON_AFTER) is (row.error_code == "POISON")
+            lost = {lease for lease, code in row.ends.items() if code in VANISHED}
+            assert row.vanishes <= len(lost & self.simulation.delivered)
+
+    @invariant()
+    def suspected_jobs_are_on_probation_one_by_one(self) -> None:
+        """A job passes by progress, or when its miner has lived with it for long enough."""
+        told_after = self.simulation.now.mono - _PROBATION_S
+        for opened in self.simulation.sessions.values():
+            suspected = [
+                lease
+                for lease in opened.leases.values()
+                if lease.job.vanished and lease.first_at is None and lease.is_measured
+                if lease.told_at is None or lease.told_at > told_after
+            ]
+            assert len(suspected) <= 1
+            assert opened.probation is None or opened.probation.session is opened
+
     def _check_settled(self) -> None:
         """When all that was proposed is stored, miners know, and nothing is left behind."""
         now_us = self.simulation.now.wall_us
@@ -217,7 +257,13 @@ class CoreMachine(RuleBasedStateMachine):
                 assert job_id not in self.simulation.cancelled
         free = [job for job in self.core.jobs.values() if job.ticket is not None]
         room = [s for s in self.simulation.sessions.values() if s.room > 0]
-        assert not (free and room), "a job waits while a miner has room"
+        waits = [job for job in free if any(s.takes(job) for s in room)]
+        assert not waits, "a job waits while a miner has room"
+        for job in self.core.jobs.values():
+            if job.vanished and self.core.is_parked(job):
+                able = [s for s in room if s.takes(job)]
+                unused = [s for s in able if s.miner_id not in job.failed_miners]
+                assert all(s.probation for s in unused), "a suspected job waits for nothing"
 
     def teardown(self) -> None:
         """With a miner that works and time that passes, every job becomes final."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from itertools import islice
 
-from aitbc_server.dispatch.live import Lease, LiveJob, Session
+from aitbc_server.dispatch.live import CloseReason, Lease, LiveJob, Session
 from aitbc_server.dispatch.matcher import Matcher
+from aitbc_server.domain.tasks import ModelInfo, Task
 from tests.factories import instant, live_job, session
 
 
@@ -202,3 +203,55 @@ def test_a_beginning_is_one_of_a_model() -> None:
     matcher.push(live_job(model="a", affinity=(b"talk",)))
     matcher.push(live_job(model="b", affinity=(b"talk",)))
     assert {(job.model, to) for job, to in given(matcher)} == {("a", "a"), ("b", "b")}
+
+
+def able(matcher: Matcher, miner_id: str, *tasks: Task, window: int = 1) -> Session:
+    """Returns a session whose miner says what its model does."""
+    one = session(miner_id, models=("m",), infos={"m": ModelInfo(tasks=tasks)}, window=window)
+    matcher.update(one)
+    return one
+
+
+def test_a_job_goes_only_to_a_miner_whose_model_does_what_it_asks() -> None:
+    matcher = Matcher()
+    silent = opened(matcher, "silent", window=10)
+    jobs = {task: live_job(task=task) for task in Task}
+    for job in jobs.values():
+        matcher.push(job)
+    assert given(matcher) == [(jobs[Task.GENERATE], "silent")]
+    able(matcher, "embedder", Task.EMBED, Task.TOKENIZE, window=10)
+    assert given(matcher) == [(jobs[Task.EMBED], "embedder"), (jobs[Task.TOKENIZE], "embedder")]
+    assert matcher.ahead_of(jobs[Task.SCORE]) == 0
+    silent.closed = CloseReason.GONE
+    matcher.update(silent)
+    able(matcher, "scorer", Task.SCORE, Task.DETOKENIZE, window=10)
+    assert {job for job, _ in given(matcher)} == {jobs[Task.SCORE], jobs[Task.DETOKENIZE]}
+
+
+def test_priority_and_age_hold_between_what_is_asked_of_a_model() -> None:
+    matcher = Matcher()
+    old, new = live_job(task=Task.TOKENIZE), live_job()
+    urgent = live_job(task=Task.EMBED, priority=1)
+    for job in (new, old, urgent):
+        matcher.push(job)
+    able(matcher, "one", Task.GENERATE, Task.EMBED, Task.TOKENIZE, window=3)
+    assert [job for job, _ in given(matcher)] == [urgent, old, new]
+
+
+def test_a_job_that_a_miner_failed_waits_for_no_other_that_does_not_do_it() -> None:
+    matcher = Matcher()
+    job = live_job(task=Task.EMBED, attempt=1, failed_miners=("a",), prefers_until=1e9)
+    matcher.push(job)
+    opened(matcher, "generates")
+    able(matcher, "a", Task.EMBED)
+    assert not matcher.has_other(job, "a")
+    assert given(matcher) == [(job, "a")]
+
+
+def test_a_miner_that_polls_is_shown_only_what_it_can_claim() -> None:
+    matcher = Matcher()
+    asked = live_job(task=Task.EMBED)
+    generates = live_job()
+    for job in (asked, generates):
+        matcher.push(job)
+    assert matcher.peek(["m"], 10) == [generates]

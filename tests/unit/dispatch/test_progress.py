@@ -10,6 +10,7 @@ from aitbc_server.dispatch.core import Core
 from aitbc_server.dispatch.live import CancelReason, Lease, Now, Session
 from aitbc_server.dispatch.sessions import Patience
 from aitbc_server.domain.jobs import JobStatus
+from aitbc_server.domain.tasks import ModelInfo
 from tests.factories import completion, instant, live_job, session
 
 FACTOR, LEAST_S = 10.0, 60.0
@@ -23,10 +24,11 @@ class Miner:
         default_factory=lambda: Core(lease_s=15, patience=Patience(factor=FACTOR, least_s=LEAST_S))
     )
     seconds: float = 0.0
+    infos: dict[str, ModelInfo] = field(default_factory=dict)
     session: Session = field(init=False)
 
     def __post_init__(self) -> None:
-        self.session = session(window=100, heard_at=self.now.mono)
+        self.session = session(window=100, heard_at=self.now.mono, infos=self.infos)
         self.core.sessions.open(self.session, [], self.now)
 
     @property
@@ -63,10 +65,12 @@ class Miner:
             if self.ended:
                 return
 
-    def say(self, lease: Lease, tokens: int) -> None:
+    def say(self, lease: Lease, tokens: int, *, is_thought: bool = False) -> None:
         """Streams so many tokens."""
         self.session.heard_at = self.now.mono
-        self.core.sessions.progress(self.session, lease.lease_id, lease.next_sequence, tokens)
+        self.core.sessions.progress(
+            self.session, lease.lease_id, lease.next_sequence, tokens, is_thought=is_thought
+        )
 
     def finish(self, lease: Lease, tokens: int) -> None:
         """Delivers a result."""
@@ -182,6 +186,26 @@ def test_a_job_that_names_no_size_is_taken_to_be_long() -> None:
     assert not miner.holds(unbounded)
 
 
+@pytest.mark.parametrize(("streams", "holds"), [(False, True), (True, False)])
+def test_an_answer_may_take_the_rest_of_the_context_where_it_comes_at_its_end(
+    *, streams: bool, holds: bool
+) -> None:
+    miner = Miner(infos={"m": ModelInfo(max_model_len=40_000)})
+    # 10 tokens a second: 4,000 s for all of the context.
+    miner.work(5, seconds=10, streams=streams)
+    unbounded = miner.start(tokens=None)
+    miner.wait(10_000)
+    assert miner.holds(unbounded) is holds
+
+
+def test_a_task_that_generates_nothing_is_not_waited_for_as_for_an_answer() -> None:
+    miner = Miner()
+    miner.work(5, seconds=10)
+    stuck = miner.start(tokens=0)
+    miner.wait(2 * LEAST_S)
+    assert not miner.holds(stuck)
+
+
 def test_what_comes_back_after_a_reconnect_begins_anew() -> None:
     miner = Miner()
     miner.work(5, seconds=0.1)
@@ -204,3 +228,40 @@ def test_a_miner_that_is_stuck_gets_one_job_at_a_time_until_it_shows_progress() 
     assert miner.session.room == 0
     miner.finish(probe, 100)
     assert miner.session.room == 100
+
+
+@pytest.mark.parametrize("asked", [None, 20])
+def test_a_long_reasoning_after_quick_jobs_is_progress(asked: int | None) -> None:
+    """Also where the server counts only the answer as what was asked for."""
+    miner = Miner()
+    miner.work(4, seconds=0.2)
+    thinking = miner.start(tokens=asked)
+    for _ in range(4 * 150):
+        miner.say(thinking, 1, is_thought=True)
+        miner.wait(0.25)
+    assert miner.holds(thinking)
+
+
+def test_empty_deltas_are_no_progress() -> None:
+    miner = Miner()
+    miner.work(5, seconds=1, streams=True)
+    held = miner.start(tokens=1_000)
+    miner.say(held, 1)
+    for _ in range(20):
+        miner.wait(LEAST_S / 4)
+        if not miner.holds(held):
+            break
+        opened, sequence = miner.session, held.next_sequence
+        miner.core.sessions.progress(opened, held.lease_id, sequence, 0, is_empty=True)
+        assert held.next_sequence == sequence + 1, "they count as told all the same"
+    assert not miner.holds(held)
+
+
+def test_tokens_far_beyond_those_asked_for_are_no_progress() -> None:
+    miner = Miner()
+    miner.work(5, seconds=1, streams=True)
+    held = miner.start(tokens=100)
+    while miner.holds(held):
+        miner.wait(LEAST_S / 4)
+        miner.say(held, 50)
+    assert 200 < held.tokens <= 250

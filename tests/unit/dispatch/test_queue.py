@@ -7,12 +7,12 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aitbc_server.dispatch.queue import ModelQueue
+from aitbc_server.dispatch.queue import LaneQueue
 from tests.factories import live_job
 
 
 def test_a_higher_priority_goes_first() -> None:
-    queue = ModelQueue()
+    queue = LaneQueue()
     low, high = live_job(priority=0), live_job(priority=5)
     queue.push(low)
     queue.push(high)
@@ -20,7 +20,7 @@ def test_a_higher_priority_goes_first() -> None:
 
 
 def test_a_flood_of_one_owner_does_not_starve_another() -> None:
-    queue = ModelQueue()
+    queue = LaneQueue()
     for _ in range(1000):
         queue.push(live_job(owner="flood"))
     single = live_job(owner="single")
@@ -29,7 +29,7 @@ def test_a_flood_of_one_owner_does_not_starve_another() -> None:
 
 
 def test_a_retried_job_keeps_its_age() -> None:
-    queue = ModelQueue()
+    queue = LaneQueue()
     first, retried = live_job(), live_job(attempt=1)
     queue.push(first)
     queue.push(retried)
@@ -43,7 +43,7 @@ def test_a_retried_job_keeps_its_age() -> None:
 def test_peek_and_pop_agree_and_nothing_is_lost(
     jobs: list[tuple[int, str]], chance: random.Random
 ) -> None:
-    queue = ModelQueue()
+    queue = LaneQueue()
     pushed = [live_job(priority=priority, owner=owner) for priority, owner in jobs]
     for job in pushed:
         queue.push(job)
@@ -64,7 +64,7 @@ def test_peek_and_pop_agree_and_nothing_is_lost(
 
 
 def test_a_place_in_a_long_line_is_counted_past_the_jobs_that_left() -> None:
-    queue = ModelQueue()
+    queue = LaneQueue()
     flood = [live_job(owner="flood") for _ in range(3000)]
     single = live_job(owner="single")
     for job in [*flood, single]:

@@ -199,3 +199,30 @@ async def test_long_news_comes_in_parts_cut_between_characters(
     follower.close()
     assert "".join(parts) == text
     assert max(len(part.encode()) for part in parts) <= 5
+
+
+async def test_a_miner_that_talks_without_end_silences_its_own_jobs_alone() -> None:
+    jobs = {f"job-{number}" for number in range(6)}
+    transcripts = Transcripts(1_000, jobs)
+    transcripts.extend("job-0", 0, "honest", 1, miner_id="honest")
+    for number in range(1, 5):
+        transcripts.extend(f"job-{number}", 0, "x" * 240, 1, miner_id="loud")
+    # There is room for what an honest miner says, and none for more noise.
+    transcripts.extend("job-5", 0, "x" * 240, 1, miner_id="loud")
+    assert transcripts.find("job-5") is None
+    transcripts.extend("job-0", 1, "!" * 200, 1, miner_id="honest")
+    kept = transcripts.find("job-0")
+    assert kept is not None
+    assert kept.text == b"honest" + b"!" * 200
+
+
+async def test_what_came_before_a_failure_is_nothing_to_go_on_from() -> None:
+    transcripts = Transcripts(1_000, {"job"})
+    transcripts.extend("job", 0, "evil", 1, miner_id="first")
+    said = transcripts.find("job")
+    assert said is not None
+    assert said.is_resumable
+    transcripts.distrust("job")
+    assert not said.is_resumable
+    transcripts.extend("job", 0, "good", 1, miner_id="second")
+    assert said.is_resumable

@@ -15,7 +15,8 @@ from scripts.processes import ROOT
 
 PAGE = (ROOT / "docs" / "reference" / "formats.md").read_text()
 EXAMPLE = re.findall(r"```text\n(.*?)\n```", PAGE.partition("## Example")[2], re.DOTALL)
-KEYS, *BLOCKS = EXAMPLE
+KEYS, BESIDE, *BLOCKS = EXAMPLE
+ASKED, *ANSWERED = BESIDE.split("\n")
 COORDINATOR, MINER = KEYS.split("\n")
 
 

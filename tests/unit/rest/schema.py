@@ -141,3 +141,11 @@ _POOL = _build()
 THING = _POOL.FindMessageTypeByName("test.Thing")
 Thing: type[Message] = message_factory.GetMessageClass(THING)
 METHODS: tuple[MethodDescriptor, ...] = tuple(_POOL.FindServiceByName("test.ThingService").methods)
+# The lists and maps of a Thing that has nothing in them, as every response has them.
+EMPTY: dict[str, Any] = {
+    **{f"{name}_list": [] for name in _SCALARS},
+    "colors": [],
+    "children": [],
+    "counts": {},
+    "parts": {},
+}

@@ -50,6 +50,11 @@ class FakeBackend:
             raise self.refusal
         return Caller()
 
+    async def confirm(
+        self, method: MethodDescriptor, headers: Mapping[str, str], caller: Caller
+    ) -> None:
+        pass
+
     async def call(
         self,
         method: MethodDescriptor,
@@ -79,7 +84,10 @@ async def client_of(app: AsgiApp) -> AsyncIterator[httpx.AsyncClient]:
     server = RestServer(app)
     await server.start("127.0.0.1", 0)
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
+        # Of bodies that tests write by hand.
+        typed = {"content-type": "application/json"}
+        url = f"http://127.0.0.1:{server.port}"
+        async with httpx.AsyncClient(base_url=url, headers=typed) as client:
             yield client
     finally:
         await server.stop(grace_s=1)

@@ -45,6 +45,11 @@ class _Miners:
     ) -> miners_pb2.ListMinersResponse:
         raise AssertionError
 
+    async def delete_miner(
+        self, request: miners_pb2.DeleteMinerRequest, caller: Caller
+    ) -> miners_pb2.DeleteMinerResponse:
+        raise AssertionError
+
     async def drain_miner(
         self, request: miners_pb2.DrainMinerRequest, caller: Caller
     ) -> miners_pb2.Miner:
@@ -64,7 +69,7 @@ class _Gate:
             raise Unauthenticated
         return Caller(owner=f"{metadata['x-api-key']} from {peer}")
 
-    def check_live(self, caller: Caller) -> None:
+    def check_live(self, caller: Caller) -> Caller:
         raise AssertionError
 
 

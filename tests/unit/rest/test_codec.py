@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from aitbc.v1 import jobs_pb2, network_pb2
 from aitbc_server.domain.errors import InvalidArgument
-from aitbc_server.rest.codec import decoder, encoder
-from tests.unit.rest.schema import THING, Thing
+from aitbc_server.rest.codec import decoder, encoder, response_encoder
+from tests.unit.rest.schema import EMPTY, THING, Thing
 
 _decode = decoder(THING)
 _encode = encoder(THING)
@@ -76,6 +76,25 @@ def test_counts_are_numbers_and_zeros_with_presence_are_written() -> None:
         "jobs": {"pending": 0, "completed": 2**40},
         "miners": {},
     }
+
+
+def test_a_list_response_with_nothing_in_it_has_its_list() -> None:
+    assert response_encoder(jobs_pb2.ListJobsResponse.DESCRIPTOR)(jobs_pb2.ListJobsResponse()) == {
+        "jobs": []
+    }
+
+
+def test_lists_and_maps_are_there_at_the_top_of_a_response_only() -> None:
+    answer = response_encoder(THING)(Thing(children=[{}, {"i32_value": 1}], child={}))
+
+    assert answer == {**EMPTY, "children": [{}, {"i32_value": 1}], "child": {}}
+    assert response_encoder(THING)(Thing()) == EMPTY
+
+
+def test_what_is_in_a_list_or_map_of_a_response_is_written() -> None:
+    fields: dict[str, Any] = {"i32_list": [1], "counts": {"a": 2}, "parts": {"b": {}}}
+
+    assert fields.items() <= response_encoder(THING)(Thing(**fields)).items()
 
 
 # Every kind of field.
@@ -155,6 +174,12 @@ def test_free_form_values_keep_their_shape() -> None:
         ({"children": {}}, "children", "must be a list"),
         ({"children": [{}, None]}, "children[1]", "must not be null"),
         ({"children": [{"i32_list": [1, "2"]}]}, "children[0].i32_list[1]", "must be an integer"),
+        ({"children": [{"i32_list": [1, True]}]}, "children[0].i32_list[1]", "must be an integer"),
+        (
+            {"i32_list": [1, 2**31]},
+            "i32_list[1]",
+            f"must be an integer from {-(2**31)} to {2**31 - 1}",
+        ),
         ({"counts": []}, "counts", "must be an object"),
         ({"counts": {"a": None}}, "counts[a]", "must not be null"),
         ({"parts": {"a": {"i32_value": "x"}}}, "parts[a].i32_value", "must be an integer"),
@@ -166,6 +191,32 @@ def test_a_wrong_value_is_refused_by_its_path(data: Any, field: str, problem: st
 
     assert path == field
     assert problem in told
+
+
+@pytest.mark.parametrize(
+    ("message", "data", "field", "most"),
+    [
+        (jobs_pb2.BatchSubmitJobsRequest, {"jobs": [{"no": "job"}] * 1001}, "jobs", 1000),
+        (
+            jobs_pb2.BatchSubmitJobsRequest,
+            {"jobs": [{}, {"messages": [5] * 10_001}]},
+            "jobs[1].messages",
+            10_000,
+        ),
+        (
+            jobs_pb2.SubmitJobRequest,
+            {"metadata": {str(number): number for number in range(17)}},
+            "metadata",
+            16,
+        ),
+    ],
+)
+def test_items_are_counted_before_any_is_read(
+    message: type[Message], data: Any, field: str, most: int
+) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        decoder(message.DESCRIPTOR)(data)  # type: ignore[arg-type]  # as above
+    assert (caught.value.field, caught.value.problem) == (field, f"must have at most {most} items")
 
 
 def test_a_very_long_unknown_name_is_not_repeated_whole() -> None:

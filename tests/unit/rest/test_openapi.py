@@ -15,11 +15,11 @@ from openapi_spec_validator import validate
 from aitbc.v1 import annotations_pb2
 from aitbc_server.api.validation import validator
 from aitbc_server.rest.app import RestApp
-from aitbc_server.rest.codec import decoder, encoder
+from aitbc_server.rest.codec import decoder, encoder, response_encoder
 from aitbc_server.rest.openapi.document import document, packaged_methods
 from aitbc_server.rest.openapi.schemas import bytes_schema, example_of
 from aitbc_server.rest.openapi.site import openapi_mounts
-from aitbc_server.rest.route import routes
+from aitbc_server.rest.route import Route, routes
 from aitbc_server.rest.site import Site
 from tests.unit.rest.schema import METHODS
 from tests.unit.rest.serving import FakeBackend, client_of
@@ -87,16 +87,21 @@ def test_a_rule_becomes_what_json_schema_says_of_it() -> None:
     assert params["max_tokens"]["maximum"] == 1_000_000
     assert params["top_p"]["exclusiveMinimum"] == 0
     assert params["stop"]["maxItems"] == 16
-    assert params["stop"]["items"]["maxLength"] == 256
-    assert SCHEMAS["ChatMessage"]["properties"]["role"]["enum"][0] == "system"
+    assert params["stop"]["items"]["maxLength"] == 4096
+    assert SCHEMAS["ContentPart"]["properties"]["type"]["enum"][0] == "text"
     assert SCHEMAS["SubmitJobRequest"]["required"] == ["model"]
     assert SCHEMAS["SubmitJobRequest"]["additionalProperties"] is False
     assert SCHEMAS["JobStatus"]["enum"][0] == "pending"
 
 
-def test_a_message_with_one_of_two_fields_says_so() -> None:
+def test_a_message_with_one_of_several_fields_says_so() -> None:
     alternatives = SCHEMAS["SubmitJobRequest"]["oneOf"]
-    assert [one["required"] for one in alternatives] == [["prompt"], ["messages"]]
+    assert [one["required"] for one in alternatives] == [
+        ["prompt"],
+        ["messages"],
+        ["prompt_token_ids"],
+        ["inputs"],
+    ]
 
 
 def test_a_message_with_at_least_one_of_two_fields_says_so() -> None:
@@ -119,6 +124,32 @@ def test_what_a_form_leaves_empty_is_valid() -> None:
     assert limit["schema"]["anyOf"][1] == {"const": ""}
     since = next(one for one in OPERATIONS["getUsage"]["parameters"] if one["name"] == "since")
     assert since["schema"]["anyOf"] == [{"type": "string", "format": "date"}, {"const": ""}]
+
+
+@pytest.mark.parametrize("route", [r for r in ROUTES if not r.method.server_streaming])
+def test_lists_and_maps_of_a_response_are_required(route: Route) -> None:
+    descriptor = route.method.output_type
+    response = message_factory.GetMessageClass(descriptor)
+    name = route.method.name[0].lower() + route.method.name[1:]
+    content = OPERATIONS[name]["responses"][str(route.status)]["content"]
+
+    always_there = response_encoder(descriptor)(response())
+
+    assert _required(content["application/json"]["schema"]) >= set(always_there)
+
+
+def _required(schema: dict[str, Any]) -> set[str]:
+    found = set(schema.get("required", ()))
+    for part in schema.get("allOf", ()):
+        found |= _required(part)
+    if "$ref" in schema:
+        found |= _required(SCHEMAS[schema["$ref"].rpartition("/")[2]])
+    return found
+
+
+def test_lists_are_not_required_of_a_message_that_others_hold() -> None:
+    assert SCHEMAS["ListJobsResponse"]["required"] == ["jobs"]
+    assert "required" not in SCHEMAS["Job"]
 
 
 def test_a_stream_with_nothing_to_say_is_in_the_document() -> None:

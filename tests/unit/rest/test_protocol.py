@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_network
 
 import httpx
 import orjson
@@ -15,6 +16,7 @@ from google.protobuf.message import Message
 from aitbc_server.rest.app import RestApp
 from aitbc_server.rest.asgi import Receive, Scope, Send
 from aitbc_server.rest.limits import HttpLimits
+from aitbc_server.rest.peers import Peers
 from aitbc_server.rest.server import RestServer
 from tests.unit.rest.serving import FakeBackend
 
@@ -265,13 +267,32 @@ async def test_a_client_that_does_not_read_is_cut_off() -> None:
 
 
 async def test_more_connections_than_allowed_are_refused() -> None:
-    async with serving(connections=1) as port, connected(port) as first:
+    async with serving(connections_each=1) as port, connected(port) as first:
         await first.send(GET + b"\r\n")
         assert (await first.response())[0] == 200
         async with connected(port) as second:
             await second.refused(503, "TOO_MANY_CONNECTIONS")
         await first.send(GET + b"\r\n")
         assert (await first.response())[0] == 200
+
+
+def test_connections_are_counted_by_address_and_some_are_kept_for_this_machine() -> None:
+    trusted = (ip_network("192.0.2.0/24"),)
+    peers = Peers(most=6, each=2, trusted=trusted)
+    assert [peers.come("203.0.113.1") for _ in range(3)] == ["203.0.113.1", "203.0.113.1", None]
+    # Whoever has one address of a /64 network has all of them.
+    network = "2001:db8:1:2::/64"
+    hosts = ("2001:db8:1:2::1", "2001:db8:1:2::2", "2001:db8:1:2::3")
+    assert [peers.come(host) for host in hosts] == [network, network, None]
+    # A proxy brings many callers.
+    assert [peers.come("192.0.2.1") for _ in range(3)] == ["192.0.2.1", "192.0.2.1", None]
+    # None is left, but for this machine.
+    assert peers.come("198.51.100.1") is None
+    assert [peers.come("127.0.0.1"), peers.come("::ffff:127.0.0.1")] == ["127.0.0.1"] * 2
+    peers.go(network)
+    peers.go("203.0.113.1")
+    peers.go("203.0.113.1")
+    assert peers.come("198.51.100.1") == "198.51.100.1"
 
 
 async def test_an_upgrade_is_answered_as_http_and_ends_the_connection() -> None:

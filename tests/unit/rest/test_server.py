@@ -49,3 +49,29 @@ async def test_a_call_that_outlives_the_grace_is_told_that_the_server_drains() -
 
     assert response.status_code == 503
     assert response.json()["error_code"] == "DRAINING"
+
+
+@pytest.mark.parametrize("path", ["/things/a", "/things/a/events", "/things/nothing/here"])
+async def test_a_client_of_http_1_0_is_sent_no_chunks(path: str) -> None:
+    server = RestServer(RestApp(FakeBackend()))
+    await server.start("127.0.0.1", 0)
+    bodies = []
+    for version in ("1.0", "1.1"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        head = f"GET {path} HTTP/{version}\r\nhost: x\r\nconnection: close\r\n\r\n"
+        writer.write(head.encode())
+        async with asyncio.timeout(5):
+            answer = await reader.read()
+        writer.close()
+        told, _, body = answer.partition(b"\r\n\r\n")
+        assert b"connection: close" in told.lower()
+        if version == "1.0":
+            assert b"transfer-encoding" not in told.lower()
+        elif b"transfer-encoding: chunked" in told.lower():
+            size, _, rest = body.partition(b"\r\n")
+            body = rest[: int(size, 16)]
+            assert rest[len(body) :] == b"\r\n0\r\n\r\n"
+        bodies.append(body)
+    await server.stop(grace_s=0)
+    assert bodies[0] == bodies[1]
+    assert bodies[0]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 import pytest
 
 from aitbc_server.rest.asgi import AsgiApp, Event, Receive, Scope, Send
+from aitbc_server.rest.openapi.part import Contents, Part
 from aitbc_server.rest.site import Mount, Site
 
 
@@ -33,7 +36,6 @@ def _wants_html(scope: Scope) -> bool:
         ("/", b"text/html", "home"),
         ("/", b"*/*", "rest"),
         ("/docs", b"*/*", "docs"),
-        ("/docs/", b"*/*", "rest"),
         ("/static/a/b.css", b"*/*", "static"),
         ("/static", b"*/*", "rest"),
         ("/explorer/blocks", b"text/html", "pages"),
@@ -63,3 +65,53 @@ async def test_other_kinds_of_connections_go_to_the_rest_layer() -> None:
     asked: list[str] = []
     await Site([], _app("rest", asked))({"type": "lifespan"}, _receive, _send)
     assert asked == ["rest"]
+
+
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [
+        ("/docs/", "/docs"),
+        ("/docs///", "/docs"),
+        ("/static/a.css/", None),
+        ("/v1/models/", "/v1/models"),
+        ("/v1/models/a/b/", "/v1/models/a/b"),
+        ("/v1/jobs/", "/v1/jobs"),
+        ("/v1/caf%C3%A9/", "/v1/caf%C3%A9"),
+        # What has nothing without the slash either, and what is at a path with it.
+        ("/nothing/", None),
+        ("/pages/", None),
+        ("/", None),
+        # Not where a browser would take the rest for a host.
+        ("//docs/", None),
+        ("/\\docs/", None),
+    ],
+)
+async def test_a_slash_too_many_is_told_where_to_go(path: str, location: str | None) -> None:
+    asked: list[str] = []
+    sent: list[Event] = []
+
+    async def has_path(path: str) -> bool:
+        return path in ("/v1/jobs", "/v1/caf\xe9", "//docs", "/\\docs")
+
+    async def send(event: Event) -> None:
+        sent.append(event)
+
+    mounts = [Mount(path, _app(path, asked)) for path in ("/docs", "/static/", "/pages/")]
+    part = Part("Models", "", lambda: Contents({}, {}))
+    mounts += [Mount(path, _app(path, asked), part=part) for path in ("/v1/models", "/v1/models/")]
+    site = Site(mounts, _app("rest", asked), has_path=has_path)
+    scope = {
+        "type": "http",
+        "path": unquote(path),
+        "raw_path": path.encode(),
+        "query_string": b"a=1",
+        "headers": [],
+    }
+    await site(scope, _receive, send)
+    if location is None:
+        assert asked
+        assert not sent
+        return
+    assert not asked
+    assert sent[0]["status"] == 307
+    assert dict(sent[0]["headers"])[b"location"] == f"{location}?a=1".encode()

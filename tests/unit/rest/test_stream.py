@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 import httpx
 import pytest
 import pytest_asyncio
 from google.protobuf.message import Message
 
+from aitbc_server.auth.unread import Unread
 from aitbc_server.domain.errors import JobNotFound, StorageUnavailable
 from aitbc_server.rest import stream
 from aitbc_server.rest.app import RestApp
+from aitbc_server.rest.asgi import Event
+from aitbc_server.rest.reader import Reader
 from aitbc_server.rest.server import RestServer
 from tests.unit.rest.schema import Thing
 from tests.unit.rest.serving import FakeBackend, client_of, echo_once
@@ -192,6 +195,66 @@ async def test_a_silent_stream_is_kept_alive(
                     is_over.set()
 
     assert received.startswith('id: 1\ndata: {"i32_value":1}\n\n:\n\n')
+
+
+class Clock:
+    """The part of an event loop that knows the time, which the test says."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._due: list[tuple[float, Callable[[], None]]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, delay_s: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+        self._due.append((self.now + delay_s, call))
+        return asyncio.TimerHandle(0, call, (), asyncio.get_running_loop())
+
+    async def to(self, now: float) -> None:
+        """Lets time pass, and all happen that is due then."""
+        while self._due and min(self._due)[0] <= now:
+            self.now, call = min(self._due)
+            self._due.remove((self.now, call))
+            call()
+            # The heartbeat is a task.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        self.now = now
+
+
+async def test_heartbeats_come_every_15_s_after_the_last_word() -> None:
+    sent: list[tuple[float, bytes]] = []
+    clock = Clock()
+
+    async def send(event: Event) -> None:
+        if "body" in event:
+            sent.append((clock.now, event["body"]))
+
+    async def receive() -> Event:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    body = stream.Body(Reader({}, send, Unread()), receive, b":")
+    body._loop = clock  # type: ignore[assignment]
+    async with body:
+        await body.start(200, ())
+        # Soon after the beat was set for the head.
+        await clock.to(1)
+        await body.write(b"a")
+        await clock.to(20)
+        await body.write(b"b")
+        await clock.to(70)
+        await body.end()
+    assert sent == [
+        (1, b"a"),
+        (16, b":"),
+        (20, b"b"),
+        (35, b":"),
+        (50, b":"),
+        (65, b":"),
+        (70, b""),
+    ]
 
 
 async def test_a_stream_is_told_that_the_server_stops(backend: FakeBackend) -> None:

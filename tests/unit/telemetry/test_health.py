@@ -58,6 +58,16 @@ async def test_a_store_that_cannot_write_is_named(lifecycle: Lifecycle) -> None:
     assert checks["store"] == "the coordinator cannot reach its storage"
 
 
+async def test_a_check_that_breaks_is_named_to_all_that_ask(lifecycle: Lifecycle) -> None:
+    store = Store()
+    store.error = RuntimeError("not for everybody")
+    health = Health(lifecycle, store, Streams())
+    told = await asyncio.gather(*(health.checks() for _ in range(3)))
+    assert (
+        told == [{"phase": "ok", "store": "the check broke with RuntimeError", "streams": "ok"}] * 3
+    )
+
+
 async def test_a_store_that_hangs_is_named(
     lifecycle: Lifecycle, monkeypatch: pytest.MonkeyPatch
 ) -> None:

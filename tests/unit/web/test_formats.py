@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from aitbc.v1 import miners_pb2
+from aitbc.v1 import jobs_pb2, miners_pb2, work_pb2
 from aitbc_server.web import formats
 
 MOMENT = Timestamp(seconds=1_769_266_805, nanos=500_000_000)
@@ -62,3 +62,5 @@ def test_long_hashes_keep_their_ends() -> None:
 def test_enum_values_are_named_as_in_the_rest_api() -> None:
     miner = miners_pb2.Miner(status=miners_pb2.MINER_STATUS_DRAINING)
     assert formats.value_name(miner, "status") == "draining"
+    info = work_pb2.ModelInfo(tasks=[jobs_pb2.JOB_TASK_EMBED, jobs_pb2.JOB_TASK_SCORE])
+    assert formats.value_names(info, "tasks") == ["embed", "score"]

@@ -18,7 +18,16 @@ def asked(accept: str | None, method: str = "GET") -> bool:
     return wants_page(scope)
 
 
-@pytest.mark.parametrize("accept", [CHROMIUM, "text/html", "TEXT/HTML; charset=utf-8"])
+@pytest.mark.parametrize(
+    "accept",
+    [
+        CHROMIUM,
+        "text/html",
+        "TEXT/HTML; charset=utf-8",
+        "application/json;q=0, text/html;q=0.1",
+        "text/html;q=0, application/xhtml+xml",
+    ],
+)
 def test_browsers_get_pages(accept: str) -> None:
     assert asked(accept)
     assert asked(accept, "HEAD")
@@ -35,6 +44,9 @@ def test_browsers_get_pages(accept: str) -> None:
         "application/json, text/plain, */*",
         "application/json, text/html;q=0.9",
         "text/html;q=0",
+        "text/html;q=0, */*",
+        "text/html; q=0.0, application/xhtml+xml;q=0",
+        "text/html;q=0.5, */*",
         "text/html;q=many",
         "text/event-stream",
     ],

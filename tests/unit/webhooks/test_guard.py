@@ -75,6 +75,15 @@ async def test_what_is_not_public_is_refused(address: str) -> None:
         await guard(address).addresses("name.example", 443)
 
 
+@pytest.mark.parametrize("address", PRIVATE)
+async def test_nobody_learns_which_address_a_name_has(address: str) -> None:
+    with pytest.raises(Refused) as caught:
+        await guard(address).addresses("name.example", 443)
+    with pytest.raises(Refused) as of_another:
+        await guard("10.9.8.7").addresses("name.example", 443)
+    assert str(caught.value) == str(of_another.value)
+
+
 @pytest.mark.parametrize("address", [a for a in PRIVATE if "%" not in a])
 async def test_it_is_refused_as_a_literal_too(address: str) -> None:
     with pytest.raises(Refused):
