@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import hypothesis
 import pytest
-from scripts.processes import VLLM_BIN, Coordinator, Program, start_coordinator, start_miner
+from scripts.processes import BIN, VLLM_BIN, Coordinator, Program, start_coordinator, start_miner
 
 from tests.lora import write_adapter
 
@@ -38,13 +38,13 @@ class Launcher:
     """Starts coordinators and miners below one directory, and kills what is left at the end."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
         self._programs: list[Program] = []
 
     def coordinator(self, *options: str, env: Mapping[str, str] = CLEAN_ENV) -> Coordinator:
         """Returns a new coordinator on free ports with an empty database."""
         name = f"coordinator-{uuid4().hex[:8]}"
-        return self._start(self._directory / name, "127.0.0.1:0", "127.0.0.1:0", options, env)
+        return self._start(self.directory / name, "127.0.0.1:0", "127.0.0.1:0", options, env)
 
     def coordinator_on(self, data: Path, *options: str) -> Coordinator:
         """Returns a new coordinator on free ports with its data in this directory."""
@@ -69,15 +69,21 @@ class Launcher:
         program = start_miner(
             coordinator.grpc,
             miner_id=miner_id,
-            log=self._directory / f"miner-{miner_id}.log",
+            log=self.directory / f"miner-{miner_id}.log",
             engine=engine,
             models=models,
             slots=slots,
             options=options,
             # Keys of miners end with the test.
-            env={**CLEAN_ENV, "XDG_STATE_HOME": str(self._directory / "state")},
+            env={**CLEAN_ENV, "XDG_STATE_HOME": str(self.directory / "state")},
         )
         return self.own(program)
+
+    def unsure_coordinator_on(self, data: Path) -> Program:
+        """Returns a coordinator that may not come to serve what is in this directory."""
+        argv: list[str | Path] = [BIN / "aitbc-coordinator", "serve", "--data", data]
+        ports = ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]
+        return self.own(Program([*argv, *ports], log=_log_of(data), env=CLEAN_ENV))
 
     def own(self, program: Program) -> Program:
         """Takes over a program, to kill it at the end and show its output after a failure."""

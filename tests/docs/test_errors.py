@@ -16,7 +16,9 @@ import aitbc_server
 from aitbc_server.domain.job_errors import JOB_ERRORS
 from aitbc_server.rest.catalogue import error_rows
 
-_CODE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+|CANCELLED|INTERNAL|DRAINING|STARTING")
+_CODE = re.compile(
+    r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+|ABANDONED|CANCELLED|INTERNAL|DRAINING|POISON|STARTING"
+)
 _REASONS = {row.reason for row in error_rows()}
 _JOB_CODES = {row.code for row in JOB_ERRORS}
 # Upper-case words that are no codes.

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 from scripts.processes import ROOT, Coordinator, Program
 
+from aitbc_server.rest.catalogue import error_rows
 from tests.conftest import CLEAN_ENV, Launcher
 from tests.docs.snippets import pages, pointed_at, snippets
 from tests.e2e.jobs import final, submit
@@ -48,19 +51,48 @@ def test_signature_of_the_guide_is_taken(api: httpx.Client, model: str) -> None:
     assert api.post(path, json=body).json()["status"] == "completed"
 
 
+def test_ends_of_the_stream_are_those_of_the_catalogue() -> None:
+    rows = re.findall(
+        r"^\| ([A-Z_]+)(?: `([A-Z_]+)`)? \|",
+        (ROOT / "docs/how-to/write-a-miner.md").read_text(),
+        re.MULTILINE,
+    )
+    ends = {(code, reason) for code, reason in rows if code in grpc.StatusCode.__members__}
+    assert ("ABORTED", "SESSION_SUPERSEDED") in ends
+    known = {(row.code, row.reason) for row in error_rows()}
+    assert {end for end in ends if end[1]} <= known
+
+
 def test_program_of_the_client_guide_prints_the_answers(coordinator: Coordinator) -> None:
     (code,) = snippets("docs/how-to/use-the-client.md", "python")
     command = [sys.executable, "-c", pointed_at(code, coordinator)]
     output = subprocess.check_output(command, text=True, timeout=90, env=CLEAN_ENV)
-    assert output == "What is the capital of Italy?\nAnd of France?"
+    assert output == "What is the capital of Sweden?\nAnd of Japan?"
 
 
-@pytest.mark.parametrize("guide", ["stream-tokens", "use-openai-clients"])
+@pytest.mark.parametrize("guide", ["stream-tokens", "use-openai-clients", "use-anthropic-clients"])
 def test_program_of_a_guide_prints_the_answer(guide: str, coordinator: Coordinator) -> None:
     (code,) = snippets(f"docs/how-to/{guide}.md", "python")
     command = [sys.executable, "-c", pointed_at(code, coordinator)]
     output = subprocess.check_output(command, text=True, timeout=90, env=CLEAN_ENV)
     assert output.strip() == "One two three"
+
+
+def test_program_of_the_batch_guide_prints_the_output_file(coordinator: Coordinator) -> None:
+    (code,) = snippets("docs/how-to/run-batches.md", "python")
+    command = [sys.executable, "-c", pointed_at(code, coordinator)]
+    output = subprocess.check_output(command, text=True, timeout=90, env=CLEAN_ENV)
+    (line,) = (json.loads(text) for text in output.splitlines() if text)
+    assert line["custom_id"] == "1"
+    assert line["response"]["body"]["choices"][0]["message"]["content"] == "One two three"
+
+
+def test_program_of_the_guide_to_embeddings_counts_what_it_made(coordinator: Coordinator) -> None:
+    (code,) = snippets("docs/how-to/make-embeddings.md", "python")
+    command = [sys.executable, "-c", pointed_at(code, coordinator)]
+    output = subprocess.check_output(command, text=True, timeout=90, env=CLEAN_ENV)
+    # The tokens of an echo are bytes.
+    assert output == "2 11\n"
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))

@@ -22,10 +22,10 @@ def test_curl_snippet_prints_the_job(coordinator: Coordinator) -> None:
     (code,) = snippets("README.md", "bash")
     job = json.loads(printed(["bash", "-euo", "pipefail", "-c", pointed_at(code, coordinator)]))
     assert job["status"] == "completed"
-    assert job["result"] == "What is the capital of Italy?"
+    assert job["result"] == "What is the capital of Sweden?"
 
 
 def test_python_snippet_prints_the_result(coordinator: Coordinator) -> None:
     (code,) = snippets("README.md", "python")
     output = printed([sys.executable, "-c", pointed_at(code, coordinator)])
-    assert output == "What is the capital of Italy?\n"
+    assert output == "What is the capital of Sweden?\n"

@@ -14,4 +14,5 @@ def test_page_is_up_to_date(name: str) -> None:
 
 
 def test_no_page_is_left_over() -> None:
-    assert {path.name for path in REFERENCE.iterdir()} == set(PAGES)
+    # `make compat` writes one more: it takes half an hour, and a real vLLM.
+    assert {path.name for path in REFERENCE.iterdir()} == {*PAGES, "compatibility.md"}

@@ -36,7 +36,7 @@ class StreamMiner:
         """Sends more of an answer."""
         delta = work_pb2.Delta(text=text, tokens=1)
         update = work_pb2.Update(lease_id=assignment.lease_id, sequence=sequence, delta=delta)
-        await self._say(work_pb2.MinerMessage(updates=work_pb2.Updates(updates=[update])))
+        await self.say(work_pb2.MinerMessage(updates=work_pb2.Updates(updates=[update])))
 
     async def complete(self, assignments: Iterable[work_pb2.Assignment]) -> None:
         """Delivers a result for each, in one message."""
@@ -50,13 +50,23 @@ class StreamMiner:
                 finish_reason="stop",
             )
             updates.append(work_pb2.Update(lease_id=one.lease_id, completion=result))
-        await self._say(work_pb2.MinerMessage(updates=work_pb2.Updates(updates=updates)))
+        await self.say(work_pb2.MinerMessage(updates=work_pb2.Updates(updates=updates)))
+
+    async def answer(
+        self, assignment: work_pb2.Assignment, completion: work_pb2.Completion, sequence: int = 0
+    ) -> None:
+        """Delivers this result, after so many updates."""
+        del self.held[assignment.lease_id]
+        update = work_pb2.Update(
+            lease_id=assignment.lease_id, sequence=sequence, completion=completion
+        )
+        await self.say(work_pb2.MinerMessage(updates=work_pb2.Updates(updates=[update])))
 
     async def fail(self, assignment: work_pb2.Assignment, failure: work_pb2.Failure) -> None:
         """Says that an attempt gave no answer."""
         del self.held[assignment.lease_id]
         update = work_pb2.Update(lease_id=assignment.lease_id, failure=failure)
-        await self._say(work_pb2.MinerMessage(updates=work_pb2.Updates(updates=[update])))
+        await self.say(work_pb2.MinerMessage(updates=work_pb2.Updates(updates=[update])))
 
     async def read_for_ever(self) -> None:
         """Takes in what the coordinator says until the stream ends."""
@@ -68,22 +78,29 @@ class StreamMiner:
             for cancellation in message.cancellations.cancellations:
                 self.cancelled.put_nowait(cancellation)
             if message.HasField("heartbeat"):
-                await self._say(work_pb2.MinerMessage(heartbeat=work_pb2.Heartbeat()))
+                await self.say(work_pb2.MinerMessage(heartbeat=work_pb2.Heartbeat()))
 
-    async def _say(self, message: work_pb2.MinerMessage) -> None:
+    async def say(self, message: work_pb2.MinerMessage) -> None:
+        """Sends a message."""
         async with self._writing:
             await self._call.write(message)
 
 
 @asynccontextmanager
 async def stream_miner(
-    address: str, model: str, *, window: int, miner_id: str = "stream-miner"
+    address: str,
+    model: str,
+    *,
+    window: int,
+    miner_id: str = "stream-miner",
+    tasks: Iterable[jobs_pb2.JobTask.ValueType] = (),
 ) -> AsyncIterator[StreamMiner]:
     """Gives a miner that was welcomed."""
     hello = work_pb2.Hello(
         miner_id=miner_id,
         models=[model],
         capacity=work_pb2.Capacity(max_outstanding_jobs=window),
+        model_infos=[work_pb2.ModelInfo(model=model, tasks=tasks)],
     )
     async with grpc.aio.insecure_channel(address) as channel:
         call = miners_pb2_grpc.MinerServiceStub(channel).Work()

@@ -148,6 +148,33 @@ def test_a_key_is_given_limits_of_its_own_and_the_next_call_meets_them(
     assert listed["limits"] == {"requests_per_second": 0, "tokens_per_day": 9}
 
 
+def test_a_miners_key_is_given_other_models_and_the_next_call_meets_them(
+    closed: Coordinator,
+) -> None:
+    key = create_key(closed.data, "miner", "--models", "m,code*")
+    key_id = key.split("_")[1]
+
+    def listed() -> object:
+        return next(one for one in list_keys(closed.data) if one["key_id"] == key_id).get("models")
+
+    def register(api: httpx.Client, model: str) -> httpx.Response:
+        registration = {"miner_id": "narrow-1", "capabilities": [model]}
+        return api.post("/v1/miners/register", json=registration)
+
+    assert listed() == ["m", "code*"]
+    assert "m,code*" in run_keys("list", data=closed.data).stdout
+    with client(closed, key) as api:
+        assert register(api, "codellama").status_code == 201
+        assert_error(register(api, "llama"), 403, "MODEL_NOT_ALLOWED", "'llama'", "keys models")
+        assert run_keys("models", key_id, "llama", data=closed.data).exit_code == 0
+        assert register(api, "llama").status_code == 200
+        assert_error(register(api, "codellama"), 403, "MODEL_NOT_ALLOWED", "'codellama'")
+        assert run_keys("models", key_id, "*", data=closed.data).exit_code == 0
+        assert register(api, "codellama").status_code == 200
+    client_key = create_key(closed.data, "client").split("_")[1]
+    assert run_keys("models", client_key, "m", data=closed.data).exit_code == 1
+
+
 def test_the_last_use_is_stored_when_the_server_stops(launcher: Launcher) -> None:
     server = launcher.coordinator("--auth", "required")
     key = create_key(server.data, "client")
@@ -167,6 +194,10 @@ def test_the_last_use_is_stored_when_the_server_stops(launcher: Launcher) -> Non
         (["create", "--role", "client", "--name", "a\nb"], "printable"),
         (["create", "--role", "client", "--limit", "speed=1"], "requests_per_second"),
         (["create", "--role", "client", "--limit", "burst=-1"], "a number from 0"),
+        (["create", "--role", "client", "--models", "m"], "only a miner's key names models"),
+        (["create", "--role", "miner", "--models", "a,,b"], "is no name of a model"),
+        (["create", "--role", "miner", "--models", "a*b"], "any end of a name"),
+        (["models", "aaaaaaaaaaaa", "m"], "there is no miner's key 'aaaaaaaaaaaa'"),
         (["limit", "nosuchkey", "burst=1"], "there is no key 'nosuchkey'"),
         (["revoke", "nosuchkey"], "there is no key 'nosuchkey'"),
         (["revoke", "aaaaaaaaaaaa"], "there is no key 'aaaaaaaaaaaa'"),

@@ -170,8 +170,9 @@ def test_submit_that_crashed_between_commit_and_answer_is_not_repeated(
     coordinator = launcher.coordinator()
     body = text.encode()
     headers = {"Idempotency-Key": "the-key", "Content-Type": "application/json"}
-    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    request = f"POST {path} HTTP/1.1\r\nHost: x\r\n{head}Content-Length: {len(body)}\r\n\r\n"
+    sent = {"Host": coordinator.http, **headers, "Content-Length": str(len(body))}
+    head = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
+    request = f"POST {path} HTTP/1.1\r\n{head}\r\n"
     host, port = coordinator.http.split(":")
     with socket.create_connection((host, int(port))) as raw:
         raw.sendall(request.encode() + body)

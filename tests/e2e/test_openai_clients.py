@@ -16,18 +16,18 @@ from scripts.processes import ROOT, Coordinator
 
 from tests.conftest import ADAPTER, CLEAN_ENV
 from tests.e2e.node_client import run_node
+from tests.model import CITY, MESSAGES, QUESTION, RAW_ANSWER, RAW_PROMPT
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
 MODEL = "llama3.2"
-QUESTION: Any = [{"role": "user", "content": "What is the capital of France?"}]
 ASKED: dict[str, Any] = {
     "model": MODEL,
-    "messages": QUESTION,
+    "messages": MESSAGES,
     "max_tokens": 24,
     "temperature": 0,
 }
-CITY = {
+CHOICE = {
     "type": "object",
     "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}},
     "required": ["city"],
@@ -41,7 +41,7 @@ def test_chat_is_the_same_in_one_piece_and_as_it_is_made(client: openai.OpenAI) 
         client.chat.completions.create(**ASKED, stream=True, stream_options={"include_usage": True})
     )
     text = whole.choices[0].message.content
-    assert "Paris" in (text or "")
+    assert CITY in (text or "")
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == text
     assert len(chunks) > 4
     assert chunks[-1].usage == whole.usage
@@ -50,20 +50,21 @@ def test_chat_is_the_same_in_one_piece_and_as_it_is_made(client: openai.OpenAI) 
 
 
 def test_completions_go_on_with_the_prompt(client: openai.OpenAI) -> None:
-    asked: dict[str, Any] = {"model": MODEL, "prompt": "The capital of France is", "temperature": 0}
+    asked: dict[str, Any] = {"model": MODEL, "prompt": RAW_PROMPT, "temperature": 0}
     whole = client.completions.create(**asked, max_tokens=8)
     streamed = client.completions.create(**asked, max_tokens=8, stream=True)
     assert "".join(chunk.choices[0].text for chunk in streamed) == whole.choices[0].text
+    assert whole.choices[0].text.startswith(RAW_ANSWER)
     assert whole.choices[0].finish_reason == "length"
     assert whole.usage is not None
-    # Five words: no chat template is around them.
-    assert whole.usage.prompt_tokens < 8
+    # A chat template around it would have more of its own.
+    assert whole.usage.prompt_tokens < 15
     assert whole.usage.completion_tokens == 8
 
 
 def test_answers_are_held_to_a_schema(client: openai.OpenAI) -> None:
     for form in (
-        {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY}},
+        {"type": "json_schema", "json_schema": {"name": "city", "schema": CHOICE}},
         {"type": "json_object"},
     ):
         asked: Any = {**ASKED, "response_format": form, "max_tokens": 64}
@@ -97,12 +98,12 @@ def test_several_answers_are_several_jobs(client: openai.OpenAI) -> None:
 def test_responses_run_in_the_background_too(client: openai.OpenAI) -> None:
     asked: Any = {
         "model": MODEL,
-        "input": "What is the capital of France?",
+        "input": QUESTION,
         "max_output_tokens": 24,
         "temperature": 0,
     }
     text = client.responses.create(**asked).output_text
-    assert "Paris" in text
+    assert CITY in text
     events = list(client.responses.create(**asked, stream=True))
     assert "".join(e.delta for e in events if e.type == "response.output_text.delta") == text
     queued = client.responses.create(**asked, background=True)
@@ -146,7 +147,7 @@ def test_an_adapter_is_a_model_with_receipts_of_its_own(
     raw = client.chat.completions.with_raw_response.create(**asked)
     text = raw.parse().choices[0].message.content
     assert text
-    assert "Paris" not in text
+    assert CITY not in text
     with httpx.Client(base_url=vllm.url) as api:
         job = api.get(f"/v1/jobs/{raw.headers['x-job-id']}").json()
         assert job["result"] == text
@@ -154,13 +155,13 @@ def test_an_adapter_is_a_model_with_receipts_of_its_own(
 
 
 def test_the_client_for_node_works_unmodified(vllm: Coordinator) -> None:
-    told = run_node("openai_client.mjs", f"{vllm.url}/v1", MODEL)
+    told = run_node("openai_client.mjs", f"{vllm.url}/v1", MODEL, QUESTION, RAW_PROMPT)
     assert told["models"] == [ADAPTER, MODEL]
-    assert "Paris" in told["chat"]
+    assert CITY in told["chat"]
     assert told["streamed"] == told["chat"]
     assert told["usage"]["completion_tokens"] > 0
     assert told["completed"] == told["completion"]
-    assert "Paris" in told["response"]
+    assert CITY in told["response"]
     assert told["unknown"] == "model_not_found"
 
 
@@ -172,8 +173,8 @@ def test_an_ordinary_application_works_by_its_configuration_alone(
     text = example.read_text().replace("http://127.0.0.1:8080", vllm.url)
     (tmp_path / example.name).write_text(text)
     command = [sys.executable, "-m", "llm", "-m", "aitbc", "--no-log", "-o", "temperature", "0"]
-    command += ["-o", "max_tokens", "24", *option, "What is the capital of France?"]
+    command += ["-o", "max_tokens", "24", *option, QUESTION]
     env = {**CLEAN_ENV, "LLM_USER_PATH": str(tmp_path), "OPENAI_API_KEY": "unused"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=170, env=env)
     assert done.returncode == 0, done.stderr
-    assert "Paris" in done.stdout
+    assert CITY in done.stdout

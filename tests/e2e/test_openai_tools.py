@@ -11,42 +11,14 @@ import pytest
 from scripts.processes import Coordinator
 
 from tests.e2e.node_client import run_node
+from tests.model import CITY, FOUND, LOOK_UP, MESSAGES, RAW_PROMPT, conversation
+from tests.model import TOOL as FUNCTION
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
 MODEL = "llama3.2"
-TOOL: Any = {
-    "type": "function",
-    "function": {
-        "name": "look_up",
-        "description": "Looks a city up.",
-        "parameters": {
-            "type": "object",
-            "properties": {"city": {"type": "string", "maxLength": 20}},
-            "required": ["city"],
-            "additionalProperties": False,
-        },
-    },
-}
+TOOL: Any = {"type": "function", "function": FUNCTION}
 ASKED: dict[str, Any] = {"model": MODEL, "tools": [TOOL], "temperature": 0, "max_tokens": 48}
-QUESTION: Any = [{"role": "user", "content": "What is the capital of France?"}]
-# So small a model calls a tool when it has seen how that is done.
-CITIES = (("Rome", "Italy"), ("Berlin", "Germany"), ("Madrid", "Spain"))
-
-
-def conversation(last: str) -> list[Any]:
-    turns: list[Any] = []
-    for city, country in CITIES:
-        function = {"name": "look_up", "arguments": json.dumps({"city": city})}
-        call = {"id": f"call_{city}", "type": "function", "function": function}
-        answer = f"{city} is in {country}."
-        turns += [
-            {"role": "user", "content": f"Look up {city}."},
-            {"role": "assistant", "content": None, "tool_calls": [call]},
-            {"role": "tool", "tool_call_id": f"call_{city}", "content": answer},
-            {"role": "assistant", "content": answer},
-        ]
-    return [*turns, {"role": "user", "content": last}]
 
 
 def streamed(client: openai.OpenAI, **asked: Any) -> tuple[Any, list[Any]]:
@@ -59,21 +31,21 @@ def streamed(client: openai.OpenAI, **asked: Any) -> tuple[Any, list[Any]]:
 def test_a_model_that_may_call_a_tool_and_does_not_streams_its_text(
     client: openai.OpenAI,
 ) -> None:
-    whole = client.chat.completions.create(**ASKED, messages=QUESTION).choices[0]
-    assert "Paris" in (whole.message.content or "")
+    whole = client.chat.completions.create(**ASKED, messages=MESSAGES).choices[0]
+    assert CITY in (whole.message.content or "")
     assert (whole.finish_reason, whole.message.tool_calls) == ("stop", None)
-    choice, chunks = streamed(client, **ASKED, messages=QUESTION)
+    choice, chunks = streamed(client, **ASKED, messages=MESSAGES)
     assert choice.message.content == whole.message.content
     assert sum(bool(chunk.choices[0].delta.content) for chunk in chunks) > 3
 
 
 def test_a_model_that_may_call_a_tool_calls_it(client: openai.OpenAI) -> None:
-    asked = {**ASKED, "messages": conversation("Look up Paris.")}
+    asked = {**ASKED, "messages": conversation(LOOK_UP)}
     whole = client.chat.completions.create(**asked).choices[0]
     [call] = whole.message.tool_calls or []
     assert call.type == "function"
     assert call.function.name == "look_up"
-    assert json.loads(call.function.arguments) == {"city": "Paris"}
+    assert json.loads(call.function.arguments) == {"city": CITY}
     assert (whole.finish_reason, whole.message.content) == ("tool_calls", None)
 
     choice, chunks = streamed(client, **asked)
@@ -89,10 +61,10 @@ def test_a_model_that_may_call_a_tool_calls_it(client: openai.OpenAI) -> None:
     turns: Any = [
         *asked["messages"],
         whole.message,
-        {"role": "tool", "tool_call_id": call.id, "content": "Paris is in France."},
+        {"role": "tool", "tool_call_id": call.id, "content": FOUND},
     ]
     done = client.chat.completions.create(**{**ASKED, "messages": turns}).choices[0]
-    assert "France" in (done.message.content or "")
+    assert "Japan" in (done.message.content or "")
 
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "go"}}])
@@ -100,29 +72,31 @@ def test_a_tool_that_must_be_called_is(client: openai.OpenAI, choice: Any) -> No
     other: Any = {"type": "function", "function": {**TOOL["function"], "name": "go"}}
     asked = {
         **ASKED,
-        "messages": QUESTION,
+        "messages": MESSAGES,
         "tools": [TOOL, other],
         "tool_choice": choice,
         "parallel_tool_calls": False,
         "n": 2,
     }
+    # The model chooses to call, or was told what to call.
+    reason = "tool_calls" if choice == "required" else "stop"
     for one in client.chat.completions.create(**asked).choices:
         [call] = one.message.tool_calls or []
         assert call.type == "function"
         assert call.function.name in (("look_up", "go") if choice == "required" else ("go",))
         assert set(json.loads(call.function.arguments)) == {"city"}
-        assert one.finish_reason == "tool_calls"
+        assert one.finish_reason == reason
     put_together, _ = streamed(client, **{**asked, "n": 1})
     [call] = put_together.message.tool_calls
     assert set(json.loads(call.function.arguments)) == {"city"}
-    assert put_together.finish_reason == "tool_calls"
+    assert put_together.finish_reason == reason
 
 
 def test_tools_that_cannot_be_called_are_refused_by_name(client: openai.OpenAI) -> None:
     create: Any = client.chat.completions.create
     # Without a schema it takes nothing.
     bare = {"type": "function", "function": {"name": "go"}}
-    asked = {**ASKED, "messages": QUESTION, "tools": [bare], "tool_choice": "required"}
+    asked = {**ASKED, "messages": MESSAGES, "tools": [bare], "tool_choice": "required"}
     [call] = create(**asked).choices[0].message.tool_calls
     assert json.loads(call.function.arguments) == {}
     odd = {"name": "go", "parameters": {"type": "object", "properties": {"x": {"type": "odd"}}}}
@@ -132,7 +106,7 @@ def test_tools_that_cannot_be_called_are_refused_by_name(client: openai.OpenAI) 
 
 
 def test_what_was_streamed_is_what_is_kept(client: openai.OpenAI, vllm: Coordinator) -> None:
-    for messages in (QUESTION, conversation("Look up Paris.")):
+    for messages in (MESSAGES, conversation(LOOK_UP)):
         asked = {**ASKED, "messages": messages, "logprobs": True, "top_logprobs": 2}
         raw = client.chat.completions.with_raw_response.create(**asked, stream=True)
         content, arguments, probabilities = "", "", []
@@ -165,7 +139,7 @@ def test_what_was_streamed_is_what_is_kept(client: openai.OpenAI, vllm: Coordina
 def test_completions_stream_their_probabilities(client: openai.OpenAI) -> None:
     asked: dict[str, Any] = {
         "model": MODEL,
-        "prompt": "The capital of France is",
+        "prompt": RAW_PROMPT,
         "temperature": 0,
         "max_tokens": 8,
         "logprobs": 2,
@@ -203,18 +177,18 @@ def test_a_response_calls_a_tool(client: openai.OpenAI) -> None:
 
 def test_the_client_for_node_calls_tools(vllm: Coordinator) -> None:
     asked = {
-        "text": {**ASKED, "messages": QUESTION},
-        "call": {**ASKED, "messages": conversation("Look up Paris.")},
+        "text": {**ASKED, "messages": MESSAGES},
+        "call": {**ASKED, "messages": conversation(LOOK_UP)},
     }
     told = run_node("openai_tools.mjs", f"{vllm.url}/v1", json.dumps(asked))
     text, call = told["text"], told["call"]
-    assert "Paris" in text["whole"]["content"]
+    assert CITY in text["whole"]["content"]
     assert text["streamed"]["content"] == text["whole"]["content"]
     assert text["chunks"] > 3
     assert call["finish"] == "tool_calls"
     [function] = [one["function"] for one in call["streamed"]["tool_calls"]]
     assert function["name"] == "look_up"
-    assert json.loads(function["arguments"]) == {"city": "Paris"}
+    assert json.loads(function["arguments"]) == {"city": CITY}
     assert [one["function"]["arguments"] for one in call["whole"]["tool_calls"]] == [
         function["arguments"]
     ]

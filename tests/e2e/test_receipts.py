@@ -88,7 +88,8 @@ def test_a_receipt_tells_of_the_work_and_proves_it(api: httpx.Client) -> None:
     published = answer(api, "/.well-known/aitbc-keys.json")["keys"]
     assert signature["public_key"] in [item["public_key"] for item in published]
     proof = answer(api, f"/v1/receipts/{receipt['receipt_id']}/proof")
-    assert proof == receipt["proof"]
+    # A list at the top is always there; the path of the only leaf of a block is empty.
+    assert proof == {"path": [], **receipt["proof"]}
     root = root_by_path(leaf, proof["leaf_index"], proof["tree_size"], unhex(proof))
     assert root is not None
     assert root.hex() == proof["root_hash"]
@@ -349,10 +350,10 @@ def test_the_documented_example_with_an_address_cut_short_finds_nobodys(
     work(api)
     # Exactly as the documentation writes it.
     response = api.get(f"{prefix}/v1/receipts?client=ait1client...&limit=20")
-    assert (response.status_code, response.json()) == (200, {})
-    for path in ("/explorer/receipts", "/explorer/transactions"):
-        response = api.get(path, params={"address": "ait1q8z…"})
-        assert (response.status_code, response.json()) == (200, {})
+    assert (response.status_code, response.json()) == (200, {"receipts": []})
+    for name in ("receipts", "transactions"):
+        response = api.get(f"/explorer/{name}", params={"address": "ait1q8z…"})
+        assert (response.status_code, response.json()) == (200, {name: []})
 
 
 def test_an_address_with_a_typing_error_is_refused_by_name(api: httpx.Client) -> None:
@@ -374,7 +375,7 @@ def test_a_miner_and_an_address_are_asked_for_together(api: httpx.Client) -> Non
         found = api.get("/explorer/receipts", params={**asked, "address": address}).json()
         assert found["receipts"][0]["receipt_id"] == receipt["receipt_id"]
     other = {**asked, "miner_id": "another", "address": receipt["miner"]}
-    assert api.get("/explorer/receipts", params=other).json() == {}
+    assert api.get("/explorer/receipts", params=other).json() == {"receipts": []}
 
 
 def test_a_stream_miner_signs_its_results_with_a_key_of_its_own(api: httpx.Client) -> None:
@@ -392,7 +393,10 @@ def test_a_stream_miner_signs_its_results_with_a_key_of_its_own(api: httpx.Clien
         result_hash=receipt["result_hash"],
         prompt_tokens=receipt["prompt_tokens"],
         completion_tokens=receipt["completion_tokens"],
+        version=2,
+        answer_hash=receipt["answer_hash"],
     )
+    assert signature["version"] == 2
     root = root_by_path(leaf, signature["index"], signature["size"], unhex(signature))
     assert root is not None
     key = Ed25519PublicKey.from_public_bytes(b64decode(signature["public_key"]))
@@ -437,6 +441,9 @@ def test_a_polling_miner_with_a_key_must_sign_what_it_did(api: httpx.Client) -> 
     assert again.json()["receipt_id"] == done.json()["receipt_id"]
     receipt = answer(api, f"/v1/receipts/{done.json()['receipt_id']}")
     assert receipt["miner_signature"]["signature"] == good
+    said = {**statement, "signature": good, "result_salt": salt, "result_hash": result_hash}
+    assert receipt["miner_statement"] == said
+    assert receipt["is_miner_statement_verified"] is True
     assert receipt["result_hash"] == result_hash
     assert receipt["disclosure"]["result_salt"] == salt
     verdict = api.post("/v1/receipts/verify", json={"receipt": receipt}).json()

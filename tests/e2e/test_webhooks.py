@@ -117,7 +117,7 @@ def test_the_documented_request_is_answered_as_documented(api: httpx.Client) -> 
     assert api.patch(path, json={"enabled": False}).json()["status"] == "disabled"
     rotated = api.post(f"{path}/rotate").json()
     assert rotated["secret"] != webhook["secret"]
-    assert api.get(f"{path}/deliveries").json() == {}
+    assert api.get(f"{path}/deliveries").json() == {"deliveries": []}
     assert api.delete(path).status_code == 204
     assert_error(api.get(path), 404, "WEBHOOK_NOT_FOUND")
     assert_error(api.delete(path), 404, "WEBHOOK_NOT_FOUND")

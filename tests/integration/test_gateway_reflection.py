@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import httpx
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_reflection.v1alpha import reflection
+from structlog.testing import capture_logs
 
 from aitbc.v1 import (
     jobs_pb2,
@@ -24,7 +26,10 @@ from aitbc.v1 import (
 )
 from aitbc_server.api.errors import failure_of, to_status
 from aitbc_server.domain import errors
+from aitbc_server.domain.caller import Caller
+from aitbc_server.rest.errors import CoordinatorUnreachable
 from aitbc_server.rest.gateway import run_gateway
+from aitbc_server.rest.reflection import ReflectedBackend
 
 JOB = jobs_pb2.Job(
     job_id="job-1",
@@ -137,6 +142,28 @@ async def client(coordinator: Coordinator) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+async def test_a_long_turn_of_a_gateway_is_logged_with_its_call(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admit = ReflectedBackend.admit
+
+    def slow(self: ReflectedBackend, *args: Any) -> Caller:
+        time.sleep(1)
+        return admit(self, *args)
+
+    monkeypatch.setattr(ReflectedBackend, "admit", slow)
+    with capture_logs() as logs:
+        await client.get("/v1/jobs/job-1", headers={"x-request-id": "req-culprit"})
+        async with asyncio.timeout(20):
+            # Nothing tells that it was told.
+            while "loop.stalled" not in {log["event"] for log in logs}:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+    told = next(log for log in logs if log["event"] == "loop.stalled")
+    assert told["request_id"] == "req-culprit"
+    assert told["where"].startswith("aitbc_server.rest.")
+    assert told["seconds"] > 0.5
+
+
 async def eventually(ask: Callable[[], Awaitable[httpx.Response]], status: int) -> httpx.Response:
     """Asks until the status comes; the time limit of the test ends what never does."""
     while (response := await ask()).status_code != status:
@@ -183,6 +210,17 @@ async def test_a_job_is_written_in_our_dialect(
         "status": "running",
         "created_at": "2026-01-24T15:00:00.500000Z",
         "params": {"temperature": 0.0},
+        # Lists and maps are always there.
+        "attempts": [],
+        "inputs": [],
+        "outputs": [],
+        "prompt_token_ids": [],
+        "token_ids": [],
+        "logprobs": [],
+        "messages": [],
+        "tool_calls": [],
+        "tools": [],
+        "metadata": {},
     }
 
 
@@ -266,3 +304,15 @@ async def test_a_server_without_reflection_is_told() -> None:
 
     assert response.status_code == 503
     assert "server reflection" in response.json()["detail"]
+
+
+async def test_each_that_waits_for_an_unreachable_coordinator_has_an_error_of_its_own() -> None:
+    # Nothing listens at port 0.
+    backend = ReflectedBackend("127.0.0.1:0")
+    first, second = await asyncio.gather(
+        backend.methods(), backend.methods(), return_exceptions=True
+    )
+    await backend.close()
+    assert isinstance(first, CoordinatorUnreachable)
+    assert isinstance(second, CoordinatorUnreachable)
+    assert first is not second

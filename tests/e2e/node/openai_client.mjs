@@ -1,10 +1,10 @@
-// OpenAI's own client for Node, unmodified: node openai_client.mjs BASE_URL MODEL
+// OpenAI's own client for Node, unmodified: node openai_client.mjs BASE_URL MODEL QUESTION PROMPT
 
 import OpenAI, { NotFoundError } from "openai";
 
-const [baseURL, model] = process.argv.slice(2);
+const [baseURL, model, question, prefix] = process.argv.slice(2);
 const client = new OpenAI({ baseURL, apiKey: "unused" });
-const messages = [{ role: "user", content: "What is the capital of France?" }];
+const messages = [{ role: "user", content: question }];
 const asked = { model, messages, max_tokens: 24, temperature: 0 };
 
 const chat = await client.chat.completions.create(asked);
@@ -19,7 +19,7 @@ for await (const chunk of await client.chat.completions.create({
   usage = chunk.usage ?? usage;
 }
 
-const prompt = { model, prompt: "The capital of France is", max_tokens: 8, temperature: 0 };
+const prompt = { model, prompt: prefix, max_tokens: 8, temperature: 0 };
 const completion = await client.completions.create(prompt);
 let completed = "";
 for await (const chunk of await client.completions.create({ ...prompt, stream: true })) {
@@ -28,7 +28,7 @@ for await (const chunk of await client.completions.create({ ...prompt, stream: t
 
 const response = await client.responses.create({
   model,
-  input: "What is the capital of France?",
+  input: question,
   max_output_tokens: 24,
   temperature: 0,
 });

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -13,19 +14,30 @@ from aitbc_server.domain.addresses import address_of
 from aitbc_server.domain.ids import IdSource, lease_id_of
 from aitbc_server.domain.prices import PriceTable, UnitType
 from aitbc_server.domain.receipts import BatchSignature, Work
+from aitbc_server.ledger.contents import TEXTS, salted_hash, whole_hash
 from aitbc_server.ledger.keys import Signer, create_key
 from aitbc_server.ledger.merkle import leaf_hash, root_of
-from aitbc_server.ledger.receipts import salted_hash, statement
+from aitbc_server.ledger.receipts import Receipts, statement
 from aitbc_server.ledger.signing import STATEMENTS, for_each, sign_root
 from aitbc_server.store.connection import connect
 from aitbc_server.store.directory import FILE_NAME
 from aitbc_server.store.forgetting import Forget, ForgettingWrites
 from aitbc_server.store.ledger_writes import LedgerOptions, LedgerWrites, SealBlock
 from aitbc_server.store.schema import migrate
+from aitbc_server.store.stored import StoredCounts
 
 START_US = 1_790_000_000_000_000
 SALT = b"0123456789abcdef"
 PRICES = PriceTable("AITBC", {UnitType.TOKENS: 3 * 10**11, UnitType.CHARACTERS: 10**11})
+
+
+class FirstReceipts(Receipts):
+    """Makes receipts of version 1, as coordinators of before did."""
+
+    def _fields(self, work: Work, nonce: str) -> dict[str, Any]:
+        of_version_2 = {"version", "request_hash", "answer_hash"}
+        fields = super()._fields(work, nonce)
+        return {name: value for name, value in fields.items() if name not in of_version_2}
 
 
 class Book:
@@ -50,6 +62,14 @@ class Book:
         yield
         self.connection.execute("ROLLBACK" if undone else "COMMIT")
 
+    @contextmanager
+    def before_version_2(self) -> Iterator[None]:
+        """Has the receipts made meanwhile be of version 1."""
+        present = self.writes._receipts
+        self.writes._receipts = FirstReceipts(self.writes.origin, PRICES, self.random.randbytes)
+        yield
+        self.writes._receipts = present
+
     def add(self, count: int, *, signed: bool = True, undone: bool = False) -> None:
         """Stores receipts in one commit; the miner signs each two together."""
         works = [self._work() for _ in range(count)]
@@ -65,7 +85,8 @@ class Book:
         find = "SELECT job_id FROM receipts WHERE leaf_index = ?1"
         ids = [self.connection.execute(find, (index,)).fetchone()[0] for index in indexes]
         with self.transaction(undone=False):
-            ForgettingWrites(self.connection).writes[Forget]([Forget(ids)])
+            forgetting = ForgettingWrites(self.connection, StoredCounts(self.connection))
+            forgetting.writes[Forget]([Forget(ids)])
 
     def seal(self, *, undone: bool = False) -> None:
         """Seals what no block holds."""
@@ -82,6 +103,9 @@ class Book:
     def _work(self) -> Work:
         self._now_us += self.random.randrange(1, 3_000_000)
         has_usage = self.random.random() < 0.8
+        prompt_hash = salted_hash(SALT, _prompt_at(self._now_us))
+        result_hash = salted_hash(SALT, _result_at(self._now_us))
+        answered = TEXTS.answered(_details_at(self._now_us), "stop")
         return Work(
             job_id=self._ids.job_id(self._now_us),
             client=address_of(f"client {self.random.randrange(5)}"),
@@ -93,8 +117,10 @@ class Book:
             prompt_tokens=self.random.randrange(100) if has_usage else None,
             completion_tokens=self.random.randrange(100) if has_usage else None,
             characters=self.random.randrange(1000),
-            prompt_hash=salted_hash(SALT, _prompt_at(self._now_us)),
-            result_hash=salted_hash(SALT, _result_at(self._now_us)),
+            prompt_hash=prompt_hash,
+            result_hash=result_hash,
+            request_hash=whole_hash(SALT, prompt_hash, b"{}"),
+            answer_hash=whole_hash(SALT, result_hash, answered),
             miner_signature=None,
         )
 
@@ -103,8 +129,9 @@ class Book:
         execute = self.connection.execute
         execute(
             "INSERT INTO jobs (job_id, owner, model, priority, status, max_attempts, created_us, "
-            "attempt, miner_id, started_us, finished_us, prompt_tokens, completion_tokens) "
-            "VALUES (?1, ?2, ?3, 0, 'completed', 3, ?6, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "attempt, miner_id, started_us, finished_us, prompt_tokens, completion_tokens, "
+            "finish_reason) "
+            "VALUES (?1, ?2, ?3, 0, 'completed', 3, ?6, ?4, ?5, ?6, ?7, ?8, ?9, 'stop')",
             (
                 *(work.job_id, work.client, work.model, work.attempt, work.miner_id),
                 *(work.started_us, work.completed_us, work.prompt_tokens, work.completion_tokens),
@@ -115,8 +142,11 @@ class Book:
             (work.job_id, _prompt_at(work.completed_us).encode(), SALT),
         )
         execute(
-            "INSERT INTO results (job_id, result, result_salt) VALUES (?1, ?2, ?3)",
-            (work.job_id, _result_at(work.completed_us), SALT),
+            "INSERT INTO results (job_id, result, result_salt, details) VALUES (?1, ?2, ?3, ?4)",
+            (
+                *(work.job_id, _result_at(work.completed_us), SALT),
+                _details_at(work.completed_us),
+            ),
         )
         execute("UPDATE totals SET jobs = jobs + 1 WHERE status = 'completed'")
 
@@ -145,6 +175,10 @@ def _prompt_at(time_us: int) -> str:
 
 def _result_at(time_us: int) -> str:
     return f"{time_us} is a time"
+
+
+def _details_at(time_us: int) -> bytes:
+    return f"call the watchmaker of {time_us}".encode()
 
 
 def _signed(work: Work, signature: BatchSignature) -> Work:

@@ -10,8 +10,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from aitbc_server.ledger.audit import Audited, LedgerWrong, audit
+from aitbc_server.ledger.audit import Audited, audit
 from aitbc_server.ledger.canonical import canonical
+from aitbc_server.ledger.findings import LedgerWrong
 from aitbc_server.ledger.merkle import leaf_hash
 from aitbc_server.store.ledger_file import LedgerFile, open_ledger
 from tests.integration.ledger.books import Book
@@ -20,10 +21,10 @@ from tests.integration.ledger.books import Book
 COLUMNS = {
     "jobs": (
         *("job_id", "owner", "model", "status", "attempt", "miner_id", "started_us"),
-        *("finished_us", "prompt_tokens", "completion_tokens"),
+        *("finished_us", "prompt_tokens", "completion_tokens", "finish_reason"),
     ),
     "specs": ("job_id", "spec", "prompt_salt"),
-    "results": ("job_id", "result", "result_salt"),
+    "results": ("job_id", "result", "result_salt", "details"),
     "forgotten": ("leaf_index",),
     "totals": ("jobs", "forgotten"),
     "receipts": ("leaf_index", "job_id", "client", "miner", "leaf_hash", "body"),
@@ -221,6 +222,8 @@ def test_a_ledger_that_was_cut_off_lacks_the_receipts_of_completed_jobs(book: Bo
         ("UPDATE specs SET spec = x'78' WHERE job_id = ?1", "its job has another prompt"),
         ("DELETE FROM results WHERE job_id = ?1", "its job has no result"),
         ("UPDATE results SET result = 'x' WHERE job_id = ?1", "its job has another result"),
+        ("UPDATE results SET details = NULL WHERE job_id = ?1", "its job has another answer"),
+        ("UPDATE jobs SET finish_reason = 'x' WHERE job_id = ?1", "its job has another answer"),
     ],
 )
 def test_a_job_that_is_not_what_its_receipt_tells_is_named(
@@ -233,6 +236,38 @@ def test_a_job_that_is_not_what_its_receipt_tells_is_named(
         for table in ("jobs", "specs", "results") if "{table}" in change else ("",):
             book.connection.execute(change.format(table=table), (job_id,))
         assert wrong(book) == f"receipt 5: {problem}"
+
+
+def test_a_ledger_of_before_goes_on_with_receipts_of_version_2(tmp_path: Path) -> None:
+    book = Book(tmp_path / "mixed")
+    with book.before_version_2():
+        book.add(3)
+    book.add(2)
+    book.seal()
+    assert [body_of(book, index).get("version") for index in range(5)] == [None] * 3 + [2] * 2
+    assert audited(book).receipts == 5
+    change = (
+        "UPDATE results SET details = x'78' WHERE job_id = "
+        "(SELECT job_id FROM receipts WHERE leaf_index = ?1)"
+    )
+    with undone(book):
+        book.connection.execute(change, (3,))
+        assert wrong(book) == "receipt 3: its job has another answer"
+    with undone(book):
+        # A receipt of version 1 covers the texts alone.
+        book.connection.execute(change, (1,))
+        assert audited(book).receipts == 5
+    early: list[tuple[int, dict[str, object], str]] = [
+        (1, {"version": 2}, "answer_hash is missing"),
+        (1, {"answer_hash": "00" * 32}, "answer_hash is not of its version"),
+        (4, {"miner_signature": {"version": 3}}, "its miner's signature is of another version"),
+        (4, {"version": 3}, "it is of version 3, which is not known here"),
+    ]
+    for index, fields, problem in early:
+        with undone(book):
+            put(book, index, {**body_of(book, index), **fields})
+            assert wrong(book) == f"receipt {index}: {problem}"
+    book.close()
 
 
 def test_what_says_that_a_job_was_forgotten_is_believed_of_no_other(book: Book) -> None:

@@ -17,7 +17,7 @@ from aitbc_server.store.statements import statements
 from tests.integration.ledger.books import Book
 
 # Small whatever happens, or ended by the first row.
-SHORT = {"origin", "keys", "last_block"}
+SHORT = {"origin", "keys", "last_block", "cosignatures"}
 
 
 @pytest.fixture(scope="module")

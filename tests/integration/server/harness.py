@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from aitbc.v1 import (
+    batches_pb2_grpc,
     explorer_pb2_grpc,
     jobs_pb2,
     jobs_pb2_grpc,
@@ -23,7 +25,12 @@ from aitbc.v1 import (
 from aitbc_server.api.errors import from_rpc_error
 from aitbc_server.app import Coordinator
 from aitbc_server.config import Settings
+from aitbc_server.ledger.cosignatures import Witness
+from aitbc_server.ledger.keys import Signer
 
+# A witness whose cosignatures are taken.
+WITNESS_KEY = Signer(Ed25519PrivateKey.from_private_bytes(b"\3" * 32))
+WITNESS = Witness("witness.example", WITNESS_KEY.public_key)
 # No message that a test waits for may take longer.
 PATIENCE_S = 20.0
 
@@ -39,6 +46,8 @@ class Client:
         self.explorer = explorer_pb2_grpc.ExplorerServiceStub(channel)
         self.receipts = receipts_pb2_grpc.ReceiptServiceStub(channel)
         self.network = network_pb2_grpc.NetworkServiceStub(channel)
+        self.files = batches_pb2_grpc.FileServiceStub(channel)
+        self.batches = batches_pb2_grpc.BatchServiceStub(channel)
         self.webhooks = webhooks_pb2_grpc.WebhookServiceStub(channel)
 
     @property
@@ -68,6 +77,7 @@ class Client:
         held: Sequence[str] = (),
         public_key: bytes = b"",
         adapters: Sequence[str] = (),
+        infos: Sequence[work_pb2.ModelInfo] = (),
     ) -> AsyncIterator[FakeMiner]:
         """Opens a Work stream, says Hello and takes the Welcome."""
         miner = FakeMiner(self.miners.Work())
@@ -81,6 +91,7 @@ class Client:
                     capacity=work_pb2.Capacity(max_outstanding_jobs=window),
                     held_leases=leases,
                     public_key=public_key,
+                    model_infos=infos,
                 )
             )
             miner.welcome = (await miner.expect("welcome")).welcome
@@ -111,6 +122,15 @@ class FakeMiner:
                 if got == kind:
                     return message
                 assert got == "heartbeat", f"{got} came before {kind}: {message}"
+
+    async def next(self, kind: str) -> work_pb2.CoordinatorMessage:
+        """Returns the next message of a kind, whatever comes between."""
+        async with asyncio.timeout(PATIENCE_S):
+            while (message := await self.call.read()) is not grpc.aio.EOF:
+                if message.WhichOneof("message") == kind:
+                    assert isinstance(message, work_pb2.CoordinatorMessage)
+                    return message
+        raise AssertionError(f"the stream ended before {kind}")
 
     async def assignments(self, count: int = 1) -> list[work_pb2.Assignment]:
         """Returns the next so many assignments."""
@@ -163,6 +183,7 @@ async def coordinator(data: Path, **settings: Any) -> AsyncIterator[Client]:
         "grpc": "127.0.0.1:0",
         "data": data,
         "drain_seconds": 0.0,
+        "ledger_witnesses": (WITNESS,),
     }
     running = Coordinator(Settings(**(values | settings)))
     await running.start()

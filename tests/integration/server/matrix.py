@@ -55,6 +55,7 @@ def admin() -> Row:
 
 
 _JOB, _MINER, _WEBHOOK = "JOB_NOT_FOUND", "MINER_NOT_OWNED", "WEBHOOK_NOT_FOUND"
+_FILE, _BATCH = "FILE_NOT_FOUND", "BATCH_NOT_FOUND"
 
 MATRIX = {
     "JobService.SubmitJob": client(),
@@ -75,6 +76,7 @@ MATRIX = {
     "MinerService.Work": miner(_MINER),
     "MinerService.GetMiner": every_key(),
     "MinerService.ListMiners": every_key(),
+    "MinerService.DeleteMiner": miner(_MINER),
     "MinerService.DrainMiner": admin(),
     "MinerService.ResumeMiner": admin(),
     "NetworkService.GetHealth": public(),
@@ -89,6 +91,17 @@ MATRIX = {
     "WebhookService.ListDeliveries": client(_WEBHOOK),
     "WebhookService.GetDelivery": client(_WEBHOOK),
     "WebhookService.RedeliverDelivery": client(_WEBHOOK),
+    "FileService.CreateFile": client(),
+    "FileService.AppendFile": client(_FILE),
+    "FileService.FinishFile": client(_FILE),
+    "FileService.GetFile": client(_FILE),
+    "FileService.ListFiles": client(),
+    "FileService.ReadFile": client(_FILE),
+    "FileService.DeleteFile": client(_FILE),
+    "BatchService.CreateBatch": client(_FILE)._replace(admin=_FILE),
+    "BatchService.GetBatch": client(_BATCH),
+    "BatchService.ListBatches": client(),
+    "BatchService.CancelBatch": client(_BATCH),
     "UsageService.GetUsage": every_key(),
     "ReceiptService.GetReceipt": every_key("RECEIPT_NOT_FOUND"),
     "ReceiptService.ListReceipts": every_key(),
@@ -104,4 +117,6 @@ MATRIX = {
     "ExplorerService.GetConsistencyProof": public("BLOCK_NOT_FOUND"),
     "ExplorerService.ListLedgerKeys": public(),
     "ExplorerService.GetExplorerStats": public(),
+    "WitnessService.ListCosignatures": public(),
+    "WitnessService.AddCosignature": public("INVALID_ARGUMENT"),
 }

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import orjson
 from google.protobuf.message import Message
 
 from aitbc.v1 import (
+    batches_pb2,
     explorer_pb2,
     jobs_pb2,
     miners_pb2,
@@ -18,6 +20,7 @@ from aitbc.v1 import (
     receipts_pb2,
     usage_pb2,
     webhooks_pb2,
+    witnesses_pb2,
     work_pb2,
 )
 from tests.integration.server.harness import Client
@@ -64,6 +67,40 @@ class World:
         made = await self._client.webhooks.CreateWebhook(request, metadata=self._as_client)
         return str(made.webhook_id)
 
+    async def file(self) -> str:
+        """Returns a new file of client A that is not finished, and has one byte."""
+        request = batches_pb2.CreateFileRequest(
+            filename="f", purpose=batches_pb2.FILE_PURPOSE_BATCH
+        )
+        made = await self._client.files.CreateFile(request, metadata=self._as_client)
+        part = batches_pb2.AppendFileRequest(file_id=made.file_id, content=b"x")
+        await self._client.files.AppendFile(part, metadata=self._as_client)
+        return str(made.file_id)
+
+    async def finished(self) -> str:
+        """Returns a new file of client A."""
+        request = batches_pb2.FinishFileRequest(file_id=await self.file(), bytes=1)
+        made = await self._client.files.FinishFile(request, metadata=self._as_client)
+        return str(made.file_id)
+
+    async def batch(self) -> str:
+        """Returns a new batch of client A, which does not end: nobody answers its line."""
+        line = {"custom_id": "1", "method": "POST", "url": "/v1/completions"}
+        content = orjson.dumps({**line, "body": {"model": MODEL, "prompt": "hello"}})
+        file = await self._client.files.CreateFile(
+            batches_pb2.CreateFileRequest(filename="f", purpose=batches_pb2.FILE_PURPOSE_BATCH),
+            metadata=self._as_client,
+        )
+        part = batches_pb2.AppendFileRequest(file_id=file.file_id, content=content)
+        await self._client.files.AppendFile(part, metadata=self._as_client)
+        finish = batches_pb2.FinishFileRequest(file_id=file.file_id, bytes=len(content))
+        await self._client.files.FinishFile(finish, metadata=self._as_client)
+        request = batches_pb2.CreateBatchRequest(
+            input_file_id=file.file_id, endpoint="/v1/completions", completion_window="24h"
+        )
+        made = await self._client.batches.CreateBatch(request, metadata=self._as_client)
+        return str(made.batch_id)
+
     async def delivery(self) -> tuple[str, str]:
         """Returns a new webhook of client A and a delivery to it."""
         webhook_id = await self.webhook()
@@ -103,9 +140,35 @@ def _of_claim(kind: Callable[..., Message], **fields: Any) -> Build:
     return build
 
 
+async def _of_gone_miner(world: World) -> Message:
+    await world.registered("miner-gone")
+    return miners_pb2.DeleteMinerRequest(miner_id="miner-gone")
+
+
 def _of_webhook(kind: Callable[..., Message], **fields: Any) -> Build:
     async def build(world: World) -> Message:
         return kind(webhook_id=await world.webhook(), **fields)
+
+    return build
+
+
+def _of_file(kind: Callable[..., Message], **fields: Any) -> Build:
+    async def build(world: World) -> Message:
+        return kind(file_id=await world.file(), **fields)
+
+    return build
+
+
+def _of_finished(kind: Callable[..., Message], name: str = "file_id", **fields: Any) -> Build:
+    async def build(world: World) -> Message:
+        return kind(**{name: await world.finished()}, **fields)
+
+    return build
+
+
+def _of_batch(kind: Callable[..., Message]) -> Build:
+    async def build(world: World) -> Message:
+        return kind(batch_id=await world.batch())
 
     return build
 
@@ -144,6 +207,7 @@ REQUESTS: dict[str, Build] = {
     "MinerService.Work": _plain(work_pb2.MinerMessage(hello=_HELLO)),
     "MinerService.GetMiner": _plain(miners_pb2.GetMinerRequest(miner_id=MINER)),
     "MinerService.ListMiners": _plain(miners_pb2.ListMinersRequest()),
+    "MinerService.DeleteMiner": _of_gone_miner,
     "MinerService.DrainMiner": _plain(miners_pb2.DrainMinerRequest(miner_id="miner-c")),
     "MinerService.ResumeMiner": _plain(miners_pb2.ResumeMinerRequest(miner_id="miner-c")),
     "NetworkService.GetHealth": _plain(network_pb2.GetHealthRequest()),
@@ -160,6 +224,24 @@ REQUESTS: dict[str, Build] = {
     "WebhookService.ListDeliveries": _of_webhook(webhooks_pb2.ListDeliveriesRequest),
     "WebhookService.GetDelivery": _of_delivery(webhooks_pb2.GetDeliveryRequest),
     "WebhookService.RedeliverDelivery": _of_delivery(webhooks_pb2.RedeliverDeliveryRequest),
+    "FileService.CreateFile": _plain(
+        batches_pb2.CreateFileRequest(filename="f", purpose=batches_pb2.FILE_PURPOSE_BATCH)
+    ),
+    "FileService.AppendFile": _of_file(batches_pb2.AppendFileRequest, offset=1, content=b"y"),
+    "FileService.FinishFile": _of_file(batches_pb2.FinishFileRequest, bytes=1),
+    "FileService.GetFile": _of_file(batches_pb2.GetFileRequest),
+    "FileService.ListFiles": _plain(batches_pb2.ListFilesRequest()),
+    "FileService.ReadFile": _of_finished(batches_pb2.ReadFileRequest),
+    "FileService.DeleteFile": _of_finished(batches_pb2.DeleteFileRequest),
+    "BatchService.CreateBatch": _of_finished(
+        batches_pb2.CreateBatchRequest,
+        "input_file_id",
+        endpoint="/v1/completions",
+        completion_window="24h",
+    ),
+    "BatchService.GetBatch": _of_batch(batches_pb2.GetBatchRequest),
+    "BatchService.ListBatches": _plain(batches_pb2.ListBatchesRequest()),
+    "BatchService.CancelBatch": _of_batch(batches_pb2.CancelBatchRequest),
     "UsageService.GetUsage": _plain(usage_pb2.GetUsageRequest()),
     "ReceiptService.GetReceipt": _plain(receipts_pb2.GetReceiptRequest(receipt_id=_NO_RECEIPT)),
     "ReceiptService.ListReceipts": _plain(receipts_pb2.ListReceiptsRequest()),
@@ -180,5 +262,7 @@ REQUESTS: dict[str, Build] = {
         explorer_pb2.GetConsistencyProofRequest(from_height=1_000_000)
     ),
     "ExplorerService.ListLedgerKeys": _plain(explorer_pb2.ListLedgerKeysRequest()),
+    "WitnessService.ListCosignatures": _plain(witnesses_pb2.ListCosignaturesRequest()),
+    "WitnessService.AddCosignature": _plain(witnesses_pb2.AddCosignatureRequest(checkpoint="x")),
     "ExplorerService.GetExplorerStats": _plain(explorer_pb2.GetExplorerStatsRequest()),
 }

@@ -6,7 +6,6 @@ import asyncio
 import struct
 import threading
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,15 @@ import grpc
 import httpx
 import pytest
 
-from aitbc.v1 import jobs_pb2
+from aitbc.v1 import jobs_pb2, miners_pb2, work_pb2
 from aitbc_server.api.errors import from_rpc_error
 from aitbc_server.dispatch import waiters
 from aitbc_server.domain.errors import StorageBusy
-from aitbc_server.store import job_reads
 from aitbc_server.store.batch import BatchThread
 from tests.integration.server.harness import PATIENCE_S, coordinator
 
+# What a channel takes of a message unless it is told otherwise.
+MESSAGE_BYTES = 4 * 1024 * 1024
 # An HTTP/2 frame: no payload, type 4, no flags, stream 0.
 EMPTY_SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
@@ -109,20 +109,90 @@ async def test_calls_that_wait_for_an_end_are_bounded(
         await client.job(job_id, wait=1)
 
 
-async def test_pages_end_early_when_jobs_are_large(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+# Texts that are longest in the one form or in the other, and most of a page's bytes elsewhere.
+LONG: dict[str, dict[str, Any]] = {
+    "plain": {"prompt": "x" * 901_000},
+    "escaped": {"prompt": '"\n' * 400_000},
+    "control": {"prompt": "\x01" * 250_000},
+    "messages": {"messages": [{"role": "user", "content": ""}] * 1000},
+    "tools": {
+        "prompt": "x",
+        "tools": [
+            {"name": f"t{number}", "parameters": '{"a": "' + "b" * 50_000 + '"}'}
+            for number in range(18)
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize("fields", LONG.values(), ids=LONG.keys())
+async def test_pages_of_large_jobs_fit_what_clients_take(
+    tmp_path: Path, fields: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(job_reads, "_PAGE_BYTES", 3_000)
-    async with coordinator(tmp_path) as client:
-        submitted = [await client.submit("x" * 1_000) for _ in range(10)]
+    count = 40 if "messages" in fields else 8
+    async with coordinator(tmp_path) as client, httpx.AsyncClient(base_url=client.url) as http:
+        request = jobs_pb2.SubmitJobRequest(model="m", **fields)
+        submitted = [(await client.jobs.SubmitJob(request)).job_id for _ in range(count)]
+        found: list[str] = []
+        token = ""
+        while token or not found:
+            # A channel takes 4 MiB unless it is told otherwise.
+            page = await client.jobs.ListJobs(jobs_pb2.ListJobsRequest(limit=20, page_token=token))
+            told = await http.get("/v1/jobs", params={"limit": 20, "page_token": token})
+            assert len(told.content) <= MESSAGE_BYTES
+            assert [job["job_id"] for job in told.json()["jobs"]] == [j.job_id for j in page.jobs]
+            assert page.jobs
+            found += [job.job_id for job in page.jobs]
+            token = page.next_page_token
+        assert found == submitted[::-1]
+        await client.miners.RegisterMiner(
+            miners_pb2.RegisterMinerRequest(miner_id="polls", capabilities=["m"])
+        )
+        available = await client.jobs.ListAvailableJobs(
+            jobs_pb2.ListAvailableJobsRequest(miner_id="polls", limit=20)
+        )
+        told = await http.get("/v1/jobs/available", params={"miner_id": "polls", "limit": 20})
+        assert len(told.content) <= MESSAGE_BYTES
+        listed = [job.job_id for job in available.jobs]
+        assert listed == [job["job_id"] for job in told.json()["jobs"]]
+        assert listed == submitted[: len(listed)] != []
+
+
+async def test_a_job_that_is_larger_than_a_page_is_a_page_alone(tmp_path: Path) -> None:
+    async with coordinator(tmp_path) as client, httpx.AsyncClient(base_url=client.url) as http:
+        turn = jobs_pb2.ChatMessage(role="user", content="x" * 1_000_000)
+        large = jobs_pb2.SubmitJobRequest(model="m", messages=[turn] * 6)
+        ids = [await client.submit()]
+        ids += [(await client.jobs.SubmitJob(large)).job_id for _ in range(2)]
         pages: list[list[str]] = []
         token = ""
         while token or not pages:
-            page = await client.jobs.ListJobs(jobs_pb2.ListJobsRequest(limit=7, page_token=token))
-            pages.append([job.job_id for job in page.jobs])
-            token = page.next_page_token
-        assert [len(page) for page in pages] == [3, 3, 3, 1]
-        assert list(chain.from_iterable(pages)) == submitted[::-1]
+            told = await http.get("/v1/jobs", params={"page_token": token})
+            pages.append([job["job_id"] for job in told.json()["jobs"]])
+            token = told.json().get("next_page_token", "")
+        assert pages == [[ids[2]], [ids[1]], [ids[0]]]
+
+
+async def test_lists_are_without_probabilities(tmp_path: Path) -> None:
+    async with coordinator(tmp_path) as client, client.miner() as miner:
+        job_id = await client.submit()
+        [assignment] = await miner.assignments()
+        completion = work_pb2.Completion(
+            result="done",
+            tool_calls=[jobs_pb2.ToolCall(id="c", name="f")],
+            logprobs=[jobs_pb2.TokenLogprob(token="done", logprob=-0.5)],  # noqa: S106 - a word
+        )
+        update = work_pb2.Update(lease_id=assignment.lease_id, completion=completion)
+        await miner.send(updates=work_pb2.Updates(updates=[update]))
+        await miner.expect("acks")
+        whole = await client.job(job_id)
+        assert whole.logprobs
+        [listed] = (await client.jobs.ListJobs(jobs_pb2.ListJobsRequest())).jobs
+        assert (listed.result, listed.tool_calls, len(listed.logprobs)) == (
+            "done",
+            whole.tool_calls,
+            0,
+        )
 
 
 async def test_a_stream_without_hello_ends(tmp_path: Path) -> None:
@@ -145,7 +215,7 @@ async def test_a_connection_has_so_many_calls_at_once(tmp_path: Path) -> None:
             settings = await settings_of(reader)
         writer.transport.abort()
     # SETTINGS_MAX_CONCURRENT_STREAMS of https://www.rfc-editor.org/rfc/rfc9113#section-6.5.2
-    assert settings[3] == 20_000
+    assert settings[3] == 4_000
 
 
 async def settings_of(reader: asyncio.StreamReader) -> dict[int, int]:

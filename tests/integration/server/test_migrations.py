@@ -29,7 +29,9 @@ JOBS: Mapping[JobStatus, dict[str, Any]] = {
 # What a table's CHECKs ask of a column; any other value is made by the column's type.
 SAMPLES: Mapping[str, Mapping[str, Any]] = {
     "attempts": {"outcome": "completed"},
+    "batches": {"status": "completed", "metadata": "{}", "faults": "[]"},
     "deliveries": {"status": "pending", "attempts": "[]"},
+    "files": {"purpose": "batch"},
     "idempotency": {"job_ids": '["job-completed"]'},
     "keys": {"role": "client"},
     "miners": {"models": '["m"]'},

@@ -105,7 +105,7 @@ async def _kept_responses(http: httpx.AsyncClient, miner: FakeMiner) -> None:
 
 
 async def test_a_wrong_type_is_refused_and_a_null_is_not(tmp_path: Path) -> None:
-    """As the schemas say: they make neither numbers of texts nor texts of numbers."""
+    """Texts of numbers and truth values are taken for these, as by vLLM, and nothing else is."""
     async with (
         served(tmp_path) as (client, _, _),
         httpx.AsyncClient(base_url=client.url, timeout=PATIENCE_S) as http,
@@ -113,16 +113,18 @@ async def test_a_wrong_type_is_refused_and_a_null_is_not(tmp_path: Path) -> None
         unknown = {**CHAT, "model": "none"}
         for wrong in (
             {"model": ""},
-            {"temperature": "1"},
-            {"stream": "true"},
-            {"n": "1"},
+            {"temperature": "warm"},
+            {"temperature": "nan"},
+            {"stream": "perhaps"},
+            {"n": "1.5"},
+            {"user": 7},
             {"max_tokens": 2**40},
         ):
             refused = await http.post("/v1/chat/completions", json={**unknown, **wrong})
             assert refused.status_code == 400, refused.text
             assert refused.json()["error"]["param"] == next(iter(wrong))
         # A number is a number, however it is written.
-        unknown["max_tokens"] = 16.0
+        unknown |= {"max_tokens": 16.0, "top_p": "0.5", "seed": "4", "logprobs": "true"}
         nulls = dict.fromkeys(["temperature", "stream", "tools", "stop", "metadata", "n"])
         found = await http.post("/v1/chat/completions", json={**unknown, **nulls})
         assert (found.status_code, found.json()["error"]["code"]) == (404, "model_not_found")

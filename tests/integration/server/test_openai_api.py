@@ -30,14 +30,24 @@ _CALLS_WITHOUT_ID: Any = {
 }
 
 
+_WITH_HOLOGRAM: Any = {
+    "role": "user",
+    "content": [{"type": "text", "text": "hi"}, {"type": "hologram", "hologram": "x"}],
+}
+_WITH_FILE: Any = {
+    "role": "user",
+    "content": [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}],
+}
+
+
 def _named(name: str) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name}}
 
 
 @asynccontextmanager
-async def served(data: Path) -> AsyncIterator[tuple[Client, FakeMiner, Any]]:
+async def served(data: Path, **settings: Any) -> AsyncIterator[tuple[Client, FakeMiner, Any]]:
     async with (
-        coordinator(data) as client,
+        coordinator(data, **settings) as client,
         client.miner() as miner,
         openai.AsyncOpenAI(
             base_url=f"{client.url}/v1", api_key="unused", max_retries=0, timeout=PATIENCE_S
@@ -211,7 +221,8 @@ async def test_tools_and_forms_reach_the_miner_and_their_calls_the_client(tmp_pa
         assert assigned.job.tool_choice == "weather"
         assert json.loads(assigned.job.tools[0].parameters) == WEATHER["parameters"]
         [choice] = done.choices
-        assert choice.finish_reason == "tool_calls"
+        # The model was told to call it, and chose nothing.
+        assert choice.finish_reason == "stop"
         assert choice.message.content is None
         assert choice.message.tool_calls[0].function.arguments == '{"city":"Wien"}'
 
@@ -332,14 +343,18 @@ async def test_probabilities_come_with_the_text_of_their_tokens(tmp_path: Path) 
                     o for choice in told if choice.logprobs for o in choice.logprobs.text_offset
                 ]
                 assert offsets == [0, 1, 2, 2, 3, 4]
-                assert told[0].logprobs.top_logprobs == [{"x": -1.5}] * 2
+                assert told[0].logprobs.top_logprobs == [
+                    {"a": -0.5, "x": -1.5},
+                    {"b": -0.5, "x": -1.5},
+                ]
             await miner.expect("acks")
 
 
 async def test_the_next_miner_is_told_the_probabilities_and_goes_on_after_them(
     tmp_path: Path,
 ) -> None:
-    async with served(tmp_path) as (client, miner, api):
+    settings = {"lease_seconds": 2, "heartbeat_seconds": 0.5}
+    async with served(tmp_path, **settings) as (client, miner, api):
         asking = asyncio.create_task(
             api.completions.create(model="m", prompt="Once", logprobs=1, stream=True)
         )
@@ -347,7 +362,9 @@ async def test_the_next_miner_is_told_the_probabilities_and_goes_on_after_them(
         await tell(miner, assignment.lease_id, 0, text="ab", logprobs=likely("a", "b"))
         chunks = await asking
         told = [(await anext(chunks)).choices[0]]
-        await miner.fail(assignment.lease_id, sequence=1)
+        miner.call.cancel()
+        while (await client.job(assignment.job.job_id)).status != jobs_pb2.JOB_STATUS_PENDING:
+            pass
         async with client.miner("miner-2") as heir:
             [again] = await heir.assignments()
             assert (again.resume.text, list(again.resume.logprobs)) == ("ab", likely("a", "b"))
@@ -404,19 +421,19 @@ async def test_errors_have_openais_shape(tmp_path: Path) -> None:
         assert "gpt-9" in unknown["message"]
         assert "served now: m." in unknown["message"]
         for name, value in (
-            ("logit_bias", {"5": 1}),
+            ("use_beam_search", True),
             ("audio", {"voice": "x", "format": "mp3"}),
-            ("reasoning_effort", "low"),
+            ("modalities", ["text", "audio"]),
             ("functions", [WEATHER]),
         ):
-            error = await refused(openai.BadRequestError, **{name: value})
+            error = await refused(openai.BadRequestError, extra_body={name: value})
             assert (error["code"], error["param"]) == ("unsupported_parameter", name)
             assert name in error["message"]
         error = await refused(openai.BadRequestError, temperature=9)
         assert (error["param"], error["type"]) == ("temperature", "invalid_request_error")
-        error = await refused(openai.BadRequestError, messages=[{"role": "king", "content": ""}])
+        error = await refused(openai.BadRequestError, messages=[{"role": "a king", "content": ""}])
         assert error["param"] == "messages[0].role"
-        error = await refused(openai.BadRequestError, n=99)
+        error = await refused(openai.BadRequestError, n=129)
         assert error["param"] == "n"
 
         tool = {"type": "function", "function": WEATHER}
@@ -426,13 +443,24 @@ async def test_errors_have_openais_shape(tmp_path: Path) -> None:
                 "Missing",
                 {"tools": [{"type": "function", "function": {}}]},
             ),
-            ("tools[0].type", "'function'", {"tools": [{"type": "web_search"}]}),
-            ("tools[0].name", "[A-Za-z0-9_-]", {"tools": [_named("a b")]}),
-            ("tools[1].name", "before it", {"tools": [tool, tool]}),
+            ("tools[0]", "web_search", {"tools": [{"type": "web_search"}]}),
+            ("tools[0].function.name", "[A-Za-z0-9_.-]", {"tools": [_named("a b")]}),
+            ("tools[1].function.name", "before it", {"tools": [tool, tool]}),
             ("tool_choice", "weather", {"tools": [tool], "tool_choice": _named("wether")}),
             ("tool_choice", "'tools'", {"tool_choice": _named("weather")}),
             ("tool_choice", "'tools'", {"tool_choice": "required"}),
             ("messages[0].tool_calls[0].id", "Missing", {"messages": [_CALLS_WITHOUT_ID]}),
+            ("messages[0].content[1]", "'hologram'", {"messages": [_WITH_HOLOGRAM]}),
+            (
+                "messages[0].content[0].image_url.url",
+                "Missing",
+                {"messages": [{"role": "user", "content": [{"image_url": {}}]}]},
+            ),
+            ("messages[0].content", "list", {"messages": [{"role": "user", "content": 5}]}),
+            ("messages[0].content[0].image_url.url", "https:", {"messages": [_WITH_FILE]}),
+            ("response_format", "'xml'", {"response_format": {"type": "xml"}}),
+            ("tool_choice", "'magic'", {"tools": [tool], "tool_choice": {"type": "magic"}}),
+            ("tool_choice", "'auto'", {"tools": [tool], "tool_choice": "any"}),
         ):
             error = await refused(openai.BadRequestError, **request)
             assert error["param"] == param, error
@@ -447,6 +475,27 @@ async def test_errors_have_openais_shape(tmp_path: Path) -> None:
             await miner.expect("acks")
 
 
+async def test_a_request_that_is_set_aside_is_told_so_and_not_sent_again(tmp_path: Path) -> None:
+    async with (
+        coordinator(tmp_path) as client,
+        openai.AsyncOpenAI(
+            base_url=f"{client.url}/v1", api_key="unused", max_retries=3, timeout=PATIENCE_S
+        ) as api,
+    ):
+        create: Any = api.chat.completions.create
+        async with client.miner() as miner:
+            asking = asyncio.create_task(create(model="m", messages=USER))
+            await miner.assignments()
+        async with client.miner() as miner:
+            await miner.assignments()
+        async with client.miner():
+            with pytest.raises(openai.InternalServerError, match="processes vanished") as caught:
+                await asking
+        assert caught.value.code == "poison"
+        listed = await client.jobs.ListJobs(jobs_pb2.ListJobsRequest())
+        assert len(listed.jobs) == 1
+
+
 async def test_what_a_miner_blames_is_the_parameter_of_the_error(tmp_path: Path) -> None:
     async with served(tmp_path) as (_, miner, api):
         create: Any = api.chat.completions.create
@@ -458,6 +507,135 @@ async def test_what_a_miner_blames_is_the_parameter_of_the_error(tmp_path: Path)
         with pytest.raises(openai.BadRequestError, match="no parser") as caught:
             await asking
         assert caught.value.param == "tools"
+
+
+async def test_a_prompt_that_is_too_long_is_told_in_openais_words(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, miner, api):
+        message = "This model's maximum context length is 8 tokens."
+        failure = work_pb2.Failure(
+            code="CONTEXT_LENGTH_EXCEEDED", message=message, fault=work_pb2.FAULT_JOB
+        )
+        for asking, param in (
+            (api.chat.completions.create(model="m", messages=USER), "messages"),
+            (api.completions.create(model="m", prompt="x"), "prompt"),
+        ):
+            task = asyncio.ensure_future(asking)
+            [assignment] = await miner.assignments()
+            update = work_pb2.Update(lease_id=assignment.lease_id, failure=failure)
+            await miner.send(updates=work_pb2.Updates(updates=[update]))
+            with pytest.raises(openai.BadRequestError, match="maximum context length") as caught:
+                await task
+            assert (caught.value.code, caught.value.param) == ("context_length_exceeded", param)
+            await miner.expect("acks")
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_what_a_miner_refuses_is_named_as_the_call_has_it(
+    tmp_path: Path, is_streamed: bool
+) -> None:
+    image = {"type": "image_url", "image_url": {"url": "https://a.example/b.png"}}
+    shown = [{"role": "user", "content": [{"type": "text", "text": "hi"}, image]}]
+    part = "messages[0].parts[1]: the model takes no part of type image_url"
+    async with (
+        served(tmp_path) as (client, miner, _),
+        httpx.AsyncClient(base_url=client.url, timeout=PATIENCE_S) as http,
+    ):
+        for path, body, code, message, told in (
+            (
+                "/v1/chat/completions",
+                {"messages": shown},
+                "UNSUPPORTED_PART",
+                part,
+                ("unsupported_parameter", "messages[0].content[1]"),
+            ),
+            (
+                "/v1/chat/completions",
+                {"messages": USER},
+                "CONTEXT_LENGTH_EXCEEDED",
+                "too long",
+                ("context_length_exceeded", "messages"),
+            ),
+            (
+                "/v1/completions",
+                {"prompt": [1]},
+                "CONTEXT_LENGTH_EXCEEDED",
+                "too long",
+                ("context_length_exceeded", "prompt"),
+            ),
+            (
+                "/v1/completions",
+                {"prompt": [1]},
+                "BAD_REQUEST",
+                "prompt_token_ids: token 1 is none of the model's",
+                ("bad_request", "prompt"),
+            ),
+            (
+                "/v1/completions",
+                {"prompt": "x", "vllm_xargs": {"a": 1}},
+                "BAD_REQUEST",
+                "extra_args: there is no a",
+                ("bad_request", "vllm_xargs"),
+            ),
+        ):
+            asks = {"model": "m", "stream": is_streamed, **body}
+            asking = asyncio.create_task(http.post(path, json=asks))
+            [assignment] = await miner.assignments()
+            failure = work_pb2.Failure(code=code, message=message, fault=work_pb2.FAULT_JOB)
+            update = work_pb2.Update(lease_id=assignment.lease_id, failure=failure)
+            await miner.send(updates=work_pb2.Updates(updates=[update]))
+            await miner.expect("acks")
+            refused = await asking
+            error = refused.json()["error"]
+            assert (refused.status_code, error["code"], error["param"]) == (400, *told)
+            if message != "too long":
+                assert error["message"].startswith(f"{told[1]}: ")
+
+
+async def test_an_answer_that_was_filtered_says_so(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, miner, api):
+        filtered = {"reason": "content_filter"}
+        chat, _ = await both(
+            api.chat.completions.create(model="m", messages=USER), answer(miner, "I", **filtered)
+        )
+        assert chat.choices[0].finish_reason == "content_filter"
+        text, _ = await both(
+            api.completions.create(model="m", prompt="x"), answer(miner, "I", **filtered)
+        )
+        assert text.choices[0].finish_reason == "content_filter"
+        response, _ = await both(
+            api.responses.create(model="m", input="x"), answer(miner, "I", **filtered)
+        )
+        assert response.status == "incomplete"
+        assert response.incomplete_details.reason == "content_filter"
+        assert response.output[0].status == "incomplete"
+        stream, _ = await both(
+            api.responses.create(model="m", input="x", stream=True),
+            answer(miner, "I", **filtered),
+        )
+        assert [event.type async for event in stream][-1] == "response.incomplete"
+
+
+async def test_bytes_that_a_tokens_text_does_not_tell_are_passed_on(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, miner, api):
+        half = jobs_pb2.TokenLogprob(
+            token="\\xf0\\x9f",  # noqa: S106 - a word
+            logprob=-0.5,
+            bytes=b"\xf0\x9f",
+        )
+        asking = api.chat.completions.create(model="m", messages=USER, logprobs=True)
+        done, _ = await both(asking, answer(miner, "x", logprobs=[half, *likely("ü")]))
+        told = done.choices[0].logprobs.content
+        assert [one.bytes for one in told] == [[240, 159], [195, 188]]
+
+
+async def test_usage_that_was_estimated_is_marked_as_such(tmp_path: Path) -> None:
+    async with served(tmp_path) as (client, miner, _):
+        job_id = await client.submit()
+        [assignment] = await miner.assignments()
+        usage = jobs_pb2.Usage(prompt_tokens=5, completion_tokens=1, is_estimated=True)
+        await finish(miner, assignment.lease_id, 0, result="x", finish_reason="stop", usage=usage)
+        await miner.expect("acks")
+        assert (await client.job(job_id)).usage == usage
 
 
 async def test_requests_that_no_client_sends_are_answered_in_the_same_shape(tmp_path: Path) -> None:
@@ -487,16 +665,42 @@ async def test_models_are_what_is_served(tmp_path: Path) -> None:
     async with served(tmp_path) as (_, _miner, api):
         listed = await api.models.list()
         assert [model.id for model in listed.data] == ["m"]
-        assert (await api.models.retrieve("m")).owned_by == "aitbc"
+        found = await api.models.retrieve("m")
+        assert (found.owned_by, found.to_dict()["root"]) == ("aitbc", "m")
+        assert found.created > 1_700_000_000
+        assert found.to_dict()["max_model_len"] is None
         with pytest.raises(openai.NotFoundError):
             await api.models.retrieve("n")
+
+
+async def test_models_say_how_long_their_context_is(tmp_path: Path) -> None:
+    infos = [work_pb2.ModelInfo(model="m", max_model_len=4096)]
+    async with served(tmp_path) as (client, _, api), client.miner("miner-2", infos=infos):
+        assert (await api.models.retrieve("m")).to_dict()["max_model_len"] == 4096
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_a_word_that_is_no_key_is_a_wrong_one_where_keys_are_needed(
+    tmp_path: Path, is_streamed: bool
+) -> None:
+    async with coordinator(tmp_path, auth="required") as client:
+        url = f"{client.url}/v1"
+        async with openai.AsyncOpenAI(base_url=url, api_key="sk-wrong", max_retries=0) as api:
+            asks: dict[str, Any] = {"model": "m", "messages": USER, "stream": is_streamed}
+            for asking in (api.chat.completions.create(**asks), api.models.retrieve("m")):
+                with pytest.raises(openai.AuthenticationError) as caught:
+                    await asking
+                assert caught.value.code == "invalid_api_key"
+                assert caught.value.type == "invalid_request_error"
+            with pytest.raises(openai.AuthenticationError):
+                await api.models.list()
 
 
 async def test_adapters_are_models_that_name_their_parent(tmp_path: Path) -> None:
     async with served(tmp_path) as (client, _, api), client.miner("miner-2", adapters=["legal"]):
         m, legal = sorted((await api.models.list()).data, key=lambda model: model.id != "m")
         assert (legal.id, legal.to_dict()["parent"]) == ("legal", "m")
-        assert "parent" not in m.to_dict()
+        assert m.to_dict()["parent"] is None
         assert (await api.models.retrieve("legal")).to_dict() == legal.to_dict()
         stats = await client.network.GetStats(network_pb2.GetStatsRequest())
         assert {one.model: one.parent for one in stats.models} == {"m": "", "legal": "m"}
@@ -540,7 +744,7 @@ async def test_a_response_is_a_job_that_can_be_retrieved(tmp_path: Path) -> None
 
         asking = api.responses.create(model="m", input="and?", previous_response_id=made.id)
         following, assigned = await both(asking, answer(miner, "that is all", reason="length"))
-        assert [t.content for t in assigned.job.messages] == ["be brief", "hi", "hello", "and?"]
+        assert [t.content for t in assigned.job.messages] == ["hi", "hello", "and?"]
         assert following.status == "incomplete"
         assert assigned.job.conversation_id
 
@@ -583,11 +787,26 @@ async def test_a_response_is_streamed_and_cancelled(tmp_path: Path) -> None:
         cancelling = asyncio.create_task(api.responses.cancel(response_id))
         await miner.expect("cancellations")
         await miner.fail(assignment.lease_id, "CANCELLED", retryable=False)
-        assert (await cancelling).status == "cancelled"
+        cancelled = await cancelling
+        assert cancelled.status == "cancelled"
+        assert await api.responses.cancel(response_id) == cancelled
         await api.responses.delete(response_id)
         for call in (api.responses.retrieve, api.responses.delete):
-            with pytest.raises(openai.NotFoundError, match="Job not found"):
+            with pytest.raises(openai.NotFoundError, match="not found"):
                 await call(response_id)
+
+
+async def test_a_response_that_has_ended_is_cancelled_as_it_is(tmp_path: Path) -> None:
+    async with served(tmp_path) as (client, miner, api):
+        queued = await api.responses.create(model="m", input="hi", background=True)
+        assigned = await answer(miner, "fine")
+        await client.job(assigned.job.job_id, wait=5)
+        ended = await api.responses.cancel(queued.id)
+        assert (ended.status, ended.output_text) == ("completed", "fine")
+        made, _ = await both(api.responses.create(model="m", input="hi"), answer(miner, "fine"))
+        with pytest.raises(openai.BadRequestError, match="synchronous response") as caught:
+            await api.responses.cancel(made.id)
+        assert caught.value.param == "response_id"
 
 
 async def test_calls_of_tools_are_items_of_a_response(tmp_path: Path) -> None:

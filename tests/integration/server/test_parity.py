@@ -16,19 +16,28 @@ import grpc
 import httpx
 import pytest
 import pytest_asyncio
+from google.api import annotations_pb2 as http_annotations_pb2
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 
-from aitbc_server.api.validation import is_required, rules_of
+from aitbc_server.api.validation import exactly_one, is_required, rules_of
+from aitbc_server.ledger.cosignatures import cosign
+from aitbc_server.ledger.note import parse
+from aitbc_server.rest.codec import map_entry
 from aitbc_server.rest.openapi.comments import packaged_comments
 from aitbc_server.rest.openapi.document import packaged_methods
 from aitbc_server.rest.openapi.operations import Operations
 from aitbc_server.rest.openapi.schemas import Schemas, example_of
 from aitbc_server.rest.values import short_names
 from tests.e2e.keys import create_key
-from tests.integration.server.harness import PATIENCE_S, coordinator
+from tests.integration.server.harness import PATIENCE_S, WITNESS, WITNESS_KEY, coordinator
 from tests.integration.server.transports import Fields, Outcome, by_grpc, by_rest, route_of
 
-METHODS = [method for method in packaged_methods() if not method.client_streaming]
+# Those that are there either way.
+METHODS = [
+    method
+    for method in packaged_methods()
+    if method.GetOptions().HasExtension(http_annotations_pb2.http)
+]
 BY_NAME = {method.name: method for method in METHODS}
 UNKNOWN_JOB = "job-01k9zq4b5mr6t8vwxyz0123456"
 _NUMBERS = {FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_INT64}
@@ -174,6 +183,13 @@ async def _watched(both: Both) -> Fields:
     return {"after_height": height - 1}
 
 
+async def _cosignature(both: Both) -> Fields:
+    await both.receipt(sealed=True)
+    signed = (await both.http.get("/checkpoint")).text
+    line = cosign(parse(signed).text, WITNESS, WITNESS_KEY, 1_790_000_000)
+    return {"checkpoint": signed + line}
+
+
 async def _webhook(both: Both) -> Fields:
     return {"webhook_id": await both.webhook()}
 
@@ -186,7 +202,9 @@ VALID: dict[str, Make] = {
     "SubmitJob": fixed(prompt="hello", model="m", params={"max_tokens": 5, "temperature": 0.5}),
     "BatchSubmitJobs": fixed(jobs=[{"prompt": "hello", "model": "m"}] * 2),
     "GetJob": _job,
-    "ListJobs": fixed(status="running", limit=1),
+    "ListJobs": fixed(
+        status="running", limit=1, view="basic", created_after="2026-01-24T15:00:00Z"
+    ),
     "CancelJob": _job,
     "DeleteJob": _final,
     "GetJobQueue": _job,
@@ -198,6 +216,7 @@ VALID: dict[str, Make] = {
     "RegisterMiner": _again,
     "GetMiner": _miner,
     "ListMiners": fixed(limit=2),
+    "DeleteMiner": _miner,
     "DrainMiner": _miner,
     "ResumeMiner": _miner,
     "GetHealth": fixed(),
@@ -226,6 +245,8 @@ VALID: dict[str, Make] = {
     "GetExplorerStats": fixed(),
     "GetUsage": fixed(limit=1, group_by=["day", "model"]),
     "ListLedgerKeys": fixed(),
+    "ListCosignatures": fixed(),
+    "AddCosignature": _cosignature,
     "RunJob": fixed(prompt="hello", model="m"),
     "StreamJob": _job,
     "WatchBlocks": _watched,
@@ -235,6 +256,11 @@ VALID: dict[str, Make] = {
 def bad_inputs(method: MethodDescriptor) -> Iterator[tuple[str, Fields]]:
     """Yields a name and fields for each way in which a request can break a rule."""
     good = example_of(method.input_type)
+    either = exactly_one(method.input_type)
+    # Of what is wrong in several ways, REST tells first what is wrong in the JSON.
+    for field in method.input_type.fields:
+        if is_required(field) and field.type == FieldDescriptor.TYPE_STRING:
+            good.setdefault(field.name, ["x"] if field.is_repeated else "x")
     path = {field.name for field in route_of(method).path_fields}
     if any(is_required(field) for field in method.input_type.fields) and not path:
         yield "empty", {}
@@ -243,7 +269,12 @@ def bad_inputs(method: MethodDescriptor) -> Iterator[tuple[str, Fields]]:
             yield f"no {field.name}", {k: v for k, v in good.items() if k != field.name}
         for label, value in _bad_values(field):
             if value != "" or field.name not in path:
-                yield f"{field.name} {label}", {**good, **_ids(method), field.name: value}
+                rest = {
+                    name: one
+                    for name, one in good.items()
+                    if not (field.name in either and name in either)
+                }
+                yield f"{field.name} {label}", {**rest, **_ids(method), field.name: value}
     if _ids(method):
         yield "unknown ids", {**good, **_ids(method)}
 
@@ -267,19 +298,26 @@ def _bad_values(field: FieldDescriptor) -> Iterator[tuple[str, Any]]:
         yield "too long", of_field("x" * (longest + 1))
     if rules.pattern and field.type == FieldDescriptor.TYPE_STRING:
         yield "mismatched", of_field(" \n")
-    if rules.max_items:
+    if map_entry(field):
+        yield "too many", {str(number): "" for number in range(rules.max_items + 1)}
+    elif rules.max_items:
         yield "too many", [_item(field)] * (rules.max_items + 1)
 
 
 def _item(field: FieldDescriptor) -> Any:
     if field.enum_type is not None:
         return next(iter(short_names(field.enum_type).values()))
+    if field.cpp_type in _NUMBERS:
+        return 1
     return "x" if field.type == FieldDescriptor.TYPE_STRING else {}
 
 
 def _ids(method: MethodDescriptor) -> Fields:
     """Returns ids of nothing, for the fields that name something."""
     known = {"job_id": UNKNOWN_JOB, "hash": "0" * 64, "height": 9, "miner_id": "nobody"}
+    if method.name == "RegisterMiner":
+        # To register is what makes a miner known.
+        known["miner_id"] = "somebody"
     names = [field.name for field in method.input_type.fields]
     ids = {name: known.get(name, "nothing") for name in names if name.endswith("_id")}
     # All blocks: a stream of those to come would have none to compare.

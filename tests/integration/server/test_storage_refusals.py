@@ -21,6 +21,7 @@ from aitbc_server.domain.jobs import JobStatus
 from aitbc_server.domain.miners import MinerRecord
 from aitbc_server.store.seam import Store
 from aitbc_server.store.sqlite import SqliteStore
+from aitbc_server.supervisor import Supervisor
 from tests.factories import completion, new_job, session, submission
 
 MINER = MinerRecord(
@@ -67,12 +68,15 @@ class Bench:
     def __init__(self, store: RefusingStore, disk: SqliteStore) -> None:
         self.store = store
         self.disk = disk
+        self.supervisor = Supervisor()
         self.dispatcher = Dispatcher(
             cast("Store", store),
             SystemClock(),
+            self.supervisor,
             lease_s=15,
             max_jobs=10,
             spec_budget=0,
+            answer_bytes=2**20,
             text_budget=0,
         )
         self.woken = asyncio.Event()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
+import secrets
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,10 @@ import pytest
 
 from aitbc_server.domain.caller import ANONYMOUS
 from aitbc_server.domain.errors import IdempotencyKeyReused, StorageUnavailable
-from aitbc_server.domain.jobs import JobStatus, Totals
+from aitbc_server.domain.ids import IdSource
+from aitbc_server.domain.jobs import JobStatus, Submission, Totals
 from aitbc_server.domain.miners import MinerRecord
+from aitbc_server.domain.times import Span
 from aitbc_server.store import job_reads
 from aitbc_server.store.connection import sqlite3
 from aitbc_server.store.directory import FILE_NAME, DataInUseError
@@ -125,13 +130,33 @@ async def test_a_job_that_goes_back_keeps_when_and_by_whom(store: SqliteStore) -
 
 async def test_a_cancel_is_flagged_once_and_on_running_jobs_only(store: SqliteStore) -> None:
     waiting, running = await _submitted(store), await _running(store)
-    await store.flag_cancels([(waiting, 5), (running, 6)])
-    await store.flag_cancels([(running, 7)])
-    flags = {live.job_id: live.cancel_requested for live in await store.live()}
-    assert flags == {waiting: False, running: True}
+    await store.flag_cancels([(waiting, 5, True), (running, 6, True)])
+    await store.flag_cancels([(running, 7, False)])
+    flags = {one.job_id: (one.cancel_requested, one.is_abandoned) for one in await store.live()}
+    assert flags == {waiting: (False, False), running: (True, True)}
     record = await store.job(running)
     assert record is not None
     assert record.cancel_requested_us == 6
+
+
+async def test_a_name_whose_job_nobody_waited_for_is_free(store: SqliteStore) -> None:
+    def asked(count: int = 2) -> Submission:
+        jobs = [new_job() for _ in range(count)]
+        return submission(*jobs, request_id="r", fingerprint=b"1")
+
+    left, anew = asked(), asked()
+    await store.submit(left)
+    one, two = (job.job_id for job in left.jobs)
+    await store.end([ending(one, JobStatus.CANCELLED, None, error_code="CANCELLED")])
+    assert not (await store.submit(anew)).is_new
+    await store.end([ending(two, JobStatus.CANCELLED, None, error_code="ABANDONED")])
+    # Of two that come at once, the second finds what the first made.
+    made, found = await asyncio.gather(store.submit(anew), store.submit(asked()))
+    assert (made.is_new, found.is_new, found.jobs) == (True, False, made.jobs)
+    # Where they are forgotten, the name stays with the new ones.
+    assert await store.forget([one, two]) == {one, two}
+    again = await store.submit(asked())
+    assert (again.is_new, again.jobs) == (False, made.jobs)
 
 
 async def test_the_same_request_makes_the_same_jobs(store: SqliteStore) -> None:
@@ -195,6 +220,46 @@ async def test_a_rare_pair_of_status_and_model_takes_pages_of_bounded_cost(
                 if before is None:
                     break
             assert (found, before) == (expected, None)
+
+
+async def test_a_list_has_jobs_of_a_span_of_time(store: SqliteStore) -> None:
+    # Four of one millisecond, and one each of those beside it.
+    times = [START_US + step for step in (-1, 0, 1, 500, 999, 1000)]
+    ids = IdSource(secrets.token_bytes)
+    made = [
+        await _submitted(store, job_id=ids.job_id(time), created_us=time, model=f"m{number % 2}")
+        for number, time in enumerate(times)
+    ]
+    whole = Span(START_US - 1, START_US + 1001)
+    assert await _listed(store, limit=9, created=whole) == (made[::-1], None)
+    for first, end in itertools.combinations(range(6), 2):
+        span = Span(times[first], times[end])
+        assert await _listed(store, limit=9, created=span) == (made[first:end][::-1], None)
+    assert await _listed(store, limit=9, created=Span(times[2])) == (made[2:][::-1], None)
+    assert await _listed(store, limit=9, created=Span(None, times[2])) == (made[:2][::-1], None)
+    assert await _listed(store, limit=9, created=whole, model="m1") == (made[5::-2], None)
+    pair: dict[str, Any] = {"status": JobStatus.PENDING, "model": "m1"}
+    assert await _listed(store, limit=9, created=Span(times[2]), **pair) == (made[5:2:-2], None)
+    found, before = await _listed(store, limit=2, created=Span(times[1], times[5]))
+    while before is not None:
+        page, before = await _listed(
+            store, limit=2, created=Span(times[1], times[5]), before=before
+        )
+        found += page
+    assert found == made[4:0:-1]
+    assert await _listed(store, limit=9, created=Span(times[3], times[3])) == ([], None)
+
+
+async def test_a_list_without_texts_reads_none(store: SqliteStore) -> None:
+    running = await _running(store)
+    await store.complete([completion(running, result="x" * 1000)])
+    waiting = await _submitted(store, spec=b"y" * 1000)
+    page = await store.jobs(ANONYMOUS, limit=9, texts=False)
+    whole = await store.jobs(ANONYMOUS, limit=9)
+    assert [record.job_id for record in page.records] == [waiting, running]
+    for brief, full in zip(page.records, whole.records, strict=True):
+        assert (brief.spec, brief.result, brief.details) == (b"", None, None)
+        assert brief == replace(full, spec=b"", result=None, details=None)
 
 
 async def _listed(store: SqliteStore, **query: Any) -> tuple[list[str], str | None]:
@@ -330,6 +395,30 @@ async def test_a_drain_outlasts_a_registration(store: SqliteStore) -> None:
     assert [one.drained_us for one in await store.miners()] == [7]
     await store.drain("miner-1", None)
     assert await store.miners() == [miner]
+
+
+async def test_what_sets_a_job_aside_is_kept_beside_why_its_last_attempt_ended(
+    store: SqliteStore,
+) -> None:
+    job_id = await _running(store)
+    await store.end([ending(job_id, JobStatus.PENDING, error_code="LEASE_EXPIRED", vanishes=1)])
+    [live] = await store.live()
+    assert (live.vanishes, live.free_returns) == (1, 0)
+    await store.begin([begin(job_id, 2)])
+    await store.end([ending(job_id, JobStatus.PENDING, 2, error_code="NOT_DELIVERED", vanishes=1)])
+    [live] = await store.live()
+    assert (live.vanishes, live.free_returns) == (1, 1)
+    await store.begin([begin(job_id, 3)])
+    why = {"job_code": "POISON", "job_message": "two vanished"}
+    await store.end([ending(job_id, JobStatus.FAILED, 3, error_code="LEASE_EXPIRED", **why)])
+    record = await store.job(job_id, attempts=True)
+    assert record is not None
+    assert (record.error_code, record.error_message) == ("POISON", "two vanished")
+    assert [(a.error_code, a.error_message) for a in record.attempts] == [
+        ("LEASE_EXPIRED", "message"),
+        ("NOT_DELIVERED", "message"),
+        ("LEASE_EXPIRED", "message"),
+    ]
 
 
 async def test_attempts_are_listed_when_they_are_asked_for(store: SqliteStore) -> None:

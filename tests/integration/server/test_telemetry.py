@@ -111,6 +111,23 @@ async def test_metrics_are_for_admins_where_keys_are_required(tmp_path: Path) ->
             assert (await http.get("/metrics", headers=headers)).status_code == status
 
 
+async def test_metrics_without_a_key_are_for_no_page_of_another_site(tmp_path: Path) -> None:
+    async with (
+        coordinator(tmp_path) as client,
+        httpx.AsyncClient(base_url=client.url) as http,
+    ):
+        for headers in (
+            {"Host": "evil.example", "Sec-Fetch-Site": "same-origin"},
+            {"Host": "8.8.8.8"},
+            {"Origin": "http://evil.example"},
+            {"X-Real-IP": "192.0.2.1"},
+        ):
+            refused = await http.get("/metrics", headers=headers)
+            assert refused.status_code == 403
+            assert refused.json()["error_code"] == "FOREIGN_PAGE"
+        assert (await http.get("/metrics")).status_code == 200
+
+
 async def test_metrics_on_an_address_of_their_own_are_only_there(tmp_path: Path) -> None:
     async with coordinator(tmp_path, auth="required", metrics="127.0.0.1:0") as client:
         own = f"http://127.0.0.1:{client.coordinator.metrics_port}"
@@ -203,7 +220,7 @@ def span_id(span: ReadableSpan) -> str:
 
 
 def watched(client: Client, traces: JobTraces) -> None:
-    client.coordinator._dispatcher.observers.append(traces)
+    client.coordinator._dispatcher.observers.add(traces)
 
 
 async def _submit_traced(client: Client, transport: str) -> str:

@@ -59,7 +59,7 @@ def writes(store: SqliteStore, attempt: int) -> list[Callable[[str], Future[Any]
     return [
         lambda job_id: store.begin([begin(job_id, attempt + 1, "miner-2")]),
         lambda job_id: store.complete([completion(job_id, attempt)]),
-        lambda job_id: store.flag_cancels([(job_id, 5)]),
+        lambda job_id: store.flag_cancels([(job_id, 5, False)]),
         *(
             lambda job_id, to=to, lease=lease: store.end([ending(job_id, to, lease)])
             for to in JobStatus

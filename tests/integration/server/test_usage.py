@@ -248,6 +248,8 @@ def _work(tokens: int) -> Work:
         characters=1,
         prompt_hash=b"",
         result_hash=b"",
+        request_hash=b"",
+        answer_hash=b"",
         miner_signature=None,
     )
 

@@ -128,6 +128,29 @@ async def test_a_process_that_was_superseded_cannot_come_back(tmp_path: Path) ->
         same.call.cancel()
 
 
+async def test_a_job_of_a_process_that_a_newer_one_takes_over_from_is_not_set_aside(
+    tmp_path: Path,
+) -> None:
+    async with coordinator(tmp_path) as client:
+        job_id = await client.submit(max_attempts=4)
+        processes = [FakeMiner(client.miners.Work()) for _ in range(4)]
+        for number, process in enumerate(processes):
+            hello = work_pb2.Hello(
+                miner_id="miner-1",
+                models=["m"],
+                process_id=f"process-{number}",
+                capacity=work_pb2.Capacity(max_outstanding_jobs=1),
+            )
+            await process.send(hello=hello)
+            await process.expect("welcome")
+            [assignment] = await process.assignments()
+        await processes[-1].complete(assignment.lease_id)
+        job = await client.job(job_id, wait=10)
+        codes = [attempt.error.code for attempt in job.attempts]
+        assert (job.status, codes) == (COMPLETED, ["MINER_RESTARTED"] * 3 + [""])
+        processes[-1].call.cancel()
+
+
 async def test_bytes_that_are_no_message_are_the_miners_fault(tmp_path: Path) -> None:
     hello = work_pb2.MinerMessage(hello=work_pb2.Hello(miner_id="m", models=["m"]))
     async with (
@@ -372,7 +395,7 @@ async def test_big_assignments_are_cut_into_messages_a_receiver_takes(tmp_path: 
             assert {len(a.job.prompt) for a in assigned} == {len(prompt)}
 
 
-async def test_a_job_that_kills_every_miner_it_meets_fails_with_each_reason_listed(
+async def test_a_job_that_kills_miners_is_set_aside_with_each_reason_listed(
     tmp_path: Path,
 ) -> None:
     async with coordinator(tmp_path, lease_seconds=1.0) as client:
@@ -393,7 +416,8 @@ async def test_a_job_that_kills_every_miner_it_meets_fails_with_each_reason_list
             assert running.attempts[2].outcome == jobs_pb2.ATTEMPT_OUTCOME_RUNNING
             assert not running.attempts[2].HasField("ended_at")
         job = await client.job(job_id, wait=10)
-        assert (job.status, job.error.code) == (FAILED, "LEASE_EXPIRED")
+        assert (job.status, job.error.code) == (FAILED, "POISON")
+        assert "2 miner processes vanished while they had the job" in job.error.message
         assert [(a.attempt, a.miner_id, a.error.code) for a in job.attempts] == [
             (1, "killed-1", "LEASE_EXPIRED"),
             (2, "killed-2", "OOM"),

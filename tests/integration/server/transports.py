@@ -14,7 +14,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 
 from aitbc_server.api.errors import from_rpc_error
-from aitbc_server.rest.codec import decoder, encoder
+from aitbc_server.rest.codec import decoder, encoder, response_encoder
 from aitbc_server.rest.errors import STATUS_OF
 from aitbc_server.rest.route import Route, routes
 
@@ -47,7 +47,7 @@ async def by_grpc(
         request_serializer=request_class.SerializeToString,
         response_deserializer=response_class.FromString,
     )
-    request = request_class(**decoder(method.input_type)(fields))
+    request = request_class(**_values(method, fields))
     metadata = () if key is None else (("x-api-key", key),)
     call: Any = callable_(request, metadata=metadata, timeout=60)
     try:
@@ -57,7 +57,25 @@ async def by_grpc(
         return Outcome(STATUS_OF[failure.code], failure.reason, failure.message)
     finally:
         call.cancel()
-    return Outcome(200, "", _masked(encoder(method.output_type)(response)))
+    encode_of = encoder if method.server_streaming else response_encoder
+    return Outcome(200, "", _masked(encode_of(method.output_type)(response)))
+
+
+def _values(method: MethodDescriptor, fields: Fields) -> Fields:
+    # Item by item: gRPC carries lists of any length, of which the decoder takes a bounded one.
+    decode = decoder(method.input_type)
+    values: Fields = {}
+    for name, value in fields.items():
+        if isinstance(value, list):
+            decoded = [decode({name: [item]}) for item in value]
+            values[name] = [one for held in decoded for one in held[name]]
+        elif isinstance(value, dict):
+            values[name] = {}
+            for key, one in value.items():
+                values[name] |= decode({name: {key: one}})[name]
+        else:
+            values |= decode({name: value})
+    return values
 
 
 async def by_rest(
