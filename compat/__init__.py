@@ -1,0 +1,1 @@
+"""Runs other people's clients, unmodified, against the coordinator and against `vllm serve`."""
