@@ -82,8 +82,8 @@ def _takes(at: dict[str, str], arguments: argparse.Namespace) -> dict[str, _Take
     return {
         "bare gRPC": lambda: _load("submit", at["bare gRPC"], seconds)["per_second"],
         "SubmitJob": lambda: _load("submit", at["idle gRPC"], seconds)["per_second"],
-        "bare HTTP": lambda: _wrk(at["bare HTTP"], seconds),
-        "POST /v1/jobs": lambda: _wrk(at["idle HTTP"], seconds),
+        "bare HTTP": lambda: requests_a_second(at["bare HTTP"], seconds),
+        "POST /v1/jobs": lambda: requests_a_second(at["idle HTTP"], seconds),
         "whole jobs": lambda: _load("jobs", at["busy gRPC"], arguments.jobs)["per_second"],
         "one job": lambda: _load("latency", at["busy gRPC"], arguments.single_jobs)["median_ms"],
     }
@@ -124,8 +124,8 @@ def _load(kind: str, address: str, number: float) -> dict[str, float]:
     return {name: float(value) for name, value in json.loads(printed.stdout).items()}
 
 
-def _wrk(address: str, seconds: float) -> float:
-    """Returns requests a second. Raises RuntimeError when any was refused."""
+def requests_a_second(address: str, seconds: float) -> float:
+    """Returns how many POST /v1/jobs are answered. Raises RuntimeError when any was refused."""
     command = ["wrk", "--threads", "1", "--connections", str(CALLERS)]
     command += ["--duration", f"{seconds:.0f}s", "--script", str(POST), f"http://{address}/v1/jobs"]
     env = {**os.environ, "PROMPT": PROMPT, "MODEL": MODEL}

