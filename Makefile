@@ -11,7 +11,7 @@ export PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 
-.PHONY: help install vllm gen gen-check lint types test bench bench-auth bench-streams bench-vllm chaos docs run clean
+.PHONY: help install vllm gen gen-check lint types test lowest compat bench bench-auth bench-streams bench-vllm chaos fuzz polyglot docs lock run clean
 
 help:  ## Say what the targets do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,16 +29,23 @@ gen-check: gen  ## Regenerate the stubs, and fail if those committed differ
 	@changes=$$(git status --porcelain -- src/gen)
 	[ -z "$$changes" ] || { printf '%s\n' "src/gen is not what protos generate; commit what make gen wrote:" "$$changes"; exit 1; }
 
-lint: install build/protos.binpb  ## Check style: Python with ruff, protos with buf
+lint: install  ## Check style: Python with ruff, protos with buf, also against the last release's
 	@$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/buf lint build/protos.binpb --path aitbc
+	$(BIN)/buf lint
+	$(BIN)/buf breaking --against protos/released.binpb
 
 types: install  ## Check types with mypy
 	@$(BIN)/mypy
 
-test: install vllm .stamps/node .stamps/nginx .stamps/chromium gen-check lint types  ## Run every check and every test, real vLLM included
+test: programs install vllm .stamps/node .stamps/compat gen-check lint types  ## Run every check and every test, real vLLM included
 	@$(BIN)/pytest $(ARGS)
+
+lowest: .stamps/lowest  ## Run what tests the libraries with the lowest versions that pyproject.toml allows
+	@.venv-lowest/bin/pytest -m 'not vllm' tests/unit tests/integration $(ARGS)
+
+compat: install vllm programs  ## Run other people's clients here and against `vllm serve`; ARGS=--help
+	@$(BIN)/python -m compat $(ARGS)
 
 bench: install  ## Measure the coordinator beside bare servers; ARGS=--help lists options
 	@scripts/need.sh wrk=wrk
@@ -47,8 +54,17 @@ bench: install  ## Measure the coordinator beside bare servers; ARGS=--help list
 chaos: install  ## Kill, cut and fill at random, and check that no job is lost; ARGS=--help
 	@$(BIN)/python -m chaos $(ARGS)
 
+fuzz: install  ## Attack each border with what is nearly right; ARGS='--minutes 30'
+	@$(BIN)/python -m tests.hostile $(ARGS)
+
+polyglot: install .stamps/polyglot  ## Generate stubs in other languages, compile them and call with them
+	@$(BIN)/pytest -m polyglot tests/polyglot $(ARGS)
+
 docs: install  ## Regenerate the reference pages in docs/reference
 	@$(BIN)/python -m scripts.docs
+
+lock: install  ## Lock what docs/how-to/deploy.md installs, with hashes
+	@scripts/lock.sh
 
 bench-auth: install  ## Measure what keys and limits cost; ARGS=--help lists options
 	@scripts/need.sh wrk=wrk
@@ -64,10 +80,15 @@ run: install vllm  ## Start the coordinator and a real vLLM miner, and ask a fir
 	@exec $(BIN)/python -m scripts.run $(ARGS)
 
 clean:  ## Remove environments, caches and build output; data stays
-	@rm -rf .venv .venv-vllm .stamps build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/e2e/node/node_modules
+	@rm -rf .venv .venv-vllm .venv-lowest .venv-compat .venv-polyglot .stamps build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/e2e/node/node_modules tests/polyglot/node/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/bin/python .venv-vllm/bin/python:
+# What the tests need and pip does not have. First of all, because it may not be ours to install.
+.PHONY: programs
+programs:
+	@scripts/need.sh node=nodejs npm=npm nginx=nginx chromium=chromium curl=curl git=git
+
+.venv/bin/python .venv-vllm/bin/python .venv-lowest/bin/python:
 	@scripts/venv.sh $(@D:/bin=)
 
 .stamps/install: pyproject.toml constraints/dev.txt $(BIN)/python | .stamps
@@ -78,23 +99,21 @@ clean:  ## Remove environments, caches and build output; data stays
 	@scripts/vllm-env.sh
 	touch $@
 
-.stamps/node: tests/e2e/node/package.json | .stamps
-	@scripts/need.sh node=nodejs npm=npm
-	scripts/step.sh "Installing the Node client's libraries" npm install --prefix $(<D) --no-package-lock --no-audit --no-fund
+.stamps/lowest: pyproject.toml scripts/lowest-env.sh .venv-lowest/bin/python | .stamps
+	@scripts/lowest-env.sh
 	touch $@
 
-.stamps/nginx: | .stamps
-	@scripts/need.sh nginx=nginx
+.stamps/node: tests/e2e/node/package.json | .stamps programs
+	@scripts/step.sh "Installing the Node client's libraries" npm install --prefix $(<D) --no-package-lock --no-audit --no-fund
 	touch $@
 
-.stamps/chromium: | .stamps
-	@scripts/need.sh chromium=chromium
+.stamps/compat: compat/clients.toml $(wildcard compat/*.py) | .stamps/install programs
+	@scripts/step.sh "Installing other people's clients" $(BIN)/python -m compat --quick --install
 	touch $@
 
-build/protos.binpb: $(wildcard protos/aitbc/v1/*.proto) | .stamps/install
-	@mkdir -p $(@D)
-	site=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')
-	$(BIN)/python -m grpc_tools.protoc -I protos -I "$$site" --include_imports --include_source_info -o $@ $^
+.stamps/polyglot: scripts/polyglot-env.sh tests/polyglot/node/package.json | .stamps programs
+	@scripts/polyglot-env.sh
+	touch $@
 
 .stamps:
 	@mkdir -p $@

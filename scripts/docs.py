@@ -11,7 +11,7 @@ from importlib import import_module
 
 import typer
 from pydantic_core import PydanticUndefined
-from scripts import formats
+from scripts import formats, openai_docs
 from scripts.processes import ROOT
 from scripts.protodoc import Api, Field, Message, Method, load
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
@@ -48,6 +48,7 @@ def pages() -> dict[str, str]:
         "errors.md": _errors_page,
         "metrics.md": _metrics_page,
         "formats.md": _formats_page,
+        "openai-parameters.md": _openai_page,
     }
     return {name: "\n".join(write()).rstrip() + "\n" for name, write in writers.items()}
 
@@ -72,7 +73,9 @@ def _rest_page() -> Iterator[str]:
 Every path is served below `/` and, the same, below `/api`. Bodies are JSON objects in UTF-8.
 
 - Names are snake_case; requests may also use lowerCamelCase. An unknown name is an error.
-- A field that is not set is absent from responses.
+- A field that is not set is absent from responses, but a list or map at the top of a response is
+  always there, `[]` or `{}` when empty. In the objects that a response holds, and in the events of
+  a stream, empty lists and maps are absent too.
 - A *time* is RFC 3339 in UTC, such as `2026-01-24T15:00:00Z`. In requests, a time without offset is
   UTC.
 - An *integer* is a JSON number.
@@ -145,6 +148,8 @@ def _json_type(api: Api, field: Field) -> str:
         name = f"[{field.type}](#{field.type.lower()})"
     else:
         name = _JSON_TYPES.get(field.type, "integer")
+    if field.key_type:
+        return f"map of {_JSON_TYPES.get(field.key_type, 'integer')} to {name}"
     return f"list of {name}" if field.is_repeated else name
 
 
@@ -194,9 +199,11 @@ def _grpc_page() -> Iterator[str]:
     yield """
 # gRPC API
 
-Package `aitbc.v1`. Server reflection and the standard health service are on. Errors carry a
+Package `aitbc.v1`; [stubs](../how-to/generate-stubs.md) in any language come from `protos/`. Server
+reflection, v1 and v1alpha, and the standard health service are on. Errors carry a
 `google.rpc.Status` with `ErrorInfo`, and `RetryInfo` where a retry may help: see
-[errors](errors.md)."""
+[errors](errors.md). For clients there are
+[service configs](../how-to/generate-stubs.md#configure-the-client) with limits and retries."""
     for service in api.services:
         yield f"\n## {service.name}\n\n{service.comment}"
         for method in service.methods:
@@ -234,6 +241,8 @@ def _proto_table(api: Api, fields: Iterable[Field]) -> Iterator[str]:
     for field in rows:
         is_ours = field.type in api.messages or field.type in api.enums
         name = f"[{field.type}](#{field.type.lower()})" if is_ours else f"`{field.type}`"
+        if field.key_type:
+            name = f"map of `{field.key_type}` to {name}"
         repeated = "repeated " if field.is_repeated else ""
         required = "**Required.** " if field.is_required else ""
         oneof = f"One of `{field.oneof}`. " if field.oneof else ""
@@ -417,6 +426,12 @@ def _snake(name: str) -> str:
 def _formats_page() -> Iterator[str]:
     yield NOTICE.format(source="scripts/formats.py")
     yield from formats.page()
+
+
+def _openai_page() -> Iterator[str]:
+    yield NOTICE.format(source="src/server/aitbc_server/openai/parameters.toml")
+    yield ""
+    yield from openai_docs.page()
 
 
 if __name__ == "__main__":

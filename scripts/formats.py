@@ -31,6 +31,11 @@ _FIELDS = {
     "coordinator": "string: name of the ledger, the first line of its checkpoints",
     "nonce": "string: 16 random bytes, 32 hex digits",
     "miner_signature": "object, when the miner has a key: see *Batch signatures*",
+    "version": "integer: 2. Receipts of before have neither it nor the two hashes below",
+    "request_hash": "string: 64 hex digits, see *Salted hashes*",
+    "answer_hash": "string: 64 hex digits",
+    "resumed": "object, when the miner went on from the text of others: `parts`, in their order, "
+    "each with `miner_id` and `characters`, its length in code points",
 }
 
 
@@ -47,6 +52,8 @@ def page() -> Iterator[str]:
     yield _EXAMPLE.format(
         coordinator=_b64(v.coordinator.public_key), miner=_b64(v.miner.public_key), salt=SALT.hex()
     )
+    yield from _code("text", v.asked.decode(), *[one.decode() for one in v.answered])
+    yield ""
     yield "**The miner's statements**, in the order of its message, each with the hash of its leaf:"
     for statement in v.statements:
         yield ""
@@ -85,7 +92,7 @@ _INTRODUCTION = """
 # Formats of the ledger
 
 What is signed and hashed, byte by byte, so that it can be checked in any language:
-[examples/verify-receipt](../../examples/verify-receipt/verify.mjs) does it in 130 lines of
+[examples/verify-receipt](../../examples/verify-receipt/verify.mjs) does it in 200 lines of
 JavaScript. Why it is built this way is told in [Receipts and the
 ledger](../explanation/receipts-and-ledger.md).
 
@@ -116,12 +123,43 @@ An **address** is Bech32 (BIP 173) with the prefix `ait` over the first 20 bytes
 ### Salted hashes
 
 ```text
-prompt_hash = SHA256(salt || prompt)        result_hash = SHA256(salt || result)
+prompt_hash  = SHA256(prompt_salt || prompt)
+request_hash = SHA256(prompt_salt || prompt_hash || asked)
+result_hash  = SHA256(result_salt || result)
+answer_hash  = SHA256(result_salt || result_hash || answered)
 ```
 
-Each salt is 16 random bytes, kept with the job. Its owner gets them as `disclosure`. Of a job
-that was submitted as `messages`, the prompt is the canonical JSON of the list of messages, each
-with the fields that were given.
+Each salt is 16 random bytes, kept with the job. Its owner gets them as `disclosure`. The hashes
+within hashes are their 32 bytes.
+
+Of a job that was submitted as `messages` or `inputs`, the prompt is the canonical JSON of the
+list, each item with the fields that were given; of one that was submitted as `prompt_token_ids`,
+that of the list of their numbers, such as `[1,2]`.
+
+**asked** is canonical JSON of what is asked of the model beside the prompt: those of the job's
+fields `model`, `task`, `params`, `prompt_options`, `dimensions`, `tools`, `tool_choice`,
+`parallel_tool_calls`, `response_format` and `raw_prompt` that are set; `conversation`: true when
+it has `messages`; and `tokens`: true when it has `prompt_token_ids`. **answered** is canonical
+JSON of what the answer has beside its text: those of `finish_reason`, `reasoning`, `tool_calls`,
+`outputs`, `stop_string` and `stop_token_id` that are set; and `logprobs` and `token_ids`:
+integers, of how many tokens there are log probabilities and ids, unless they are 0.
+
+The values have the form in which the REST API shows the job, with these rules:
+
+- What is absent is left out, and so are empty texts, lists and objects and `false`. Numbers may
+  be 0, and these may be `false`: `parallel_tool_calls`, `skip_special_tokens`,
+  `spaces_between_special_tokens`, `add_generation_prompt`, `add_special_tokens` and a tool's
+  `strict`. An item of `outputs` may be empty.
+- An integer, such as `max_tokens` or one of `stop_token_ids`, is a string of its decimal
+  digits, after `-` when it is negative.
+- A number with a fraction (`temperature`, `top_p`, `min_p`, `presence_penalty`,
+  `frequency_penalty`, `repetition_penalty`, the values of `logit_bias`, `score`) is a string of
+  16 hex digits: its IEEE 754 double, big-endian. 0.7 is `3fe6666666666666`.
+- A `vector` is one string of 8 hex digits for each of its numbers: their IEEE 754 singles,
+  big-endian, one after the other.
+
+What bears on when a job runs, such as `priority` and `timeout_seconds`, and what its client notes
+are not part of it.
 
 ## Leaves and trees
 
@@ -155,10 +193,14 @@ leaf.
 
 ### A miner's statement
 
-The canonical JSON of `miner_id`, `job_id`, `lease_id`, `result_hash`, and, where the miner
-reports them, `prompt_tokens` and `completion_tokens`. The salt of `result_hash` is the miner's
+The canonical JSON of `miner_id`, `job_id`, `lease_id`, `result_hash`, `version`: 2,
+`answer_hash`, and, where the miner reports them, `prompt_tokens` and `completion_tokens`. A
+statement of version 1 has neither `version` nor `answer_hash`. The version of a statement is
+`version` in the object of its signature; absent is 1. The salt of both hashes is the miner's
 choice and travels with the result. On the Work stream, `Updates.signature` covers the
-completions of the message in their order. A miner that polls sends `receipt {result_salt,
+completions of the message in their order, and `Updates.statement_version` says which version;
+`Welcome.statement_version` says the newest that the coordinator takes. A miner that polls signs
+version 1, whose answer is the text alone. It sends `receipt {result_salt,
 signature}` with `POST /v1/jobs/{job_id}/complete`; it signs each statement alone. From a
 receipt, the statement is put together again with `lease_id` = `lease-`, what follows `job-` in
 the job's id, `-` and `attempt`.
@@ -184,6 +226,16 @@ part of it. The hash of the block is the SHA-256 of the same text, so it does no
 signature. The key's hash is the beginning of `SHA256(name || "\\n" || 0x01 || public key)`. A
 block ends where a commit did: never inside a batch.
 
+A witness adds a line of its own, a [cosignature](https://c2sp.org/tlog-cosignature) of version 1:
+
+```text
+— <name of the witness> <Base64 of key hash (4 bytes) || time (8 bytes) || signature (64 bytes)>
+```
+
+The time is big-endian, in seconds since 1970. What the witness signs is
+`"cosignature/v1\\ntime " || time in decimal || "\\n" || text`; its key's hash has 0x04 in the
+place of 0x01.
+
 ## Keys
 
 `GET /.well-known/aitbc-keys.json` lists every key that signs or signed, the oldest first. Each
@@ -197,12 +249,13 @@ _EXAMPLE = """
 
 | path | is |
 | --- | --- |
-| `/checkpoint` | the newest block |
+| `/checkpoint` | the newest block, with the cosignatures that it has |
 | `/tile/<L>/<N>[.p/<W>]` | hashes of the tree, by [tlog-tiles](https://c2sp.org/tlog-tiles) |
 | `/tile/entries/<N>[.p/<W>]` | bodies of receipts, each after its length in two bytes, big-endian |
 | `/ledger/signatures/<N>` | JSON: the coordinator's signatures of batches that begin in that tile |
 | `/explorer/blocks` | JSON: the blocks |
 | `/explorer/consistency` | JSON: the proof between two blocks |
+| `/explorer/cosignatures` | JSON: the newest checkpoint that each witness cosigned |
 | `/.well-known/aitbc-keys.json` | JSON: the keys |
 
 A tile is there as soon as a block holds all of it, and never changes.
@@ -218,5 +271,6 @@ private key is 32 bytes 0x01, the miner's 32 bytes 0x02; their public keys:
 ```
 
 Two jobs with the prompt `What is the capital of France?` gave the results `Paris.` and
-`R\u00f6ntgen`. All salts are `{salt}`.
+`R\u00f6ntgen`. All salts are `{salt}`. What both ask beside the
+prompt, and what each answers beside its text:
 """

@@ -24,4 +24,4 @@ install() {
     export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
     apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@"
 }
-step "Installing ${packages[*]}" install "${packages[@]}"
+step "Missing programs: installing ${packages[*]} with apt-get" install "${packages[@]}"

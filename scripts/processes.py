@@ -30,7 +30,9 @@ class ProgramFailed(Exception):
 class Program:
     """A running process whose output is kept in a log file and can be waited for."""
 
-    def __init__(self, argv: Sequence[str | Path], *, log: Path, env: Mapping[str, str]) -> None:
+    def __init__(
+        self, argv: Sequence[str | Path], *, log: Path, env: Mapping[str, str], cwd: Path = ROOT
+    ) -> None:
         self.name = log.stem
         self.log = log
         self._lines: list[str] = []
@@ -44,7 +46,7 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env={**env, "PYTHONUNBUFFERED": "1"},
-            cwd=ROOT,
+            cwd=cwd,
             start_new_session=True,
         )
         self._reader = threading.Thread(target=self._read, name=f"read {self.name}", daemon=True)
@@ -177,10 +179,12 @@ def start_miner(
     slots: int | None = None,
     options: Sequence[str] = (),
     env: Mapping[str, str] = os.environ,
+    command: Sequence[str | Path] = (),
 ) -> Program:
     """Returns a miner that is starting: jobs wait for it, so nobody else has to."""
     commands = VLLM_BIN if engine == "vllm" else BIN
-    argv: list[str | Path] = [commands / "aitbc-miner", "run", "--coordinator", coordinator]
+    argv: list[str | Path] = [*(command or (commands / "aitbc-miner",))]
+    argv += ["run", "--coordinator", coordinator]
     argv += ["--miner-id", miner_id, "--engine", engine]
     for model in models:
         argv += ["--model", model]

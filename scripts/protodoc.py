@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -33,8 +32,11 @@ class Field:
     """A field of a message."""
 
     name: str
-    # As a .proto file writes it: `string`, `Job`, `google.protobuf.Timestamp`.
+    # As a .proto file writes it: `string`, `Job`, `google.protobuf.Timestamp`. Of a map, that of
+    # its values.
     type: str
+    # Type of its keys, if it is a map.
+    key_type: str
     comment: str
     is_repeated: bool
     is_required: bool
@@ -127,8 +129,9 @@ def _descriptor_set() -> descriptor_pb2.FileDescriptorSet:
     with TemporaryDirectory() as directory:
         output = Path(directory) / "protos.binpb"
         command = [sys.executable, "-m", "grpc_tools.protoc", "--include_source_info"]
-        command += ["-I", str(protos), "-I", sysconfig.get_paths()["purelib"], "-o", str(output)]
-        subprocess.run([*command, *map(str, sorted(protos.rglob("*.proto")))], check=True)
+        command += ["-I", str(protos), "-o", str(output)]
+        ours = sorted((protos / "aitbc").rglob("*.proto"))
+        subprocess.run([*command, *map(str, ours)], check=True)
         return descriptor_pb2.FileDescriptorSet.FromString(output.read_bytes())
 
 
@@ -177,11 +180,20 @@ class _File:
     ) -> Field:
         behavior = field.options.Extensions[field_behavior_pb2.field_behavior]
         in_oneof = field.HasField("oneof_index") and not field.proto3_optional
+        is_repeated = field.label == FieldDescriptorProto.LABEL_REPEATED
+        value, key_type = field, ""
+        for nested in message.nested_type:
+            if nested.options.map_entry and field.type_name.endswith(
+                f".{message.name}.{nested.name}"
+            ):
+                key, value = nested.field
+                is_repeated, key_type = False, _type_name(key)
         return Field(
             name=field.name,
-            type=_type_name(field),
+            type=_type_name(value),
+            key_type=key_type,
             comment=self._comment(path).removeprefix("Required. "),
-            is_repeated=field.label == FieldDescriptorProto.LABEL_REPEATED,
+            is_repeated=is_repeated,
             is_required=field_behavior_pb2.REQUIRED in behavior,
             oneof=message.oneof_decl[field.oneof_index].name if in_oneof else "",
             http_header=field.options.Extensions[annotations_pb2.http_header],

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 
 import httpx
@@ -26,6 +27,7 @@ from scripts.processes import Program, ProgramFailed, start_coordinator, start_m
 FIRST_ANSWER_TIMEOUT_S = 600
 STOP_TIMEOUT_S = 30
 MODEL = "llama3.2"
+_HTTP, _GRPC = "127.0.0.1:8080", "127.0.0.1:50051"
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -41,10 +43,16 @@ class Address:
     host_port: str
     option: str
     variable: str
+    # Whether it is not what the user asked for: then another one will do.
+    is_default: bool
 
 
 def main() -> int:
     """Returns the exit status."""
+    # Not every terminal knows a check mark.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     arguments = _arguments()
     # SIGTERM and a closed terminal stop everything as Ctrl-C does.
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -64,11 +72,11 @@ def _arguments() -> argparse.Namespace:
         prog="make run", description=__doc__, epilog="Pass options as make run ARGS='...'."
     )
     defaults = {
-        "--http": ("AITBC_HTTP", "127.0.0.1:8080", "where the REST API listens"),
-        "--grpc": ("AITBC_GRPC", "127.0.0.1:50051", "where gRPC listens"),
+        "--http": ("AITBC_HTTP", _HTTP, "where the REST API listens"),
+        "--grpc": ("AITBC_GRPC", _GRPC, "where gRPC listens"),
         "--data": ("AITBC_DATA", "./aitbc-data", "directory of the database and the logs"),
         "--source": ("AITBC_SOURCE", "smollm2", f"what is served as {MODEL}: see the miner's help"),
-        "--prompt": ("AITBC_PROMPT", "What is the capital of France?", "the first question"),
+        "--prompt": ("AITBC_PROMPT", "What is the capital of Japan?", "the first question"),
     }
     for option, (variable, default, text) in defaults.items():
         value = os.environ.get(variable, default)
@@ -77,18 +85,27 @@ def _arguments() -> argparse.Namespace:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    for address in (
-        Address(host_port=arguments.http, option="--http", variable="AITBC_HTTP"),
-        Address(host_port=arguments.grpc, option="--grpc", variable="AITBC_GRPC"),
-    ):
-        _check_is_free(address)
+    http, grpc = (
+        free(
+            Address(
+                host_port=asked,
+                option=option,
+                variable=variable,
+                is_default=asked == default and variable not in os.environ,
+            )
+        )
+        for asked, option, variable, default in (
+            (arguments.http, "--http", "AITBC_HTTP", _HTTP),
+            (arguments.grpc, "--grpc", "AITBC_GRPC", _GRPC),
+        )
+    )
     data = Path(arguments.data)
     logs = data / "logs"
     logs.mkdir(parents=True, exist_ok=True)
 
     with _stopping() as programs:
         coordinator = start_coordinator(
-            data=data, http=arguments.http, grpc=arguments.grpc, log=logs / "coordinator.log"
+            data=data, http=http, grpc=grpc, log=logs / "coordinator.log"
         )
         programs.append(coordinator.program)
         console.print(
@@ -109,7 +126,8 @@ def _run(arguments: argparse.Namespace) -> None:
         _serve(programs)
 
 
-def _check_is_free(address: Address) -> None:
+def free(address: Address) -> str:
+    """Returns where to listen: there, or on any free port where nobody asked for this one."""
     host, _, port = address.host_port.rpartition(":")
     if not port.isdigit():
         raise CannotRun(f"{address.variable} is {address.host_port!r}; it must be HOST:PORT.")
@@ -120,10 +138,17 @@ def _check_is_free(address: Address) -> None:
         try:
             probe.bind((host.strip("[]"), int(port)))
         except OSError as error:
+            if address.is_default:
+                console.print(
+                    f"[yellow]![/] {address.host_port} cannot be used: {error.strerror}. This run"
+                    f" takes any free port; {address.variable}=HOST:PORT make run takes yours."
+                )
+                return f"{host}:0"
             raise CannotRun(
                 f"{address.host_port} cannot be used: {error.strerror}. Choose another with "
                 f"{address.variable}=HOST:PORT make run (the coordinator's {address.option})."
             ) from None
+    return address.host_port
 
 
 @contextmanager
@@ -186,7 +211,7 @@ def _show_answer(prompt: str, job: dict[str, object]) -> None:
 
 
 def _show_next(url: str, grpc: str, logs: Path) -> None:
-    question = {"prompt": "What is the capital of Italy?", "model": MODEL}
+    question = {"prompt": "What is the capital of Sweden?", "model": MODEL}
     body = json.dumps({**question, "params": {"temperature": 0}})
     console.print("Ask the next one:\n")
     print(f"  job=$(curl -s {url}/v1/jobs -H 'Content-Type: application/json' \\")

@@ -7,9 +7,15 @@ step() {
     shift
     log=$(mktemp)
     SECONDS=0
-    "$@" >"$log" 2>&1 &
+    # A process group of its own: when this ends, so does all that the command started.
+    set -m
+    (
+        set +m
+        "$@"
+    ) >"$log" 2>&1 </dev/null &
     pid=$!
-    trap 'kill "$pid" 2>/dev/null; rm -f "$log"; exit 130' INT TERM
+    set +m
+    trap 'kill -- -"$pid" 2>/dev/null; wait "$pid"; rm -f "$log"; exit 130' INT TERM HUP
     if [ -t 1 ]; then
         while kill -0 "$pid" 2>/dev/null; do
             printf '\r%s ... %d s' "$message" "$SECONDS"
@@ -20,7 +26,7 @@ step() {
         printf '%s ...\n' "$message"
     fi
     wait "$pid" || status=$?
-    trap - INT TERM
+    trap - INT TERM HUP
     if [ "$status" -eq 0 ]; then
         printf '%s ... done in %d s\n' "$message" "$SECONDS"
     else

@@ -13,4 +13,7 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
         "Name another: make PYTHON=python3.12" >&2
     exit 1
 fi
+# Half of one would be taken for a whole one the next time.
+trap 'rm -rf "$1"' EXIT
 "$python" -m venv "$1"
+trap - EXIT

