@@ -98,7 +98,7 @@ async def test_openais_client_makes_embeddings(tmp_path: Path) -> None:
         job = assignment.job
         assert (job.task, job.dimensions) == (jobs_pb2.JOB_TASK_EMBED, 2)
         assert [one.text for one in job.inputs] == ["one", "two"]
-        assert dict((await client.job(job.job_id)).metadata) == {"user": "u"}
+        assert (await client.job(job.job_id)).user == "u"
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
     (
         "/tokenize",
         {"messages": [USER], "continue_final_message": True, "add_generation_prompt": True},
-        "invalid_argument",
+        "invalid_value",
         "add_generation_prompt",
     ),
     ("/detokenize", {}, "missing_required_parameter", "tokens"),

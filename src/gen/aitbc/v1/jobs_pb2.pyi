@@ -1205,6 +1205,7 @@ class Job(_message.Message):
     STOP_STRING_FIELD_NUMBER: _builtins.int
     STOP_TOKEN_ID_FIELD_NUMBER: _builtins.int
     API_NOTES_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """`job-` and a time-ordered id."""
     status: Global___JobStatus.ValueType
@@ -1260,6 +1261,8 @@ class Job(_message.Message):
     """The token of `params.stop_token_ids` that ended the generation."""
     api_notes: _builtins.str
     """What the API that it was submitted through noted. Never in lists, nor told to miners."""
+    user: _builtins.str
+    """Who of its client's users asked, in the client's words. Never told to miners."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When it was stored."""
@@ -1397,10 +1400,11 @@ class Job(_message.Message):
         stop_string: _builtins.str = ...,
         stop_token_id: _builtins.int | None = ...,
         api_notes: _builtins.str = ...,
+        user: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "_parallel_tool_calls", b"_parallel_tool_calls", "_prompt", b"_prompt", "_result", b"_result", "_stop_token_id", b"_stop_token_id", "_store", b"_store", "_timeout_seconds", b"_timeout_seconds", "cancel_requested_at", b"cancel_requested_at", "completed_at", b"completed_at", "created_at", b"created_at", "dimensions", b"dimensions", "error", b"error", "lease_expires_at", b"lease_expires_at", "parallel_tool_calls", b"parallel_tool_calls", "params", b"params", "prompt", b"prompt", "prompt_details", b"prompt_details", "prompt_options", b"prompt_options", "response_format", b"response_format", "result", b"result", "started_at", b"started_at", "stop_token_id", b"stop_token_id", "store", b"store", "timeout_seconds", b"timeout_seconds", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "_parallel_tool_calls", b"_parallel_tool_calls", "_prompt", b"_prompt", "_result", b"_result", "_stop_token_id", b"_stop_token_id", "_store", b"_store", "_timeout_seconds", b"_timeout_seconds", "api_notes", b"api_notes", "attempt", b"attempt", "attempts", b"attempts", "cache_salt", b"cache_salt", "cancel_requested_at", b"cancel_requested_at", "completed_at", b"completed_at", "conversation_id", b"conversation_id", "created_at", b"created_at", "dimensions", b"dimensions", "error", b"error", "finish_reason", b"finish_reason", "inputs", b"inputs", "job_id", b"job_id", "lease_expires_at", b"lease_expires_at", "lease_id", b"lease_id", "logprobs", b"logprobs", "max_attempts", b"max_attempts", "messages", b"messages", "metadata", b"metadata", "miner_id", b"miner_id", "model", b"model", "outputs", b"outputs", "parallel_tool_calls", b"parallel_tool_calls", "params", b"params", "priority", b"priority", "prompt", b"prompt", "prompt_details", b"prompt_details", "prompt_options", b"prompt_options", "prompt_token_ids", b"prompt_token_ids", "raw_prompt", b"raw_prompt", "reasoning", b"reasoning", "receipt_id", b"receipt_id", "response_format", b"response_format", "result", b"result", "started_at", b"started_at", "status", b"status", "stop_string", b"stop_string", "stop_token_id", b"stop_token_id", "store", b"store", "task", b"task", "timeout_seconds", b"timeout_seconds", "token_ids", b"token_ids", "tool_calls", b"tool_calls", "tool_choice", b"tool_choice", "tools", b"tools", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "_parallel_tool_calls", b"_parallel_tool_calls", "_prompt", b"_prompt", "_result", b"_result", "_stop_token_id", b"_stop_token_id", "_store", b"_store", "_timeout_seconds", b"_timeout_seconds", "api_notes", b"api_notes", "attempt", b"attempt", "attempts", b"attempts", "cache_salt", b"cache_salt", "cancel_requested_at", b"cancel_requested_at", "completed_at", b"completed_at", "conversation_id", b"conversation_id", "created_at", b"created_at", "dimensions", b"dimensions", "error", b"error", "finish_reason", b"finish_reason", "inputs", b"inputs", "job_id", b"job_id", "lease_expires_at", b"lease_expires_at", "lease_id", b"lease_id", "logprobs", b"logprobs", "max_attempts", b"max_attempts", "messages", b"messages", "metadata", b"metadata", "miner_id", b"miner_id", "model", b"model", "outputs", b"outputs", "parallel_tool_calls", b"parallel_tool_calls", "params", b"params", "priority", b"priority", "prompt", b"prompt", "prompt_details", b"prompt_details", "prompt_options", b"prompt_options", "prompt_token_ids", b"prompt_token_ids", "raw_prompt", b"raw_prompt", "reasoning", b"reasoning", "receipt_id", b"receipt_id", "response_format", b"response_format", "result", b"result", "started_at", b"started_at", "status", b"status", "stop_string", b"stop_string", "stop_token_id", b"stop_token_id", "store", b"store", "task", b"task", "timeout_seconds", b"timeout_seconds", "token_ids", b"token_ids", "tool_calls", b"tool_calls", "tool_choice", b"tool_choice", "tools", b"tools", "usage", b"usage", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dimensions: _TypeAlias = _typing.Literal["dimensions"]  # noqa: Y015
     _WhichOneofArgType__dimensions: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions"]  # noqa: Y015
@@ -1482,6 +1486,7 @@ class SubmitJobRequest(_message.Message):
     CACHE_SALT_FIELD_NUMBER: _builtins.int
     STORE_FIELD_NUMBER: _builtins.int
     API_NOTES_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
     prompt: _builtins.str
     """The prompt, at most 1 MiB. Required unless `messages`, `prompt_token_ids` or `inputs` is given. It
     may be blank with `raw_prompt` alone, and never be empty.
@@ -1526,6 +1531,8 @@ class SubmitJobRequest(_message.Message):
     """What an API in front of this one notes of its own request, to tell it again: a text of its own
     form, which changes nothing.
     """
+    user: _builtins.str
+    """Who of the client's own users asks, in its words: noted, and nothing more. At most 512 characters."""
     @_builtins.property
     def params(self) -> Global___GenerationParams:
         """How to sample."""
@@ -1584,10 +1591,11 @@ class SubmitJobRequest(_message.Message):
         cache_salt: _builtins.str = ...,
         store: _builtins.bool | None = ...,
         api_notes: _builtins.str = ...,
+        user: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "_max_attempts", b"_max_attempts", "_parallel_tool_calls", b"_parallel_tool_calls", "_prompt", b"_prompt", "_store", b"_store", "_timeout_seconds", b"_timeout_seconds", "dimensions", b"dimensions", "max_attempts", b"max_attempts", "parallel_tool_calls", b"parallel_tool_calls", "params", b"params", "prompt", b"prompt", "prompt_options", b"prompt_options", "response_format", b"response_format", "store", b"store", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "_max_attempts", b"_max_attempts", "_parallel_tool_calls", b"_parallel_tool_calls", "_prompt", b"_prompt", "_store", b"_store", "_timeout_seconds", b"_timeout_seconds", "api_notes", b"api_notes", "cache_salt", b"cache_salt", "conversation_id", b"conversation_id", "dimensions", b"dimensions", "inputs", b"inputs", "max_attempts", b"max_attempts", "messages", b"messages", "metadata", b"metadata", "model", b"model", "parallel_tool_calls", b"parallel_tool_calls", "params", b"params", "priority", b"priority", "prompt", b"prompt", "prompt_options", b"prompt_options", "prompt_token_ids", b"prompt_token_ids", "raw_prompt", b"raw_prompt", "request_id", b"request_id", "response_format", b"response_format", "store", b"store", "task", b"task", "timeout_seconds", b"timeout_seconds", "tool_choice", b"tool_choice", "tools", b"tools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "_max_attempts", b"_max_attempts", "_parallel_tool_calls", b"_parallel_tool_calls", "_prompt", b"_prompt", "_store", b"_store", "_timeout_seconds", b"_timeout_seconds", "api_notes", b"api_notes", "cache_salt", b"cache_salt", "conversation_id", b"conversation_id", "dimensions", b"dimensions", "inputs", b"inputs", "max_attempts", b"max_attempts", "messages", b"messages", "metadata", b"metadata", "model", b"model", "parallel_tool_calls", b"parallel_tool_calls", "params", b"params", "priority", b"priority", "prompt", b"prompt", "prompt_options", b"prompt_options", "prompt_token_ids", b"prompt_token_ids", "raw_prompt", b"raw_prompt", "request_id", b"request_id", "response_format", b"response_format", "store", b"store", "task", b"task", "timeout_seconds", b"timeout_seconds", "tool_choice", b"tool_choice", "tools", b"tools", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dimensions: _TypeAlias = _typing.Literal["dimensions"]  # noqa: Y015
     _WhichOneofArgType__dimensions: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions"]  # noqa: Y015

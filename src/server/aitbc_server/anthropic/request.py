@@ -18,6 +18,7 @@ from aitbc_server.openai.schema import (
     Asked,
     MaxTokens,
     Name,
+    Noted,
     Schema,
     Several,
     conversation_id,
@@ -98,7 +99,7 @@ class OutputConfig(Schema):
 class Metadata(Schema):
     """About the request."""
 
-    user_id: Annotated[str, sized(_SUBMIT, "metadata")] = ""
+    user_id: Noted = ""
 
 
 # What JSON Schema says of requests with a choice: without tools there is none.
@@ -242,7 +243,7 @@ class MessagesRequest(Prompt, table="anthropic_messages"):
         )
         job.cache_salt = self.cache_salt
         if self.metadata and self.metadata.user_id:
-            job.metadata["user"] = self.metadata.user_id
+            job.user = self.metadata.user_id
             # Clients that talk at length name their sessions with it.
             job.conversation_id = conversation_id(self.metadata.user_id)
         return job

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from aitbc.v1 import jobs_pb2
-from aitbc_server.api.convert import job_message, set_timestamp, usage_details
+from aitbc_server.api.convert import NOT_FOR_MINERS, job_message, set_timestamp, usage_details
 from aitbc_server.api.records import find_job
 from aitbc_server.api.statements import (
     Stated,
@@ -236,5 +236,6 @@ def _is_answered_by(record: JobRecord, request: jobs_pb2.CompleteJobRequest) -> 
 def _told(record: JobRecord) -> jobs_pb2.Job:
     """Returns a job as a miner is told of it."""
     job = job_message(record)
-    job.ClearField("api_notes")
+    for name in NOT_FOR_MINERS:
+        job.ClearField(name)
     return job

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -23,6 +23,9 @@ STATUS_TO_PROTO = {
 STATUS_FROM_PROTO = {number: status for status, number in STATUS_TO_PROTO.items()}
 TASK_TO_PROTO = {task: jobs_pb2.JobTask.Value(f"JOB_TASK_{task.name}") for task in Task}
 TASK_FROM_PROTO = {number: task for task, number in TASK_TO_PROTO.items()}
+
+# What clients and their APIs note of a job, which is nobody else's business.
+NOT_FOR_MINERS: Final = ("api_notes", "user")
 
 # What page tokens begin with; the id or place of the last item of the page before follows.
 _AFTER = "at-"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from aitbc.v1 import work_pb2
-from aitbc_server.api.convert import set_timestamp
+from aitbc_server.api.convert import NOT_FOR_MINERS, set_timestamp
 from aitbc_server.api.work_messages import resume_of
 from aitbc_server.dispatch.live import Lease, Now, Session
 from aitbc_server.dispatch.shell import Dispatcher
@@ -75,7 +75,8 @@ class Assigner:
         assignment = work_pb2.Assignment(lease_id=lease.lease_id, attempt=lease.attempt)
         job = assignment.job
         job.MergeFromString(spec)
-        job.ClearField("api_notes")
+        for name in NOT_FOR_MINERS:
+            job.ClearField(name)
         job.cache_salt = self._salt_of(lease.job.owner, job.cache_salt)
         if lease.job.deadline_us is not None:
             set_timestamp(assignment.deadline, lease.job.deadline_us)

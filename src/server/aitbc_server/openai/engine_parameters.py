@@ -11,6 +11,7 @@ from aitbc.v1 import jobs_pb2
 from aitbc_server.openai.forms import Guided
 from aitbc_server.openai.ruled import counted, ruled, sized
 from aitbc_server.openai.schema import (
+    Noted,
     Sampling,
     Several,
     Shared,
@@ -72,7 +73,7 @@ class EngineSampling(Shared):
         Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^@/\\\x00]*$")]
         | None
     ) = None
-    session_id: Annotated[str, StringConstraints(max_length=1024)] | None = None
+    session_id: Noted | None = None
     vllm_xargs: Annotated[dict[str, Any], few(100)] = Field(default={})
 
     def job(self, **fields: Any) -> jobs_pb2.SubmitJobRequest:

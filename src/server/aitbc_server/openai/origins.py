@@ -42,6 +42,7 @@ _NAMES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "output_format",
         ),
         "task": ("model",),
+        "user": ("user", "safety_identifier", "metadata.user_id"),
     },
     "GenerationParams": {
         "extra_args": ("vllm_xargs",),

@@ -17,8 +17,6 @@ class Notes(BaseModel):
 
     # Whether the first of the job's messages is the instructions.
     has_instructions: bool = False
-    # Whether the user stands in the job's metadata without having been put there by its client.
-    has_user: bool = False
     # Whether what the model thinks is not told.
     hides_reasoning: bool = False
     # Which of the tools are custom, and what those within namespaces are called there.

@@ -58,9 +58,6 @@ def response_object(
     if notes is None:
         notes = notes_of(job)
     status = _STATUSES[job.status]
-    metadata = dict(job.metadata)
-    if notes.has_user:
-        metadata.pop("user", None)
     tools = range(len(job.tools)) if notes.tools is None else notes.tools
     cut = _CUT.get(job.finish_reason) if status == "completed" else None
     params = job.params
@@ -75,7 +72,7 @@ def response_object(
         "incomplete_details": {"reason": cut} if cut else None,
         "instructions": _instructions(job, notes),
         "max_output_tokens": params.max_tokens if params.HasField("max_tokens") else None,
-        "metadata": metadata,
+        "metadata": dict(job.metadata),
         "model": job.model,
         "output": output_items(job, notes, includes),
         "parallel_tool_calls": job.parallel_tool_calls or not job.HasField("parallel_tool_calls"),

@@ -63,7 +63,7 @@ class ResponseRequest(EngineSampling, ResponsePrompt, table="responses"):
             job.store = False
         noted = self.add_prompt(job, earlier, items)
         self._add_form(job)
-        job.api_notes = self._notes(job, noted).text()
+        job.api_notes = self._notes(noted).text()
         return job
 
     def _add_form(self, job: jobs_pb2.SubmitJobRequest) -> None:
@@ -81,7 +81,7 @@ class ResponseRequest(EngineSampling, ResponsePrompt, table="responses"):
             return places
         return {**places, ("response_format",): [("structured_outputs",)]}
 
-    def _notes(self, job: jobs_pb2.SubmitJobRequest, noted: Notes) -> Notes:
+    def _notes(self, noted: Notes) -> Notes:
         shown: dict[str, Any] = {
             "background": self.background,
             "max_tool_calls": self.max_tool_calls,
@@ -93,10 +93,8 @@ class ResponseRequest(EngineSampling, ResponsePrompt, table="responses"):
             "user": self.user,
         }
         shown = {name: value for name, value in shown.items() if value}
-        has_user = "user" in job.metadata and "user" not in self.metadata
         return noted.model_copy(
             update={
-                "has_user": has_user,
                 "hides_reasoning": not self.include_reasoning,
                 "shown": {**shown, **noted.shown},
             }

@@ -6,7 +6,7 @@ from typing import Any
 
 from annotated_types import Interval
 from google.protobuf.descriptor import Descriptor
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 from pydantic.fields import FieldInfo
 
 from aitbc_server.api.validation import rules_of
@@ -32,6 +32,13 @@ def sized(descriptor: Descriptor, name: str) -> StringConstraints:
     """Returns the bound of a message's text. What bounds bytes bounds characters, too."""
     rules: Any = rules_of(descriptor.fields_by_name[name])
     return StringConstraints(max_length=rules.max_length or rules.max_bytes)
+
+
+def cut(descriptor: Descriptor, name: str) -> AfterValidator:
+    """Returns what cuts a message's text to its bound: for hints, which refuse nothing."""
+    rules: Any = rules_of(descriptor.fields_by_name[name])
+    most: int = rules.max_length
+    return AfterValidator(lambda text: text.replace("\0", "")[:most])
 
 
 def counted(descriptor: Descriptor, name: str) -> FieldInfo:

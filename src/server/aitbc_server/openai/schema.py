@@ -30,7 +30,7 @@ from aitbc_server.bounded_json import JsonError, read_json
 from aitbc_server.openai.errors import UNSUPPORTED, OpenAIError, invalid
 from aitbc_server.openai.origins import Places
 from aitbc_server.openai.parameters import Parameter, Policy, Section, section
-from aitbc_server.openai.ruled import counted, ruled, sized
+from aitbc_server.openai.ruled import counted, cut, ruled, sized
 from aitbc_server.openai.unknown import PassedOver, Unknown
 
 Request = TypeVar("Request", bound=BaseModel)
@@ -78,6 +78,8 @@ Name = Annotated[str, StringConstraints(max_length=256)]
 Prose = Annotated[str, sized(_SUBMIT, "prompt")]
 _Key = Annotated[str, StringConstraints(min_length=1, max_length=METADATA_KEY)]
 _Value = Annotated[str, sized(_SUBMIT, "metadata")]
+# What is noted and refuses nothing: of a long one, the beginning.
+Noted = Annotated[str, cut(_SUBMIT, "user")]
 _Stop = Annotated[str, sized(_PARAMS, "stop")]
 
 
@@ -201,9 +203,9 @@ class Shared(Asked):
     temperature: _Temperature | None = None
     top_p: _TopP | None = None
     metadata: Annotated[dict[_Key, _Value], counted(_SUBMIT, "metadata"), FEW] = {}
-    user: _Value | None = None
-    safety_identifier: _Value | None = None
-    prompt_cache_key: Annotated[str, StringConstraints(max_length=1024)] | None = None
+    user: Noted | None = None
+    safety_identifier: Noted | None = None
+    prompt_cache_key: Noted | None = None
     stop: Annotated[
         Annotated[_Stop, TEXT] | Annotated[Several[_Stop], counted(_PARAMS, "stop"), LIST],
         BY_FORM,
@@ -225,15 +227,13 @@ class Shared(Asked):
             stop = [self.stop] if isinstance(self.stop, str) else self.stop
             params["stop"] = [one for one in stop if one]
         params.update(fields)
-        metadata = dict(self.metadata)
-        if self.user or self.safety_identifier:
-            metadata.setdefault("user", self.user or self.safety_identifier or "")
         return jobs_pb2.SubmitJobRequest(
             model=self.model,
             params=jobs_pb2.GenerationParams(**params),
             priority=self.priority,
-            metadata=metadata,
+            metadata=self.metadata,
             conversation_id=conversation_id(self.prompt_cache_key),
+            user=self.user or self.safety_identifier or "",
         )
 
     def places(self, job: int) -> Places:
@@ -243,8 +243,6 @@ class Shared(Asked):
             given = [place for place, one in enumerate(self.stop) if one]
             for place, origin in enumerate(given):
                 places["params", "stop", place] = [("stop", origin)]
-        if "user" not in self.metadata:
-            places["metadata", "user"] = [("user" if self.user else "safety_identifier",)]
         return places
 
 

@@ -14,9 +14,8 @@ from aitbc_server.openai.call import Call
 from aitbc_server.openai.errors import OpenAIError
 from aitbc_server.openai.jobs import Jobs
 from aitbc_server.openai.made_jobs import MOST_BYTES, together
-from aitbc_server.openai.origins import Places
 from aitbc_server.openai.ruled import ruled, sized
-from aitbc_server.openai.schema import WHOLE, Asked
+from aitbc_server.openai.schema import WHOLE, Asked, Noted
 
 _SUBMIT = jobs_pb2.SubmitJobRequest.DESCRIPTOR
 _OPTIONS = jobs_pb2.PromptOptions.DESCRIPTOR
@@ -37,22 +36,18 @@ class Asking(Asked):
 
     # The only one that is served, when there is one and it is not named.
     model: ModelName | None = None
-    user: Annotated[str, sized(_SUBMIT, "metadata")] | None = None
+    user: Noted | None = None
     priority: Annotated[int, ruled(_SUBMIT, "priority"), WHOLE] = 0
     add_special_tokens: bool | None = None
 
     def job(self, model: str, task: jobs_pb2.JobTask.ValueType) -> jobs_pb2.SubmitJobRequest:
         """Returns a job without its inputs."""
-        job = jobs_pb2.SubmitJobRequest(model=model, task=task, priority=self.priority)
-        if self.user:
-            job.metadata["user"] = self.user
+        job = jobs_pb2.SubmitJobRequest(
+            model=model, task=task, priority=self.priority, user=self.user or ""
+        )
         if self.add_special_tokens is not None:
             job.prompt_options.add_special_tokens = self.add_special_tokens
         return job
-
-    def places(self, job: int) -> Places:
-        """Returns where what a job has came from."""
-        return {**super().places(job), ("metadata",): [("user",)]}
 
 
 class Pooling(Asking):
