@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from aitbc_server.anthropic.app import anthropic_mounts
+from aitbc_server.anthropic.app import anthropic_absent, anthropic_mounts
 from aitbc_server.api.batches import BatchService
 from aitbc_server.api.claims import ClaimService
 from aitbc_server.api.connections import Connections
@@ -52,7 +52,7 @@ from aitbc_server.files import secret_in
 from aitbc_server.ledger.sealer import Sealer
 from aitbc_server.lifecycle import Lifecycle, Phase
 from aitbc_server.loading import uncollected
-from aitbc_server.openai.absent import absent
+from aitbc_server.openai.absent import openai_absent
 from aitbc_server.openai.app import openai_mounts
 from aitbc_server.openai.batch_endpoints import BatchEndpoints
 from aitbc_server.openai.jobs import Jobs
@@ -334,7 +334,7 @@ class Coordinator:
             max_body_bytes=settings.max_message_bytes,
             call_timeout_s=settings.http_call_seconds,
             unread=self._unread,
-            absent=absent,
+            absent=(anthropic_absent, openai_absent),
         )
         metrics = Metrics(
             dispatcher,

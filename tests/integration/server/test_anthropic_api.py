@@ -74,7 +74,7 @@ async def test_a_message_is_a_job_with_what_was_asked(tmp_path: Path) -> None:
         assert "x-aitbc-ignored" not in raw.headers
         stored = await client.job(job.job_id)
         assert stored.result == "hello world"
-        assert dict(stored.metadata) == {"user": "me"}
+        assert (stored.user, dict(stored.metadata)) == ("me", {})
 
 
 async def test_what_has_no_effect_is_told(tmp_path: Path) -> None:
@@ -489,6 +489,7 @@ async def test_keys_are_asked_for_where_they_are_needed(tmp_path: Path) -> None:
             assert error["type"] == "authentication_error"
             code = "invalid_api_key" if header else "unauthenticated"
             assert error["details"]["error_code"] == code
+            assert header or "X-Api-Key" in error["message"]
 
 
 async def test_a_word_is_no_key_where_none_is_needed(tmp_path: Path) -> None:

@@ -136,7 +136,8 @@ async def test_a_chat_completion_is_a_job_with_what_was_asked(tmp_path: Path) ->
         assert raw.headers["x-job-id"] == job.job_id
         stored = await client.job(job.job_id)
         assert stored.result == "hello world"
-        assert dict(stored.metadata) == {"user": "me"}
+        assert (stored.user, dict(stored.metadata)) == ("me", {})
+        assert not job.user
 
 
 async def test_a_chat_is_streamed_as_it_is_made(tmp_path: Path) -> None:
@@ -471,7 +472,7 @@ async def test_errors_have_openais_shape(tmp_path: Path) -> None:
             asking = asyncio.create_task(refused(openai.BadRequestError, stream=stream))
             [assignment] = await miner.assignments()
             await miner.fail(assignment.lease_id, "BAD_REQUEST", retryable=False)
-            assert (await asking)["code"] == "bad_request"
+            assert (await asking)["code"] == "invalid_value"
             await miner.expect("acks")
 
 
@@ -567,14 +568,14 @@ async def test_what_a_miner_refuses_is_named_as_the_call_has_it(
                 {"prompt": [1]},
                 "BAD_REQUEST",
                 "prompt_token_ids: token 1 is none of the model's",
-                ("bad_request", "prompt"),
+                ("invalid_value", "prompt"),
             ),
             (
                 "/v1/completions",
                 {"prompt": "x", "vllm_xargs": {"a": 1}},
                 "BAD_REQUEST",
                 "extra_args: there is no a",
-                ("bad_request", "vllm_xargs"),
+                ("invalid_value", "vllm_xargs"),
             ),
         ):
             asks = {"model": "m", "stream": is_streamed, **body}
@@ -694,6 +695,10 @@ async def test_a_word_that_is_no_key_is_a_wrong_one_where_keys_are_needed(
                 assert caught.value.type == "invalid_request_error"
             with pytest.raises(openai.AuthenticationError):
                 await api.models.list()
+            async with httpx.AsyncClient(base_url=url) as http:
+                without = (await http.post("/chat/completions", json=asks)).json()["error"]
+            assert (without["code"], without["param"]) == ("unauthenticated", None)
+            assert "Authorization: Bearer" in without["message"]
 
 
 async def test_adapters_are_models_that_name_their_parent(tmp_path: Path) -> None:

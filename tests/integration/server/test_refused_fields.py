@@ -235,15 +235,63 @@ async def test_what_is_not_served_of_an_api_is_told_in_its_words(tmp_path: Path)
                 ("POST", "/v1/chat/completions/batch"),
                 ("GET", "/v1/vector_stores/vs_1/files"),
                 ("POST", "/v2/embed"),
+                ("GET", "/v1/nothing"),
+                ("PUT", "/api/v1/nothing/at/all"),
+                ("POST", "/v1"),
+                ("POST", "/chat/nothing"),
             ):
                 answer = await api.request(method, path, json={})
                 error = answer.json()["error"]
-                assert (answer.status_code, error["code"]) == (404, "route_not_found"), path
+                assert (answer.status_code, error["code"]) == (404, "unknown_url"), path
+                assert f"{method} {path}" in error["message"]
                 assert error.keys() == {"message", "type", "param", "code"}
                 assert answer.headers["x-request-id"]
-            for path in ("/v1/nothing", "/v1/jobs/x/y", "/nothing", "/v3/audio"):
-                answer = await api.get(path)
+            # What begins as the coordinator's own paths is told in its words; so is any other path.
+            for path in (
+                "/v1/jobs/x/y",
+                "/v1/jobs:x",
+                "/api/v1/miners/x/y",
+                "/nothing",
+                "/v3/audio",
+            ):
+                answer = await api.get(path, headers={"anthropic-version": "2023-06-01"})
                 assert (answer.status_code, answer.json().keys()) == (404, {"detail", "error_code"})
+
+
+async def test_what_is_not_served_of_anthropics_api_is_told_in_its_words(tmp_path: Path) -> None:
+    async with (
+        served(tmp_path) as (client, _, http),
+        gateway(client) as there,
+        httpx.AsyncClient(base_url=there, timeout=PATIENCE_S) as other,
+    ):
+        for api in (http, other):
+            for path, header in (
+                ("/v1/skills", {"anthropic-version": "2023-06-01"}),
+                ("/api/v1/complete", {"anthropic-version": "2023-06-01"}),
+                ("/v1/messages/batches", {"x-api-key": "sk-ant-x"}),
+            ):
+                answer = await api.post(path, json={}, headers=header)
+                told = answer.json()
+                assert (answer.status_code, told["type"]) == (404, "error"), path
+                assert told["error"]["type"] == "not_found_error"
+                assert answer.headers["request-id"] == told["request_id"]
+
+
+async def test_options_of_every_endpoint_tells_its_methods(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, _, http):
+        for path, methods in (
+            (CHAT, "OPTIONS, POST"),
+            (MESSAGES, "OPTIONS, POST"),
+            ("/v1/models", "GET, HEAD, OPTIONS"),
+            ("/v1/responses/resp_x", "DELETE, GET, HEAD, OPTIONS"),
+            ("/v1/jobs", "GET, HEAD, OPTIONS, POST"),
+            ("/health", "GET, HEAD, OPTIONS"),
+            ("/openapi.json", "GET, HEAD, OPTIONS"),
+        ):
+            answer = await http.options(path)
+            assert (answer.status_code, answer.content) == (204, b""), path
+            assert answer.headers["allow"] == methods
+        assert (await http.options("/v1/nothing")).status_code == 404
 
 
 @pytest.mark.parametrize("name", ["%00", "%0D%0Ax:%20y", "x" * 300, "%C3%A9", "a%20b"])

@@ -18,18 +18,19 @@ async def test_what_is_no_object_is_told_in_words_of_json(field: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "status"),
+    ("code", "status", "told"),
     [
-        ("BAD_REQUEST", 400),
-        ("MODEL_NOT_SERVED", 400),
-        ("ENGINE_FAILED", 500),
-        ("ENGINE_BUSY", 503),
-        ("DEADLINE_EXCEEDED", 504),
+        ("BAD_REQUEST", 400, "invalid_value"),
+        ("UNSUPPORTED_PART", 400, "unsupported_parameter"),
+        ("MODEL_NOT_SERVED", 400, "model_not_served"),
+        ("ENGINE_FAILED", 500, "engine_failed"),
+        ("ENGINE_BUSY", 503, "engine_busy"),
+        ("DEADLINE_EXCEEDED", 504, "deadline_exceeded"),
     ],
 )
-def test_why_a_job_failed_is_told_by_a_status(code: str, status: int) -> None:
+def test_why_a_job_failed_is_told_by_a_status(code: str, status: int, told: str) -> None:
     job = jobs_pb2.Job(
         status=jobs_pb2.JOB_STATUS_FAILED, error=jobs_pb2.JobError(code=code, message="why")
     )
     error = JobFailed(job)
-    assert (error.status, error.code, str(error)) == (status, code.lower(), "why")
+    assert (error.status, error.code, str(error)) == (status, told, "why")

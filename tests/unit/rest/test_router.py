@@ -103,3 +103,19 @@ def test_any_path_is_matched_or_refused(path: str) -> None:
         ROUTER.match("GET", "/" + path)
     except (RouteNotFound, MethodNotAllowed, InvalidArgument):
         pass
+
+
+@pytest.mark.parametrize(
+    ("path", "begins"),
+    [
+        ("/v1/jobs/a/b/c", True),
+        ("/v1/jobs:nothing", True),
+        ("/v1/shelves", True),
+        ("/v1/job", False),
+        ("/v1", False),
+        ("/v2/jobs", False),
+        ("/", False),
+    ],
+)
+def test_what_begins_as_a_bound_path_is_known(path: str, begins: bool) -> None:
+    assert ROUTER.begins(path) is begins

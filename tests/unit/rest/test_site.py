@@ -6,7 +6,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from aitbc_server.rest.asgi import AsgiApp, Event, Receive, Scope, Send
+from aitbc_server.rest.asgi import AsgiApp, Event, Receive, Scope, Send, send_response
+from aitbc_server.rest.errors import MethodNotAllowed, error_response
 from aitbc_server.rest.openapi.part import Contents, Part
 from aitbc_server.rest.site import Mount, Site
 
@@ -56,7 +57,7 @@ async def test_a_request_reaches_the_first_that_takes_it(
         ],
         _app("rest", asked),
     )
-    scope = {"type": "http", "path": path, "headers": [(b"accept", accept)]}
+    scope = {"type": "http", "method": "GET", "path": path, "headers": [(b"accept", accept)]}
     await site(scope, _receive, _send)
     assert asked == [expected]
 
@@ -102,6 +103,7 @@ async def test_a_slash_too_many_is_told_where_to_go(path: str, location: str | N
     site = Site(mounts, _app("rest", asked), has_path=has_path)
     scope = {
         "type": "http",
+        "method": "GET",
         "path": unquote(path),
         "raw_path": path.encode(),
         "query_string": b"a=1",
@@ -115,3 +117,22 @@ async def test_a_slash_too_many_is_told_where_to_go(path: str, location: str | N
     assert not asked
     assert sent[0]["status"] == 307
     assert dict(sent[0]["headers"])[b"location"] == f"{location}?a=1".encode()
+
+
+async def test_options_of_a_mount_tells_what_its_path_takes() -> None:
+    sent: list[Event] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send_response(send, error_response(MethodNotAllowed(["GET"]), scope["path"]))
+
+    async def send(event: Event) -> None:
+        sent.append(event)
+
+    site = Site([Mount("/file", app)], _app("rest", []))
+    for method, status in (("OPTIONS", 204), ("POST", 405)):
+        sent.clear()
+        scope = {"type": "http", "method": method, "path": "/file", "headers": []}
+        await site(scope, _receive, send)
+        headers = dict(sent[0]["headers"])
+        assert (sent[0]["status"], headers[b"allow"]) == (status, b"GET, HEAD, OPTIONS")
+        assert (b"content-type" in headers) == bool(sent[1]["body"]) == (status == 405)

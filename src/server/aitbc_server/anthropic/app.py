@@ -23,7 +23,7 @@ from aitbc_server.openai.call import Call
 from aitbc_server.openai.jobs import Jobs
 from aitbc_server.openai.query import ModelsQuery, Query
 from aitbc_server.openai.unknown import Ignorance
-from aitbc_server.rest.asgi import Receive, Scope, Send
+from aitbc_server.rest.asgi import Receive, Response, Scope, Send
 from aitbc_server.rest.errors import MethodNotAllowed, RouteNotFound
 from aitbc_server.rest.site import Mount
 from aitbc_server.rest.watch import ClientGone
@@ -138,6 +138,16 @@ class AnthropicApp:
 
     async def _list_models(self, call: Call) -> None:
         await list_models(call, self._jobs)
+
+
+def anthropic_absent(scope: Scope) -> Response | None:
+    """Returns the answer to a client of this API where nothing is; None of any other request."""
+    path: str = scope["path"]
+    if not (path.removeprefix("/api").startswith("/v1/") and _is_anthropics(scope)):
+        return None
+    request_id = current_call.get().request_id.encode()
+    headers = ((b"request-id", request_id),)
+    return ANTHROPIC.failure(RouteNotFound(), f"{scope['method']} {path}", headers)
 
 
 def _is_anthropics(scope: Scope) -> bool:

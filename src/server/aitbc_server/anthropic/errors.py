@@ -31,7 +31,7 @@ _MADE_ANEW = (b"content-type", b"content-length", b"cache-control", b"x-content-
 
 
 def _failure(error: Exception, where: str, headers: Headers = ()) -> Response:
-    known = openai_response(error, where, headers)
+    known = openai_response(error, where, headers, messages={})
     status = _STATUSES.get(known.status, known.status)
     kept = [(name, value) for name, value in known.headers if name not in _MADE_ANEW]
     return json_response(status, _body(status, orjson.loads(known.body)["error"]), kept)

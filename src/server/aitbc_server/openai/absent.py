@@ -4,32 +4,34 @@ from __future__ import annotations
 
 from aitbc_server.openai.errors import openai_response
 from aitbc_server.openai.operations import OPERATIONS
-from aitbc_server.rest.asgi import Response
+from aitbc_server.rest.asgi import Response, Scope
 from aitbc_server.rest.errors import RouteNotFound
 
+# What is below these is asked for by clients of this API, but for the coordinator's own paths.
 _VERSIONS = ("v1", "v2")
-# First words of paths, below a version and without one: OpenAI's, vLLM's and Anthropic's.
+# First words of paths without a version, of OpenAI's and vLLM's.
 _WORDS = frozenset(
     {
-        *("assistants", "audio", "chatkit", "classify", "complete", "containers", "conversations"),
-        *("edits", "embed", "engines", "evals", "fine-tunes", "fine_tuning", "generative_scoring"),
-        *("images", "inference", "load_lora_adapter", "moderations", "organization", "pooling"),
-        *("realtime", "skills", "threads", "tokenizer_info", "unload_lora_adapter", "uploads"),
-        *("vector_stores", "videos"),
+        *("classify", "generative_scoring", "inference", "load_lora_adapter", "pooling"),
+        *("tokenizer_info", "unload_lora_adapter"),
     }
 )
 
 
-def absent(path: str) -> Response | None:
+def openai_absent(scope: Scope) -> Response | None:
     """Returns the answer of a path at which nothing is; None of one that is not this API's."""
-    word = _word(path)
-    return openai_response(RouteNotFound(), path) if word in _WORDS or word in _SERVED else None
+    first, word = _words(scope["path"])
+    if first not in _VERSIONS and word not in _WORDS and word not in _SERVED:
+        return None
+    where = f"{scope['method']} {scope['path']}"
+    return openai_response(RouteNotFound(f"Unknown request URL: {where}."), where)
 
 
-def _word(path: str) -> str:
+def _words(path: str) -> tuple[str, str]:
+    """Returns the first word of a path, and the first that is no version."""
     first, _, rest = path.removeprefix("/api").removeprefix("/").partition("/")
-    return rest.partition("/")[0] if first in _VERSIONS else first
+    return first, rest.partition("/")[0] if first in _VERSIONS else first
 
 
-# What is below these is told in the same words as they are.
-_SERVED = frozenset(_word(operation.path) for operation in OPERATIONS)
+# What is below these is told in the same words as they are, also without a version before them.
+_SERVED = frozenset(_words(operation.path)[1] for operation in OPERATIONS)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import orjson
 from pydantic import ValidationError
 
 from aitbc.v1 import jobs_pb2
 from aitbc_server.api.errors import failure_of
+from aitbc_server.domain.errors import Unauthenticated
 from aitbc_server.domain.job_errors import CLIENTS_CODES
 from aitbc_server.openai.origins import path_text
 from aitbc_server.rest.asgi import Headers, Response, json_response
@@ -30,6 +31,19 @@ _KEPT_HEADERS = (
     b"connection",
     b"www-authenticate",
 )
+# What OpenAI has words of its own for. All else keeps the coordinator's, in lower case.
+_CODES = {
+    "BAD_REQUEST": "invalid_value",
+    "BUDGET_EXHAUSTED": "insufficient_quota",
+    "INVALID_ARGUMENT": "invalid_value",
+    "RATE_LIMITED": "rate_limit_exceeded",
+    "ROUTE_NOT_FOUND": "unknown_url",
+    "UNSUPPORTED_PART": "unsupported_parameter",
+}
+# Where clients of this API look for what a sentence says.
+_MESSAGES = {
+    Unauthenticated.reason: "an API key is required: send it as Authorization: Bearer KEY",
+}
 # An object, in the words of the library that reads requests.
 _CLASS = re.compile(r"valid dictionary(?: or instance of \w+)?")
 # A miner's refusal begins with the parameter that is to blame, where one is.
@@ -67,7 +81,7 @@ class JobFailed(OpenAIError):
         super().__init__(
             status,
             message or "the job has no result",
-            code="unsupported_parameter" if code == "UNSUPPORTED_PART" else code.lower() or None,
+            code=code_of(code) or None,
         )
         self.job_id = job.job_id
         blamed = _BLAMED.match(message) if status == 400 else None
@@ -146,15 +160,28 @@ def unsupported(param: str, why: str) -> OpenAIError:
     return OpenAIError(400, message, code="unsupported_parameter", param=param)
 
 
-def openai_response(error: Exception, where: str, headers: Headers = ()) -> Response:
-    """Returns what a client is told of an error."""
+def code_of(reason: str) -> str:
+    """Returns the code that tells a client what a reason of the coordinator's says."""
+    return _CODES.get(reason) or reason.lower()
+
+
+def openai_response(
+    error: Exception,
+    where: str,
+    headers: Headers = (),
+    messages: Mapping[str, str] = _MESSAGES,
+) -> Response:
+    """Returns what a client is told of an error.
+
+    `messages`: of some reasons, what is told in place of the coordinator's own words.
+    """
     if isinstance(error, OpenAIError):
         if not error.may_retry:
             headers = [*headers, (b"x-should-retry", b"false")]
         return json_response(error.status, error_body(error), headers)
     known = error_response(error, where)
     kept = [header for header in known.headers if header[0] in _KEPT_HEADERS]
-    body = error_body(_translated(error, known))
+    body = error_body(_translated(error, known, messages))
     return json_response(known.status, body, [*headers, *kept])
 
 
@@ -169,13 +196,14 @@ def in_stream(error: Exception, where: str) -> bytes:
     """Returns the JSON of an error that ends a stream."""
     if isinstance(error, OpenAIError):
         return error_body(error)
-    return error_body(_translated(error, error_response(error, where)))
+    return error_body(_translated(error, error_response(error, where), _MESSAGES))
 
 
-def _translated(error: Exception, known: Response) -> OpenAIError:
+def _translated(error: Exception, known: Response, messages: Mapping[str, str]) -> OpenAIError:
     told = orjson.loads(known.body)
-    code, field = told["error_code"].lower(), failure_of(error).field
-    return OpenAIError(known.status, told["detail"], code=code, param=field)
+    reason, field = told["error_code"], failure_of(error).field
+    message = messages.get(reason) or told["detail"]
+    return OpenAIError(known.status, message, code=code_of(reason), param=field)
 
 
 def _got(value: object) -> str:

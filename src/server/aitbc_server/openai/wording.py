@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from aitbc.v1 import jobs_pb2
 from aitbc_server.api.errors import Failure, failure_of
 from aitbc_server.domain.errors import TaskNotServed
-from aitbc_server.openai.errors import JobFailed, OpenAIError
+from aitbc_server.openai.errors import JobFailed, OpenAIError, code_of
 from aitbc_server.openai.origins import (
     Path,
     message_of,
@@ -76,7 +76,7 @@ def _of_coordinator(request: Asked, failure: Failure, field: str) -> OpenAIError
     # What is asked is said by the path of a request, and not by a field of it.
     is_named = param is not None and failure.reason != TaskNotServed.reason
     message = f"{param}: {problem}" if is_named else problem
-    return OpenAIError(status_of(failure), message, code=failure.reason.lower(), param=param)
+    return OpenAIError(status_of(failure), message, code=code_of(failure.reason), param=param)
 
 
 def _of_miner(request: Asked, error: JobFailed, place: int) -> OpenAIError:

@@ -37,6 +37,8 @@ from aitbc_server.rest.router import Router
 from aitbc_server.rest.stream import EventResponse, dialect_for
 from aitbc_server.rest.watch import ClientGone, ClientWatch
 
+# Answers a request of an API in front of this one for what is not there; None of any other.
+Absent = Callable[[Scope], Response | None]
 MAX_BODY_BYTES = 8 * 1024 * 1024
 # Above the longest wait that a method offers.
 CALL_TIMEOUT_S = 90.0
@@ -59,12 +61,11 @@ class RestApp:
         max_body_bytes: int = MAX_BODY_BYTES,
         call_timeout_s: float = CALL_TIMEOUT_S,
         unread: Unread | None = None,
-        absent: Callable[[str], Response | None] | None = None,
+        absent: Sequence[Absent] = (),
     ) -> None:
         """`unread` counts what clients have not taken yet.
 
-        `absent` answers paths at which nothing is, as far as they are of an API with errors of its
-        own.
+        `absent` answer what nothing is at, as far as it is of an API with errors of its own.
         """
         self._backend = backend
         self._unread = unread or Unread()
@@ -123,8 +124,7 @@ class RestApp:
             # tells the client more than a cut connection would.
             response = error_response(Draining(), http_method)
         except RouteNotFound as error:
-            absent = self._absent and self._absent(scope["path"])
-            response = absent or error_response(error, http_method)
+            response = self._not_found(scope) or error_response(error, http_method)
         except Exception as error:
             response = error_response(error, f"{http_method} {scope['path']}")
         self._count(scope, response.status)
@@ -140,6 +140,12 @@ class RestApp:
         except TooMuchUnread as error:
             status, more, body = error_response(error, http_method)
             await send_response(send, Response(status, (named, *more), body), with_body=with_body)
+
+    def _not_found(self, scope: Scope) -> Response | None:
+        """Returns what an API in front of this one answers where nothing is."""
+        if self._router.begins(_wire_path(scope)):
+            return None
+        return next((told for one in self._absent if (told := one(scope)) is not None), None)
 
     def _count(self, scope: Scope, status: int) -> None:
         self.calls[scope.get(_METHOD, ""), str(status)] += 1

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from aitbc_server.anthropic.app import anthropic_mounts
+from aitbc_server.anthropic.app import anthropic_absent, anthropic_mounts
 from aitbc_server.auth.house import House
 from aitbc_server.auth.unread import Unread
-from aitbc_server.openai.absent import absent
+from aitbc_server.openai.absent import openai_absent
 from aitbc_server.openai.app import openai_mounts
 from aitbc_server.openai.jobs import ABSENCE_S, Jobs
 from aitbc_server.openai.unknown import Ignorance
@@ -68,7 +68,7 @@ async def run_gateway(
         max_body_bytes=max_body_bytes,
         call_timeout_s=call_timeout_s,
         unread=unread,
-        absent=absent,
+        absent=(anthropic_absent, openai_absent),
     )
     supervisor = Supervisor()
     health = health_mounts(partial(_checks, backend), supervisor.warnings)

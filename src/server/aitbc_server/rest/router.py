@@ -98,6 +98,12 @@ class Router(Generic[T]):
             raise RouteNotFound
         return found
 
+    def begins(self, path: str) -> bool:
+        """Returns whether a path begins as one that is bound: with the same first two segments."""
+        first, second, *_ = (*path.lstrip("/").split("/"), "")
+        node = self._root.literals.get(first)
+        return node is not None and second.partition(":")[0] in node.literals
+
 
 def _find(
     node: _Node[T], segments: list[str], position: int, verb: str

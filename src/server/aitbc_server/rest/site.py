@@ -23,6 +23,9 @@ from aitbc_server.rest.asgi import (
 )
 from aitbc_server.rest.openapi.part import Part
 
+# What an answer without a body does not say.
+_OF_BODIES = (b"content-type", b"content-length")
+
 
 @dataclass(frozen=True, slots=True)
 class Mount:
@@ -80,6 +83,8 @@ class Site:
     def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http":
             path: str = scope["path"]
+            if scope["method"] == "OPTIONS":
+                send = _answering_options(send)
             for mount in self._exact.get(path, ()):
                 if mount.takes is None or mount.takes(scope):
                     return mount.app(scope, receive, self._counting(mount, send))
@@ -118,3 +123,21 @@ class Site:
             await send(event)
 
         return count_and_send
+
+
+def _answering_options(send: Send) -> Send:
+    """Makes a refusal of OPTIONS the answer to it: the methods that the path takes."""
+    is_refusal = False
+
+    async def send_answer(event: Event) -> None:
+        nonlocal is_refusal
+        if event["type"] == "http.response.start":
+            is_refusal = event["status"] == 405
+            if is_refusal:
+                headers = [header for header in event["headers"] if header[0] not in _OF_BODIES]
+                event = {**event, "status": 204, "headers": headers}
+        elif is_refusal:
+            event = {**event, "body": b""}
+        await send(event)
+
+    return send_answer
