@@ -57,7 +57,7 @@ chaos: install  ## Kill, cut and fill at random, and check that no job is lost; 
 fuzz: install  ## Attack each border with what is nearly right; ARGS='--minutes 30'
 	@$(BIN)/python -m tests.hostile $(ARGS)
 
-polyglot: install .stamps/polyglot  ## Generate stubs in other languages, compile them and call with them
+polyglot: install .stamps/polyglot  ## Compile stubs, clients and miners in other languages, and run them
 	@$(BIN)/pytest -m polyglot tests/polyglot $(ARGS)
 
 docs: install  ## Regenerate the reference pages in docs/reference
@@ -80,7 +80,7 @@ run: install vllm  ## Start the coordinator and a real vLLM miner, and ask a fir
 	@exec $(BIN)/python -m scripts.run $(ARGS)
 
 clean:  ## Remove environments, caches and build output; data stays
-	@rm -rf .venv .venv-vllm .venv-lowest .venv-compat .venv-polyglot .stamps build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/e2e/node/node_modules tests/polyglot/node/node_modules
+	@rm -rf .venv .venv-vllm .venv-lowest .venv-compat .venv-polyglot .stamps build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/e2e/node/node_modules tests/polyglot/node/node_modules clients/go/v1
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What the tests need and pip does not have. First of all, because it may not be ours to install.

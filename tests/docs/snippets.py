@@ -15,7 +15,13 @@ GRPC = "127.0.0.1:50051"
 
 def pages() -> Iterable[Path]:
     """Returns every page of the documentation, and those at the root."""
-    return [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")]
+    return [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "benchmarks").glob("*.md"),
+        *(ROOT / "clients").glob("*.md"),
+        *(ROOT / "clients").glob("*/*.md"),
+    ]
 
 
 def snippets(page: str, language: str) -> list[str]:

@@ -6,14 +6,17 @@ import json
 import re
 import subprocess
 import sys
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
 import grpc
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from scripts.processes import ROOT, Coordinator, Program
 
+from aitbc_miner.signing import Signer
 from aitbc_server.rest.catalogue import error_rows
 from tests.conftest import CLEAN_ENV, Launcher
 from tests.docs.snippets import pages, pointed_at, snippets
@@ -49,6 +52,13 @@ def test_signature_of_the_guide_is_taken(api: httpx.Client, model: str) -> None:
     assert api.post(path, json=body).json()["error_code"] == "MINER_SIGNATURE_REFUSED"
     body["receipt"] = guide["receipt"](miner_id, job_id, lease_id, "done")
     assert api.post(path, json=body).json()["status"] == "completed"
+
+
+def test_signatures_of_the_guide_are_those_of_the_miner() -> None:
+    key, before = (Ed25519PrivateKey.from_private_bytes(bytes([one]) * 32) for one in (2, 3))
+    signer = Signer(key, "miner-1", previous=before)
+    shown = [b64decode(text) for text in snippets("docs/how-to/write-a-miner.md", "text")]
+    assert shown == [signer.prove("nonce-1"), signer.endorsement]
 
 
 def test_ends_of_the_stream_are_those_of_the_catalogue() -> None:

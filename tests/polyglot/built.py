@@ -1,0 +1,62 @@
+"""Compiles the clients and miners of clients/, each with its own tools."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from scripts.processes import BIN, ROOT
+
+CLIENTS = ROOT / "clients"
+GO_PATH = ROOT / "build" / "go"
+# Debian's packages are on a path, not modules.
+GO_ENV = os.environ | {
+    "GO111MODULE": "off",
+    "GOPATH": f"{GO_PATH}:/usr/share/gocode",
+    "GOFLAGS": "",
+    "PATH": f"{BIN}:{os.environ['PATH']}",
+}
+
+
+def command(language: str, program: str) -> list[str | Path]:
+    """Returns what starts the example `scenario` or `miner` of a language, compiled."""
+    return _COMMANDS[language](program)
+
+
+def run(*argv: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None) -> str:
+    """Runs a command to its end, which must be a good one; returns what it printed."""
+    done = subprocess.run(
+        argv, cwd=cwd, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@cache
+def go_source() -> Path:
+    """Returns the Go package with its generated part, where Go finds it as `aitbc`."""
+    run(CLIENTS / "go" / "generate.sh", env=GO_ENV)
+    package = GO_PATH / "src" / "aitbc"
+    package.parent.mkdir(parents=True, exist_ok=True)
+    if not package.is_symlink():
+        package.symlink_to(CLIENTS / "go")
+    return package
+
+
+@cache
+def _go(program: str) -> list[str | Path]:
+    go_source()
+    binary = GO_PATH / "bin" / program
+    run("go", "build", "-o", binary, f"aitbc/examples/{program}", env=GO_ENV)
+    return [binary]
+
+
+def _python(program: str) -> list[str | Path]:
+    return [sys.executable, ROOT / "tests" / "polyglot" / "programs" / f"{program}.py"]
+
+
+_COMMANDS: dict[str, Callable[[str], list[str | Path]]] = {"go": _go, "python": _python}

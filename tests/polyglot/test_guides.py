@@ -1,0 +1,53 @@
+"""The programs of the guides to other languages do what these say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+from scripts.processes import Coordinator, Program
+
+from tests.conftest import CLEAN_ENV, Launcher
+from tests.docs.snippets import pointed_at, snippets
+from tests.e2e.jobs import final, submit
+from tests.polyglot.built import GO_ENV, go_source, run
+
+pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(600)]
+
+PRINTED = ["What is the capital of Sweden?", "What is the capital of Sweden?", "JOB_ALREADY_FINAL"]
+
+
+def _go(code: str, directory: Path) -> Path:
+    go_source()
+    (directory / "main.go").write_text(code)
+    run("go", "build", "-o", directory / "main", directory / "main.go", env=GO_ENV)
+    return directory / "main"
+
+
+def test_go_package_is_tidy_and_passes_its_tests() -> None:
+    package = go_source()
+    sources = [path for path in package.rglob("*.go") if path.parent.name != "v1"]
+    assert run("gofmt", "-l", *sources) == ""
+    packages = {str(Path("aitbc", path.parent.relative_to(package))) for path in sources}
+    run("go", "vet", *packages, cwd=package, env=GO_ENV)
+    run("go", "test", *packages, cwd=package, env=GO_ENV)
+
+
+def test_go_program_of_the_guide_prints_what_it_says(
+    coordinator: Coordinator, tmp_path: Path
+) -> None:
+    client, _ = snippets("docs/how-to/use-go.md", "go")
+    program = _go(pointed_at(client, coordinator), tmp_path)
+    assert run(program, env=CLEAN_ENV).splitlines() == PRINTED
+
+
+def test_go_miner_of_the_guide_works(
+    api: httpx.Client, coordinator: Coordinator, launcher: Launcher, tmp_path: Path, model: str
+) -> None:
+    _, miner = snippets("docs/how-to/use-go.md", "go")
+    program = _go(pointed_at(miner, coordinator).replace("llama3.2", model), tmp_path)
+    job_id = submit(api, model, prompt="shout this")
+    running = launcher.own(Program([program], log=tmp_path / "miner.log", env=CLEAN_ENV))
+    assert final(api, job_id)["result"] == "SHOUT THIS"
+    assert running.terminate() == 0
