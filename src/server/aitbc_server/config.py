@@ -165,8 +165,8 @@ class Settings(BaseSettings):
     )
     openai_strict: bool = Field(
         False,
-        description="Whether OpenAI's endpoints refuse parameters that they do not know, instead "
-        "of naming them in `x-aitbc-ignored`.",
+        description="Whether OpenAI's and Anthropic's endpoints refuse parameters that they "
+        "ignore, instead of naming them in `x-aitbc-ignored`.",
     )
     model_absence_seconds: float = Field(
         300.0,

@@ -75,6 +75,29 @@ async def test_strict_endpoints_refuse_what_they_do_not_know(tmp_path: Path, pat
         assert refused.status_code == 400
         error = refused.json()["error"]
         assert (error["code"], error["param"]) == ("unsupported_parameter", "bogus")
+        assert "it is not known" in error["message"]
+
+
+async def test_strict_endpoints_say_why_what_they_know_has_no_effect(tmp_path: Path) -> None:
+    async with (
+        coordinator(tmp_path, openai_strict=True) as client,
+        client.miner(),
+        httpx.AsyncClient(base_url=client.url, timeout=PATIENCE_S) as http,
+    ):
+        for path, body, param, why in (
+            ("/v1/chat/completions", {**CHAT, "num_ctx": 2048}, "num_ctx", "choose the context"),
+            (
+                "/v1/responses",
+                {"model": "m", "input": "hi", "tools": [{"type": "web_search"}]},
+                "tools[0].type",
+                "no tools run here",
+            ),
+        ):
+            error = (await http.post(path, json=body)).json()["error"]
+            assert (error["code"], error["param"]) == ("unsupported_parameter", param)
+            assert f"{why}; AITBC_OPENAI_STRICT" in error["message"]
+        error = (await http.get("/v1/models", params={"limit": 5})).json()["error"]
+        assert (error["param"], "one page" in error["message"]) == ("limit", True)
 
 
 async def test_a_gateway_may_be_strict(tmp_path: Path) -> None:

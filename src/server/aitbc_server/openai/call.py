@@ -112,10 +112,10 @@ class Call:
         """Reads the query, and tells as of a body what is passed over. Raises OpenAIError."""
         self.query = self.checked(schema, members_of(self._query_string))
 
-    def pass_over(self, names: Collection[str]) -> None:
+    def pass_over(self, names: Collection[str], why: str) -> None:
         """Tells that members of the request have no effect. Raises OpenAIError when strict."""
         if names:
-            self._note(PassedOver(tuple(sorted(names)), has_more=False))
+            self._note(PassedOver(tuple(sorted(names)), has_more=False, why=why))
 
     def checked(self, schema: type[Request], data: dict[str, Any]) -> Request:
         """Returns the part of the request that an object is. Raises OpenAIError."""

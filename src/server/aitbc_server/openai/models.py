@@ -30,8 +30,7 @@ _PERMISSION: dict[str, Any] = {
 
 async def list_models(call: Call, jobs: Jobs) -> None:
     """Answers with the models that are served now."""
-    # As OpenAI has it, the list has one page.
-    call.pass_over(call.query.model_fields_set)
+    call.pass_over(call.query.model_fields_set, "as OpenAI has it, the list has one page")
     await jobs.check_key(call.client)
     served = await jobs.served(call.client)
     await call.answer({"object": "list", "data": [_model(model) for model in served.values()]})

@@ -78,7 +78,7 @@ class HostedTool(Schema):
     @classmethod
     def _worth_reading(cls, data: Any, info: ValidationInfo) -> Any:
         if info.context is not None:
-            info.context.add(data, "type")
+            info.context.add(data, "type", "no tools run here")
         return {"type": data["type"]}
 
 

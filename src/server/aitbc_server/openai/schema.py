@@ -139,7 +139,7 @@ class Schema(BaseModel):
                 continue
             if parameter is None or parameter.policy is Policy.IGNORED:
                 if unknown is not None:
-                    unknown.add(data, name)
+                    unknown.add(data, name, parameter.note if parameter else "")
             elif parameter.policy is Policy.REFUSED:
                 raise PydanticCustomError(
                     UNSUPPORTED, "{why}", {"name": name, "why": parameter.note}

@@ -27,14 +27,17 @@ OTHER = "(other)"
 class Unknown:
     """Collects what a request has that is passed over, as far as it is told."""
 
-    __slots__ = ("_found", "_has_more")
+    __slots__ = ("_found", "_has_more", "_why")
 
     def __init__(self) -> None:
         self._found: list[tuple[dict[str, Any], str]] = []
+        self._why = ""
         self._has_more = False
 
-    def add(self, holder: dict[str, Any], name: str) -> None:
-        """Adds a member of an object of the request."""
+    def add(self, holder: dict[str, Any], name: str, why: str = "") -> None:
+        """Adds a member of an object of the request. `why` it has no effect, if that is known."""
+        if not self._found:
+            self._why = why
         if len(self._found) == _MOST_NAMES:
             self._has_more = True
         else:
@@ -49,7 +52,7 @@ class Unknown:
             f"{places.get(id(holder), '')}.{name[:_MOST_CHARACTERS]}".removeprefix(".")
             for holder, name in self._found
         )
-        return PassedOver(tuple(dict.fromkeys(paths)), has_more=self._has_more)
+        return PassedOver(tuple(dict.fromkeys(paths)), has_more=self._has_more, why=self._why)
 
 
 class PassedOver(NamedTuple):
@@ -59,12 +62,14 @@ class PassedOver(NamedTuple):
     paths: tuple[str, ...]
     # Whether there is more than these.
     has_more: bool
+    # Why the first of them has no effect; empty of one that nobody knows.
+    why: str = ""
 
     def joined(self, other: PassedOver) -> PassedOver:
         """Returns both."""
         paths = tuple(dict.fromkeys((*self.paths, *other.paths)))
         has_more = self.has_more or other.has_more or len(paths) > _MOST_NAMES
-        return PassedOver(paths[:_MOST_NAMES], has_more=has_more)
+        return PassedOver(paths[:_MOST_NAMES], has_more=has_more, why=self.why)
 
     @property
     def header(self) -> bytes:
@@ -74,7 +79,7 @@ class PassedOver(NamedTuple):
 
 
 class Ignorance:
-    """What becomes of unknown parameters, and how many there were."""
+    """What becomes of parameters that are passed over, and how many there were."""
 
     def __init__(self, *, is_strict: bool = False) -> None:
         """`is_strict`: whether they are refused."""
@@ -86,7 +91,8 @@ class Ignorance:
         """Counts and logs what was passed over in a call. Raises OpenAIError when strict."""
         paths = passed_over.paths
         if self._is_strict:
-            raise unsupported(paths[0], "it is not known, and AITBC_OPENAI_STRICT refuses that")
+            why = passed_over.why or "it is not known"
+            raise unsupported(paths[0], f"{why}; AITBC_OPENAI_STRICT refuses what has no effect")
         names = {path.rpartition(".")[2] for path in paths}
         self.counts.update((name if name in known_names() else OTHER,) for name in names)
         _log.debug("openai.ignored", call=where, parameters=paths, has_more=passed_over.has_more)
