@@ -411,8 +411,12 @@ async def test_errors_have_anthropics_shape(tmp_path: Path) -> None:
             ("tools[1].name: is the name", {"tools": [WEATHER, WEATHER]}),
             ("Invalid 'tool_choice': there are no tools", {"tool_choice": {"type": "any"}}),
             (
-                "Invalid 'tool_choice.name': is the name of none",
+                "Invalid 'tool_choice.name': must be the name of one",
                 {"tools": [WEATHER], "tool_choice": _named("wether")},
+            ),
+            (
+                "Missing required parameter: 'tool_choice.name'",
+                {"tools": [WEATHER], "tool_choice": {"type": "tool"}},
             ),
             (
                 "Unsupported parameter: 'mcp_servers'",

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 from aitbc.v1 import jobs_pb2
 from aitbc_server.anthropic.blocks import Texts
 from aitbc_server.anthropic.turns import Turn, places_of, turns_of
-from aitbc_server.openai.errors import OpenAIError
+from aitbc_server.openai.errors import OpenAIError, missing
 from aitbc_server.openai.origins import Places
 from aitbc_server.openai.ruled import counted, ruled, sized
 from aitbc_server.openai.schema import (
@@ -162,11 +162,11 @@ class Prompt(Asked, table="anthropic_prompt"):
         if choice is None:
             return
         if choice.type == "tool" and not choice.name:
-            raise _wrong("tool_choice.name", "names the tool")
+            raise missing("tool_choice.name")
         if choice.type in ("any", "tool") and not self.tools:
             raise _wrong("tool_choice", "there are no tools to choose from")
         if choice.type == "tool" and choice.name not in {tool.name for tool in self.tools}:
-            raise _wrong("tool_choice.name", "is the name of none of the tools")
+            raise _wrong("tool_choice.name", "must be the name of one of the tools")
         # Without tools, to leave the choice to the model and to forbid it are the same.
         if self.tools:
             job.tool_choice = _MODES.get(choice.type, choice.name)

@@ -150,8 +150,9 @@ class FileService:
         bounds, content = self._bounds, request.content
         if not 0 < len(content) <= MOST_PART_BYTES:
             raise InvalidArgument("content", f"must have 1 to {MOST_PART_BYTES} bytes")
-        if request.offset + len(content) > bounds.most_bytes:
-            raise PayloadTooLarge(bounds.most_bytes)
+        most_bytes = min(bounds.most_bytes, bounds.most_bytes_each)
+        if request.offset + len(content) > most_bytes:
+            raise PayloadTooLarge(most_bytes)
         appended = await self._store.append(
             file.file_id, request.offset, content, bounds.most_bytes_each
         )

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from aitbc_server.domain.caller import Caller
 from aitbc_server.domain.clock import Clock
-from aitbc_server.domain.errors import BudgetExhausted, Quota, TooManyJobs
+from aitbc_server.domain.errors import BudgetExhausted, InvalidArgument, Quota, TooManyJobs
 from aitbc_server.domain.usage import DAY_US, Spent
 
 # When to ask again: jobs end one by one, and nobody knows when the next will.
@@ -52,7 +52,10 @@ class Allowance:
         self._days: dict[str, _Day] = {}
 
     def check_jobs(self, caller: Caller, count: int) -> None:
-        """Raises TooManyJobs when the caller may not submit so many jobs now."""
+        """Raises TooManyJobs when the caller may not submit so many jobs now.
+
+        Raises InvalidArgument when it may not have so many together at any time.
+        """
         limits = caller.limits
         if not (limits.jobs_in_flight or limits.pending_jobs):
             return
@@ -62,6 +65,7 @@ class Allowance:
             ("pending-jobs", limits.pending_jobs, pending),
         ):
             if most and now + count > most:
+                _check_alone(name, most, count)
                 kind = name.replace("-", " ")
                 raise TooManyJobs(
                     f"at most {most} {kind} are allowed, and there are {now}",
@@ -72,8 +76,9 @@ class Allowance:
     async def spend(self, caller: Caller, count: int) -> bool:
         """Takes jobs out of the caller's budget of the day; says whether little of it is left.
 
-        What is submitted then waits behind the jobs of all others. Raises BudgetExhausted. Tokens
-        are counted when jobs are completed: those under way may still exceed the budget.
+        What is submitted then waits behind the jobs of all others. Raises BudgetExhausted, and
+        InvalidArgument when so many are more than a day's. Tokens are counted when jobs are
+        completed: those under way may still exceed the budget.
         """
         limits = caller.limits
         now_us = self._clock.wall_us()
@@ -92,6 +97,7 @@ class Allowance:
             if not most:
                 continue
             if used + wanted > most:
+                _check_alone(name, most, wanted)
                 raise BudgetExhausted(
                     f"{used} of {most} {name.replace('-', ' ')} are used up",
                     quota=Quota(name, most, DAY_US // 1_000_000),
@@ -106,3 +112,13 @@ class Allowance:
         today = self._days.get(caller.owner)
         if today is not None:
             today.jobs -= count
+
+
+def _check_alone(name: str, most: int, count: int) -> None:
+    """Raises InvalidArgument for what no wait makes room for."""
+    if count > most:
+        kind = name.replace("-", " ")
+        raise InvalidArgument(
+            "jobs",
+            f"{count:,} jobs at once are more than the {most:,} {kind} that this caller may have",
+        )

@@ -30,8 +30,10 @@ from aitbc_server.domain.call import Call, current_call
 from aitbc_server.domain.caller import Caller
 from aitbc_server.domain.clock import Clock
 from aitbc_server.domain.errors import (
+    InvalidArgument,
     JobAlreadyClaimed,
     MinerDrained,
+    PayloadTooLarge,
     QueueFull,
 )
 from aitbc_server.domain.ids import job_of_lease
@@ -127,8 +129,16 @@ class Dispatcher:
     # Jobs
 
     def submit(self, submission: Submission) -> Future[Submitted]:
-        """Stores and queues jobs. Raises QueueFull, IdempotencyKeyReused, StorageUnavailable."""
+        """Stores and queues jobs. Raises QueueFull, IdempotencyKeyReused, StorageUnavailable.
+
+        Raises InvalidArgument for more jobs than there may be, and PayloadTooLarge for more bytes
+        than their caller may store.
+        """
         count = len(submission.jobs)
+        if count > self._max_jobs:
+            raise InvalidArgument("jobs", f"must be at most {self._max_jobs:,}")
+        if 0 < submission.most_bytes < submission.size:
+            raise PayloadTooLarge(submission.most_bytes)
         if len(self.core.jobs) + self._storing + count > self._max_jobs:
             raise QueueFull(retry_after_s=5)
         # A callback, so that a caller that goes away cannot keep a stored job from its queue.

@@ -76,9 +76,13 @@ class CompletionRequest(EngineParameters, table="completions"):
 
     def submissions(self, most_bytes: int = MOST_BYTES) -> list[jobs_pb2.SubmitJobRequest]:
         """Returns the jobs that it asks for. Raises OpenAIError."""
-        param = "n" if self.n > 1 else "prompt"
         each = "each answer has a job with all the parameters"
-        return together(self._jobs(), most_bytes, param, each)
+        return together(self._jobs(), most_bytes, self._many, each)
+
+    @property
+    def _many(self) -> str:
+        """Of which parameter there may be too many."""
+        return "n" if self.n > 1 else "prompt"
 
     def _jobs(self) -> Iterator[jobs_pb2.SubmitJobRequest]:
         if len(self.prompts) * self.n > _MOST_ANSWERS:
@@ -115,6 +119,7 @@ class CompletionRequest(EngineParameters, table="completions"):
         return {
             **super().places(job),
             **{(name,): [prompt] for name in ("prompt", "prompt_token_ids")},
+            ("jobs",): [(self._many,)],
         }
 
     @property

@@ -175,7 +175,7 @@ class Asked(Schema):
     def places(self, job: int) -> Places:
         """Returns where what one of its jobs has came from, where that is elsewhere in the request.
 
-        `job`: its place among them.
+        `job`: its place among them. That there are many is at `jobs`.
         """
         return {}
 
@@ -276,6 +276,10 @@ class Sampling(Shared):
     def times(self) -> int:
         """How often at most its jobs repeat what it has."""
         return self.n
+
+    def places(self, job: int) -> Places:
+        """Returns where what a job has came from."""
+        return {**super().places(job), ("jobs",): [("n",)]}
 
     def jobs(self, **fields: Any) -> Iterator[jobs_pb2.SubmitJobRequest]:
         """Yields a job for each of the `n` answers asked for."""

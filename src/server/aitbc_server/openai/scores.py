@@ -10,7 +10,7 @@ from pydantic import Field
 
 from aitbc.v1 import jobs_pb2
 from aitbc_server.openai.call import Call
-from aitbc_server.openai.errors import OpenAIError
+from aitbc_server.openai.errors import OpenAIError, missing
 from aitbc_server.openai.origins import Path, Places
 from aitbc_server.openai.schema import BY_FORM, LIST, TEXT, WHOLE, Schema
 from aitbc_server.openai.task_jobs import (
@@ -109,6 +109,10 @@ class ScoreRequest(_Pairing, table="score"):
         for names in _NAMES:
             if all(getattr(self, name) is not None for name in names):
                 return names
+        for names in _NAMES:
+            absent = [name for name in names if getattr(self, name) is None]
+            if len(absent) == 1:
+                raise missing(absent[0])
         named = " or ".join(f"{first} and {second}" for first, second in _NAMES)
         message = f"Missing required parameters: give {named}."
         raise OpenAIError(400, message, code="missing_required_parameter", param=_NAMES[0][0])

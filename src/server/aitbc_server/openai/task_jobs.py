@@ -14,6 +14,7 @@ from aitbc_server.openai.call import Call
 from aitbc_server.openai.errors import OpenAIError
 from aitbc_server.openai.jobs import Jobs
 from aitbc_server.openai.made_jobs import MOST_BYTES, together
+from aitbc_server.openai.origins import Places
 from aitbc_server.openai.ruled import ruled, sized
 from aitbc_server.openai.schema import WHOLE, Asked, Noted
 
@@ -74,6 +75,10 @@ class Pooling(Asking):
     def parts(self, model: str) -> Iterator[jobs_pb2.SubmitJobRequest]:
         """Yields the jobs that it asks for. Raises OpenAIError."""
         raise NotImplementedError
+
+    def places(self, job: int) -> Places:
+        """Returns where what a job has came from."""
+        return {**super().places(job), ("jobs",): [(self._many[0],)]}
 
     def submissions(
         self, model: str, most_bytes: int = MOST_BYTES

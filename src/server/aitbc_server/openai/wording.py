@@ -67,9 +67,9 @@ def _of_coordinator(request: Asked, failure: Failure, field: str) -> OpenAIError
     problem = failure.message.removeprefix(f"{field}: ")
     path = steps_of(field)
     place = 0
-    if path[0] == "jobs":
+    if path[0] == "jobs" and path[1:]:
         # Of several.
-        place, path = (int(path[1]) if path[1:] else 0), path[2:]
+        place, path = int(path[1]), path[2:]
     words = _Words(request, place)
     problem = _NAMED.sub(lambda found: words.mentioned(found[0]), problem)
     param = _HEADERS.get(path_text(path)) or words.name_of(path, has_nul=_NUL in problem)
