@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from aitbc.v1 import jobs_pb2
@@ -84,6 +85,8 @@ class Told(NamedTuple):
 
     status: int
     body: dict[str, Any]
+    # Those of its headers that say something of the request.
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 class Endpoints(Protocol):

@@ -52,7 +52,7 @@ class _Line:
     job_ids: Sequence[str] = ()
     # Those of them that are not final.
     waiting: set[str] = field(default_factory=set)
-    # Whether they are to be kept no longer than until they are told.
+    # Whether they are kept no longer than until they are told.
     is_fleeting: bool = False
     # Why it has no jobs.
     refusal: Exception | None = None
@@ -226,9 +226,7 @@ class BatchRun:
                 for one in made:
                     one.priority = self._bounds.priority
                     if one.HasField("store") and not one.store:
-                        # They have to be read once more, when their end is told.
                         line.is_fleeting = True
-                        one.ClearField("store")
                 # A line may be many jobs. Those of one that began before are there already.
                 if not (line.is_resumed or self._has_room()):
                     return False

@@ -29,6 +29,8 @@ def answer_line(
         # Beside a receipt, it finds the job.
         "request_id": ",".join(job_ids),
         "body": told.body,
+        # As of a live call, where there are any.
+        **({"headers": dict(told.headers)} if told.headers else {}),
     }
     return _line(batch_id, number, custom_id, response, None)
 

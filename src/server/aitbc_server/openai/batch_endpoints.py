@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import orjson
@@ -26,8 +27,8 @@ from aitbc_server.openai.response_input import ItemReference, PlainItem
 from aitbc_server.openai.response_object import response_object
 from aitbc_server.openai.response_request import ResponseRequest
 from aitbc_server.openai.schema import Asked, read
-from aitbc_server.openai.unknown import Ignorance, PassedOver
-from aitbc_server.openai.wording import in_words_of, names_field
+from aitbc_server.openai.unknown import HEADER, Ignorance, PassedOver
+from aitbc_server.openai.wording import in_words_of
 
 # Told what a request has that is passed over.
 _Note = Callable[[PassedOver], None]
@@ -60,7 +61,7 @@ class _Endpoint(Protocol):
         ...
 
     async def answer(
-        self, body: bytes, jobs: Sequence[jobs_pb2.Job], created: int
+        self, body: bytes, note: _Note, jobs: Sequence[jobs_pb2.Job], created: int
     ) -> dict[str, Any]:
         """Returns the answer of jobs that are completed."""
         ...
@@ -84,9 +85,9 @@ class _Generation:
         return made
 
     async def answer(
-        self, body: bytes, jobs: Sequence[jobs_pb2.Job], created: int
+        self, body: bytes, note: _Note, jobs: Sequence[jobs_pb2.Job], created: int
     ) -> dict[str, Any]:
-        request: Any = await read(self.schema, body)
+        request: Any = await read(self.schema, body, note)
         told = self._kind(request, [job.job_id for job in jobs], created)
         return await by_size(sum(job.ByteSize() for job in jobs), told.whole, jobs)
 
@@ -112,9 +113,9 @@ class _Responses:
         return [await by_size(len(body), request.submission, [], items)]
 
     async def answer(
-        self, body: bytes, jobs: Sequence[jobs_pb2.Job], created: int
+        self, body: bytes, note: _Note, jobs: Sequence[jobs_pb2.Job], created: int
     ) -> dict[str, Any]:
-        request = await read(ResponseRequest, body)
+        request = await read(ResponseRequest, body, note)
         (job,) = jobs
         return await by_size(job.ByteSize(), response_object, job, request.includes)
 
@@ -134,9 +135,9 @@ class _Embeddings:
         return await by_size(len(body), request.submissions, request.model, most_bytes)
 
     async def answer(
-        self, body: bytes, jobs: Sequence[jobs_pb2.Job], created: int
+        self, body: bytes, note: _Note, jobs: Sequence[jobs_pb2.Job], created: int
     ) -> dict[str, Any]:
-        request = await read(EmbeddingRequest, body)
+        request = await read(EmbeddingRequest, body, note)
         return await embedding_list(request, jobs[0].model, jobs, created)
 
 
@@ -174,7 +175,9 @@ class BatchEndpoints:
             if job.status != jobs_pb2.JOB_STATUS_COMPLETED:
                 raise JobFailed(job)
         created = jobs[0].created_at.seconds if jobs else int(time.time())
-        return Told(200, await _ENDPOINTS[path].answer(body, jobs, created))
+        seen: list[PassedOver] = []
+        answered = await _ENDPOINTS[path].answer(body, seen.append, jobs, created)
+        return Told(200, answered, _headers(seen))
 
     def _note(self, passed_over: PassedOver) -> None:
         self._ignorance.note(passed_over, "a line of a batch")
@@ -183,11 +186,18 @@ class BatchEndpoints:
         self, path: str, body: bytes, error: Exception, job_ids: Sequence[str]
     ) -> Told:
         """Returns what the endpoint answers to a request when it fails so."""
-        if names_field(error):
-            request = await read(_ENDPOINTS[path].schema, body)
+        seen: list[PassedOver] = []
+        # What is wrong may be the request itself, which then is the error.
+        with suppress(OpenAIError):
+            request = await read(_ENDPOINTS[path].schema, body, seen.append)
             error = in_words_of(request, error, job_ids)
         response = openai_response(error, "a line of a batch")
-        return Told(response.status, orjson.loads(response.body))
+        return Told(response.status, orjson.loads(response.body), _headers(seen))
+
+
+def _headers(seen: Sequence[PassedOver]) -> dict[str, str]:
+    """Returns what a live call tells in its headers of what was passed over."""
+    return {HEADER.decode(): one.header.decode() for one in seen}
 
 
 def _refuse_stream(is_stream: bool) -> None:

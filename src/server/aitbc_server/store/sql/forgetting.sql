@@ -18,7 +18,8 @@ ORDER BY job_id LIMIT ?4;
 
 -- name: unkept_jobs
 -- The first ?2 of the jobs that are not kept and became final before a time, with the bytes of their
--- texts.
+-- texts. Those of a line of a batch stay until it is closed: its answer is made of them. They were
+-- submitted as `batch BATCH_ID.LINE`, perhaps with more after another point.
 SELECT
     job_id,
     coalesce((
@@ -28,7 +29,16 @@ SELECT
         FROM results AS r WHERE r.job_id = jobs.job_id
     ), 0)
 FROM jobs INDEXED BY jobs_not_kept
-WHERE is_kept = 0 AND finished_us < ?1
+WHERE
+    is_kept = 0 AND finished_us < ?1
+    AND NOT EXISTS (
+        SELECT 1
+        FROM specs AS s
+        INNER JOIN batch_lines AS b ON
+            b.batch_id = substr(s.request_id, 7, 32)
+            AND b.number = CAST(substr(s.request_id, 40) AS INTEGER)
+        WHERE s.job_id = jobs.job_id AND s.request_id GLOB 'batch batch_*'
+    )
 ORDER BY finished_us LIMIT ?2;
 
 -- name: ended_jobs
