@@ -276,6 +276,33 @@ async def test_files_go_away_when_their_time_is_over(tmp_path: Path) -> None:
         await found(are_gone)
 
 
+async def test_what_is_not_there_is_named_by_its_parameter(tmp_path: Path) -> None:
+    async with (
+        two_owners(tmp_path, limit_requests_per_second=0) as (running, hers, _, key),
+        gateway(running) as url,
+        client_of(url, key) as through,
+    ):
+        for api in (hers, through):
+            for asking, param in (
+                (api.files.retrieve("file-x"), "file_id"),
+                (api.files.delete("file-x"), "file_id"),
+                (api.files.content("file-x"), "file_id"),
+                (api.files.list(after="file-x"), "after"),
+                (api.batches.retrieve("batch_x"), "batch_id"),
+                (api.batches.cancel("batch_x"), "batch_id"),
+                (api.batches.list(after="batch_x"), "after"),
+                (
+                    api.batches.create(
+                        input_file_id="file-x", endpoint=CHAT, completion_window="24h"
+                    ),
+                    "input_file_id",
+                ),
+            ):
+                with pytest.raises(openai.NotFoundError) as caught:
+                    await asking
+                assert caught.value.param == param
+
+
 @asynccontextmanager
 async def gateway(running: Client) -> AsyncIterator[str]:
     """Gives the base URL of a gateway."""

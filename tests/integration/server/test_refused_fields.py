@@ -267,6 +267,8 @@ async def test_what_is_not_served_of_anthropics_api_is_told_in_its_words(tmp_pat
         for api in (http, other):
             for path, header in (
                 ("/v1/skills", {"anthropic-version": "2023-06-01"}),
+                ("/v1/files", {"anthropic-version": "2023-06-01"}),
+                ("/api/v1/files/file_x", {"anthropic-version": "2023-06-01"}),
                 ("/api/v1/complete", {"anthropic-version": "2023-06-01"}),
                 ("/v1/messages/batches", {"x-api-key": "sk-ant-x"}),
             ):

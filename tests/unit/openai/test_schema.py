@@ -116,6 +116,45 @@ async def test_what_is_too_much_is_named_and_no_more_is_looked_at(
 
 
 @pytest.mark.parametrize(
+    ("request_", "code", "param", "why"),
+    [
+        (chat(tools=[5]), "invalid_value", "tools[0]", "valid object, got 5"),
+        (chat(tools=[{"type": "x"}]), "unsupported_parameter", "tools[0]", "the type 'x'"),
+        (chat(tools=[{"type": 5}]), "unsupported_parameter", "tools[0]", "is no text"),
+        (chat(response_format="json"), "invalid_value", "response_format", 'got "json"'),
+        (
+            chat(response_format={}),
+            "missing_required_parameter",
+            "response_format.type",
+            "Missing",
+        ),
+        (response(tools=[{"type": "x"}]), "unsupported_parameter", "tools[0]", "the type 'x'"),
+        (
+            response(text={"format": {"type": "x"}}),
+            "unsupported_parameter",
+            "text.format",
+            "the type 'x'",
+        ),
+        (
+            said(content=[{"type": "x"}]),
+            "unsupported_parameter",
+            "messages[1].content[0]",
+            "the type 'x'",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_what_is_of_no_known_kind_is_told_by_what_it_lacks(
+    request_: tuple[type[BaseModel], dict[str, Any]], code: str, param: str, why: str
+) -> None:
+    schema, body = request_
+    with pytest.raises(OpenAIError) as caught:
+        await read(schema, json.dumps(body).encode())
+    assert (caught.value.code, caught.value.param) == (code, param)
+    assert why in str(caught.value)
+
+
+@pytest.mark.parametrize(
     "body",
     [
         b'{"model": "m", "model": "n", "input": "hi"}',

@@ -30,6 +30,8 @@ from aitbc_server.rest.watch import ClientGone
 
 _PREFIXES = ("", "/api")
 _MESSAGES, _COUNT, _MODELS = "/v1/messages", "/v1/messages/count_tokens", "/v1/models"
+# Both APIs have these paths, for different things: those of this one are not served.
+_FILES = "/v1/files"
 _VERSION = b"anthropic-version"
 
 
@@ -46,7 +48,7 @@ def anthropic_mounts(
         ]
         mounts += [
             Mount(f"{prefix}{path}", app, _is_anthropics, ANTHROPIC_PART)
-            for path in (_MODELS, f"{_MODELS}/")
+            for path in (_MODELS, f"{_MODELS}/", _FILES, f"{_FILES}/")
         ]
     return mounts
 

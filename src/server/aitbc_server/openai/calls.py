@@ -9,8 +9,10 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
 from aitbc_server.api.endpoint import Messages
-from aitbc_server.api.errors import failure_of
+from aitbc_server.api.errors import CallError, failure_of
 from aitbc_server.domain.caller import Caller
+from aitbc_server.domain.errors import BatchNotFound, CoordinatorError, FileNotFound
+from aitbc_server.openai.errors import OpenAIError, code_of
 from aitbc_server.openai.jobs import Client
 from aitbc_server.rest.backend import Backend
 
@@ -18,6 +20,9 @@ from aitbc_server.rest.backend import Backend
 _TRIES = 20
 _MOST_PAUSE_S = 2.0
 _TOO_FAST = "RATE_LIMITED"
+_ABSENT = (FileNotFound.reason, BatchNotFound.reason)
+# Fields of requests that name what may not be there.
+_NAMES = ("file_id", "batch_id", "input_file_id", "after")
 
 
 class Calls:
@@ -35,9 +40,17 @@ class Calls:
         client.caller = client.let_in(caller)
 
     async def call(self, method: MethodDescriptor, request: Message, client: Client) -> Any:
-        """Returns the response."""
+        """Returns the response. Raises OpenAIError when a file or a batch is not there."""
         caller = self._admitted(method, client)
-        return await self._backend.call(method, request, client.headers, caller)
+        try:
+            return await self._backend.call(method, request, client.headers, caller)
+        except (CoordinatorError, CallError) as error:
+            failure = failure_of(error)
+            if failure.reason not in _ABSENT:
+                raise
+            param = next(name for name in _NAMES if name in method.input_type.fields_by_name)
+            code = code_of(failure.reason)
+            raise OpenAIError(404, failure.message, code=code, param=param) from None
 
     async def call_patiently(
         self, method: MethodDescriptor, request: Message, client: Client

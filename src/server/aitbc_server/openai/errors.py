@@ -127,11 +127,7 @@ def invalid(error: ValidationError) -> OpenAIError:
         context = first["ctx"]
         return unsupported(_path((*first["loc"], context["name"])), context["why"])
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        # A tag is in parentheses: see `_path`.
-        tag = str(first["ctx"].get("tag", "")).strip("()")[:_MOST_OF_VALUE]
-        kind = f"of the type {tag!r}, which" if tag else "of a type that"
-        message = f"Unsupported parameter: '{param}' is {kind} is not supported."
-        return OpenAIError(400, message, code="unsupported_parameter", param=param)
+        return _of_no_kind(param, first["input"])
     if first["type"] == "missing":
         return missing(param)
     problem = first["msg"].removeprefix("Value error, ")
@@ -141,6 +137,19 @@ def invalid(error: ValidationError) -> OpenAIError:
     problem = problem.replace(" after validation", "")
     told = f"Invalid '{param}': {problem}{_got(first['input'])}"
     return OpenAIError(400, told, code="invalid_value", param=param)
+
+
+def _of_no_kind(param: str, value: object) -> OpenAIError:
+    """Returns the error of what is none of the objects that may be there."""
+    if not isinstance(value, dict):
+        problem = f"Invalid '{param}': Input should be a valid object{_got(value)}"
+        return OpenAIError(400, problem, code="invalid_value", param=param)
+    kind = value.get("type")
+    if kind is None:
+        return missing(f"{param}.type")
+    told = repr(kind[:_MOST_OF_VALUE]) if isinstance(kind, str) else "that is no text"
+    message = f"Unsupported parameter: '{param}' is of the type {told}, which is not supported."
+    return OpenAIError(400, message, code="unsupported_parameter", param=param)
 
 
 def missing(param: str) -> OpenAIError:
