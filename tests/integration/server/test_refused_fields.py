@@ -233,6 +233,8 @@ async def test_what_is_not_served_of_an_api_is_told_in_its_words(tmp_path: Path)
                 ("POST", "/pooling"),
                 ("POST", "/api/v1/audio/speech"),
                 ("POST", "/v1/chat/completions/batch"),
+                ("POST", "/v1/responses/compact"),
+                ("GET", "/api/v1/responses/resp_x/input_items/x"),
                 ("GET", "/v1/vector_stores/vs_1/files"),
                 ("POST", "/v2/embed"),
                 ("GET", "/v1/nothing"),

@@ -24,7 +24,12 @@ def openai_absent(scope: Scope) -> Response | None:
     if first not in _VERSIONS and word not in _WORDS and word not in _SERVED:
         return None
     where = f"{scope['method']} {scope['path']}"
-    return openai_response(RouteNotFound(f"Unknown request URL: {where}."), where)
+    return openai_response(unknown_url(where), where)
+
+
+def unknown_url(where: str) -> RouteNotFound:
+    """Returns the error of a request to a path at which nothing is, `where` with its method."""
+    return RouteNotFound(f"Unknown request URL: {where}.")
 
 
 def _words(path: str) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from aitbc_server.auth.unread import Unread
 from aitbc_server.domain.call import Call as TracedCall
 from aitbc_server.domain.call import current_call
 from aitbc_server.domain.errors import Draining
+from aitbc_server.openai.absent import unknown_url
 from aitbc_server.openai.batches import Batches
 from aitbc_server.openai.call import Call
 from aitbc_server.openai.chat import Chat
@@ -36,7 +37,7 @@ from aitbc_server.openai.tokens import Tokens
 from aitbc_server.openai.unknown import Ignorance
 from aitbc_server.rest.asgi import Receive, Scope, Send
 from aitbc_server.rest.backend import Backend
-from aitbc_server.rest.errors import MethodNotAllowed, RouteNotFound
+from aitbc_server.rest.errors import MethodNotAllowed
 from aitbc_server.rest.site import Mount
 from aitbc_server.rest.watch import ClientGone
 
@@ -44,6 +45,8 @@ from aitbc_server.rest.watch import ClientGone
 _Handler = Callable[[Call, str], Awaitable[None]]
 
 _PREFIXES = ("", "/api")
+# OpenAI's endpoints that are not served, at paths where names of others are.
+_NO_NAMES = ("/v1/responses/compact",)
 _DONE = b"data: [DONE]\n\n"
 
 
@@ -132,6 +135,8 @@ class OpenAIApp:
             await call.fail(error)
 
     async def _answer(self, call: Call, path: str) -> None:
+        if path.removeprefix("/api") in _NO_NAMES:
+            raise unknown_url(call.where)
         for pattern, handlers in self._routes.items():
             match = pattern.fullmatch(path.removeprefix("/api"))
             if match is None:
@@ -142,7 +147,7 @@ class OpenAIApp:
             query, handler = found
             call.read_query(query)
             return await handler(call, "".join(match.groups()))
-        raise RouteNotFound
+        raise unknown_url(call.where)
 
     async def _chat(self, call: Call, _: str) -> None:
         await self._generate(call, Chat)

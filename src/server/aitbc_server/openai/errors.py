@@ -134,6 +134,7 @@ def invalid(error: ValidationError) -> OpenAIError:
     # JSON has lists, which are read as tuples, and objects, which are read as classes of ours.
     problem = _CLASS.sub("valid object", problem)
     problem = problem.replace("valid tuple", "valid list").replace("Tuple should", "List should")
+    problem = problem.replace("Dictionary should", "Object should")
     problem = problem.replace(" after validation", "")
     told = f"Invalid '{param}': {problem}{_got(first['input'])}"
     return OpenAIError(400, told, code="invalid_value", param=param)
