@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tests.integration.server.test_files import (
 )
 from tests.integration.server.test_limits import JOB, make_key, refusal, rest
 from tests.integration.server.test_openai_tasks import served
+from tests.integration.server.test_refused_fields import gateway
 
 HI = [{"role": "user", "content": "hi"}]
 CHAT: dict[str, Any] = {"model": "m", "messages": HI}
@@ -92,6 +94,30 @@ async def test_openais_client_asks_no_second_time(tmp_path: Path) -> None:
         with pytest.raises(openai.BadRequestError) as caught:
             await api.chat.completions.create(**CHAT, n=4)
     assert caught.value.request.headers["x-stainless-retry-count"] == "0"
+
+
+@pytest.mark.parametrize("is_behind_gateway", [False, True])
+async def test_more_answers_than_streams_are_told_one_after_the_other(
+    tmp_path: Path, is_behind_gateway: bool
+) -> None:
+    async with (
+        served(tmp_path, limit_calls_in_flight=2) as (client, miner, http),
+        gateway(client) as there,
+    ):
+        url = there if is_behind_gateway else client.url
+        body = {**CHAT, "n": 5, "stream": True}
+        asking = asyncio.create_task(http.post(f"{url}/v1/chat/completions", json=body))
+        for number, assignment in enumerate(await miner.assignments(5)):
+            await miner.complete(assignment.lease_id, f"answer {number}")
+        answer = await asking
+    chunks = [json.loads(one[6:]) for one in answer.text.split("\n\n") if one[6:7] == "{"]
+    told = {
+        choice["index"]: choice["delta"]["content"]
+        for chunk in chunks
+        for choice in chunk["choices"]
+        if choice["delta"].get("content")
+    }
+    assert told == {number: f"answer {number}" for number in range(5)}, answer.text
 
 
 async def test_a_line_of_a_batch_that_asks_for_too_much_fails_alone(tmp_path: Path) -> None:

@@ -15,8 +15,15 @@ from google.protobuf.message import Message
 from aitbc.v1 import jobs_pb2, miners_pb2, network_pb2
 from aitbc_server.api.endpoint import Messages
 from aitbc_server.api.errors import CallError, failure_of
+from aitbc_server.auth.gate import key_in
 from aitbc_server.domain.caller import Caller
-from aitbc_server.domain.errors import CoordinatorError, JobNotFound, PayloadTooLarge
+from aitbc_server.domain.errors import (
+    CoordinatorError,
+    JobNotFound,
+    PayloadTooLarge,
+    PermissionDenied,
+    TooManyCalls,
+)
 from aitbc_server.openai.errors import (
     AnswerRestarted,
     JobFailed,
@@ -86,9 +93,18 @@ class Jobs:
         client.caller = client.let_in(caller)
 
     async def check_key(self, client: Client) -> None:
-        """Raises Unauthenticated when a key is asked for, and the client sent what is none."""
-        if client.has_word:
+        """Raises Unauthenticated when the client sent a key that is none.
+
+        A word that cannot be a key is one only where keys are asked for.
+        """
+        if not client.has_word and key_in(client.headers) is None:
+            return
+        try:
             await self.admit(client)
+        except (CoordinatorError, CallError) as error:
+            # A key of another role is one.
+            if failure_of(error).reason != PermissionDenied.reason:
+                raise
 
     async def check_model(self, model: str, client: Client) -> None:
         """Raises OpenAIError when no miner has the model, nor had it a moment ago."""
@@ -187,6 +203,7 @@ class Jobs:
     ) -> AsyncGenerator[tuple[int, jobs_pb2.JobEvent], None]:
         """Yields the events of the jobs as they come, each with the job's place.
 
+        Of more jobs than the client may have streams of, the others follow when those have ended.
         Raises JobFailed, and AnswerRestarted.
         """
         streams = [self._follow(job_id, client) for job_id in job_ids]
@@ -196,14 +213,29 @@ class Jobs:
                     yield 0, event
             return
         pending = {_next(stream): place for place, stream in enumerate(streams)}
+        # Places of those that there is no room for.
+        later: list[int] = []
         try:
             while pending:
                 done, _ = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     place = pending.pop(task)
-                    if (news := task.result()) is not None:
+                    try:
+                        news = task.result()
+                    except (CoordinatorError, CallError) as error:
+                        # Nothing makes room where none of its own does.
+                        if failure_of(error).reason != TooManyCalls.reason or not pending:
+                            raise
+                        later.append(place)
+                        continue
+                    if news is not None:
                         yield place, news
-                        pending[_next(streams[place])] = place
+                    elif later:
+                        place = later.pop(0)
+                        streams[place] = self._follow(job_ids[place], client)
+                    else:
+                        continue
+                    pending[_next(streams[place])] = place
         finally:
             for task in pending:
                 task.cancel()
