@@ -83,7 +83,8 @@ async def test_reasoning_text_and_parallel_calls_are_streamed_in_order(tmp_path:
             *[around[0], "function_call_arguments.done", around[1]],
             "completed",
         ]
-        assert kinds.count("function_call_arguments.delta") > 2
+        # What a miner says within one turn may come as one event.
+        assert kinds.count("function_call_arguments.delta") >= 2
         assert put_together(live) == [
             ("reasoning_text", "hm ü"),
             ("output_text", "I look. "),

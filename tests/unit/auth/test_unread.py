@@ -70,3 +70,16 @@ def test_what_a_call_holds_does_not_stand_in_its_own_way() -> None:
         with pytest.raises(TooMuchUnread):
             unread.hold(A, 1)
     current_call.reset(token)
+
+
+def test_a_call_that_has_begun_is_not_ended_for_what_others_began_since() -> None:
+    unread = Unread(100)
+    token = current_call.set(Call("one"))
+    unread.hold(A, 50)
+    other = current_call.set(Call("other"))
+    unread.hold(A, 50)
+    current_call.reset(other)
+    unread.hold(A, 50)
+    with pytest.raises(TooMuchUnread):
+        unread.hold(A, 101)
+    current_call.reset(token)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,7 +17,6 @@ from aitbc_server.aside import by_size
 from aitbc_server.auth.unread import Unread
 from aitbc_server.domain.call import Call as TracedCall
 from aitbc_server.domain.call import current_call
-from aitbc_server.domain.errors import Draining
 from aitbc_server.openai.call import Call
 from aitbc_server.openai.jobs import Jobs
 from aitbc_server.openai.query import ModelsQuery, Query
@@ -26,7 +24,6 @@ from aitbc_server.openai.unknown import Ignorance
 from aitbc_server.rest.asgi import Receive, Response, Scope, Send
 from aitbc_server.rest.errors import MethodNotAllowed, RouteNotFound
 from aitbc_server.rest.site import Mount
-from aitbc_server.rest.watch import ClientGone
 
 _PREFIXES = ("", "/api")
 _MESSAGES, _COUNT, _MODELS = "/v1/messages", "/v1/messages/count_tokens", "/v1/models"
@@ -75,15 +72,7 @@ class AnthropicApp:
         )
         headers = call.client.headers
         current_call.set(TracedCall(headers["x-request-id"], headers.get("traceparent")))
-        try:
-            await self._answer(call, scope["path"].removeprefix("/api"))
-        except ClientGone:
-            return
-        except asyncio.CancelledError:
-            # The server stops. This is the last thing the task does.
-            await call.fail(Draining())
-        except Exception as error:
-            await call.fail(error)
+        await call.run(self._answer(call, scope["path"].removeprefix("/api")))
 
     async def _answer(self, call: Call, path: str) -> None:
         method = "GET" if call.method == "HEAD" else call.method
@@ -116,10 +105,13 @@ class AnthropicApp:
                 return
             async with call.watched():
                 [job] = await jobs.results([job_id], client)
-        message = await by_size(
-            job.ByteSize(), message_of, job, request.model, tells_thinking=request.tells_thinking
-        )
-        await call.answer(message)
+        is_told = request.tells_thinking
+        with call.holding([job]):
+            await call.answer(
+                await by_size(
+                    job.ByteSize(), message_of, job, request.model, tells_thinking=is_told
+                )
+            )
 
     async def _count(self, call: Call) -> None:
         _, job_id = await self._submitted(call, CountRequest)

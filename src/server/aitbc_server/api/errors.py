@@ -76,6 +76,18 @@ def failure_of(error: BaseException) -> Failure:
     return Failure(code=grpc.StatusCode.INTERNAL, reason=INTERNAL_REASON, message=INTERNAL_MESSAGE)
 
 
+def let_go(error: BaseException | None) -> None:
+    """Drops the tracebacks of an error that was answered, and of those that it came from.
+
+    A traceback keeps the frames that the error passed, with all their variables. Where one of these
+    is a task that failed with the same error, this is a cycle: a large message in it stays until
+    cycles are collected.
+    """
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__context__
+
+
 def to_status(failure: Failure) -> grpc.Status:
     """Returns what `ServicerContext.abort_with_status` takes."""
     info = error_details_pb2.ErrorInfo(reason=failure.reason, domain=DOMAIN)

@@ -26,7 +26,7 @@ from aitbc.v1 import miners_pb2
 from aitbc_server.address import Address
 from aitbc_server.api import reflection
 from aitbc_server.api.endpoint import ADMISSION, OPENED, Endpoint, Gate, access_of
-from aitbc_server.api.errors import INTERNAL_REASON, failure_of, to_status
+from aitbc_server.api.errors import INTERNAL_REASON, failure_of, let_go, to_status
 from aitbc_server.api.intake import Intake, Noted
 from aitbc_server.api.peers import address_in
 from aitbc_server.api.probes import COUNTED, UNCOUNTED, Probes
@@ -213,7 +213,8 @@ class _Door:
                     gate.admit(asked, metadata, _peer(context))
                     return response_class()
                 caller = gate.admit(access, metadata, _peer(context))
-                unread.check(caller)
+                if not access.is_unlimited:
+                    unread.check(caller)
                 shares.take(caller)
                 try:
                     request = await intake.read(context, caller, kind, shape, endpoint.check)
@@ -350,16 +351,9 @@ async def _abort(context: Context, error: Exception, method: str, calls: Calls) 
     if failure.reason == INTERNAL_REASON:
         _log.error("call.failed", method=method, exc_info=error)
     calls[method.rpartition(".")[2], failure.code.name] += 1
-    _let_go(error)
+    let_go(error)
     status: Any = to_status(failure)
     # An abort leaves out the trailing metadata that was set before.
     named = (_REQUEST_ID, current_call.get().request_id)
     abort: Callable[[grpc.Status], Awaitable[None]] = context.abort_with_status
     await abort(status._replace(trailing_metadata=(*status.trailing_metadata, named)))
-
-
-def _let_go(error: BaseException | None) -> None:
-    """Has an error, and those that it came from, hold on to nothing of where they were raised."""
-    while error is not None:
-        error.__traceback__ = None
-        error = error.__context__

@@ -25,7 +25,8 @@ class Unread:
     """Counts the bytes of large answers, whichever way they go, by the account of their callers.
 
     Admins have a bound each, too, but need not find room among all. What a call holds already never
-    stands in its own way: it has one answer, in several forms.
+    stands in its own way: it has one answer, in several forms. A form that is no larger than what
+    the call holds always finds room: no stream is ended for what others began after it.
     """
 
     def __init__(
@@ -52,15 +53,11 @@ class Unread:
         # What belongs to no call has no name.
         own = self._by_call.get(id(call), 0) if call.request_id else 0
         before = self._by_account.get(account, 0)
-        if before > own and before + size > self._most:
-            raise _refused("answers", self._most)
+        if size > own:
+            self._find_room(role, size, before, own)
         if role is None:
-            if self._of_visitors > own and self._of_visitors + size > self._visitors:
-                raise _refused("answers to callers without a key", self._visitors)
             self._of_visitors += size
         elif role is not Role.ADMIN:
-            if self._of_keys > own and self._of_keys + size > self._total:
-                raise _refused("answers to all callers", self._total)
             self._of_keys += size
         self._by_account[account] = before + size
         self._by_call[id(call)] += size
@@ -75,6 +72,16 @@ class Unread:
             _decrease(self._by_call, id(call), size)
 
         return release
+
+    def _find_room(self, role: Role | None, size: int, before: int, own: int) -> None:
+        """Raises TooMuchUnread. `before`: bytes of the caller, `own` of them those of the call."""
+        if before > own and before + size > self._most:
+            raise _refused("answers", self._most)
+        if role is None:
+            if self._of_visitors > own and self._of_visitors + size > self._visitors:
+                raise _refused("answers to callers without a key", self._visitors)
+        elif role is not Role.ADMIN and self._of_keys > own and self._of_keys + size > self._total:
+            raise _refused("answers to all callers", self._total)
 
     @contextmanager
     def held(self, caller: Caller, size: int) -> Iterator[None]:

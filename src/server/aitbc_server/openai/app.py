@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -14,7 +13,6 @@ from aitbc_server.aside import by_size
 from aitbc_server.auth.unread import Unread
 from aitbc_server.domain.call import Call as TracedCall
 from aitbc_server.domain.call import current_call
-from aitbc_server.domain.errors import Draining
 from aitbc_server.openai.absent import unknown_url
 from aitbc_server.openai.batches import Batches
 from aitbc_server.openai.call import Call
@@ -39,7 +37,6 @@ from aitbc_server.rest.asgi import Receive, Scope, Send
 from aitbc_server.rest.backend import Backend
 from aitbc_server.rest.errors import MethodNotAllowed
 from aitbc_server.rest.site import Mount
-from aitbc_server.rest.watch import ClientGone
 
 # Answers a call; the text is what the path has in the place of its variable.
 _Handler = Callable[[Call, str], Awaitable[None]]
@@ -124,15 +121,7 @@ class OpenAIApp:
         )
         headers = call.client.headers
         current_call.set(TracedCall(headers["x-request-id"], headers.get("traceparent")))
-        try:
-            await self._answer(call, scope["path"])
-        except ClientGone:
-            return
-        except asyncio.CancelledError:
-            # The server stops. This is the last thing the task does.
-            await call.fail(Draining())
-        except Exception as error:
-            await call.fail(error)
+        await call.run(self._answer(call, scope["path"]))
 
     async def _answer(self, call: Call, path: str) -> None:
         if path.removeprefix("/api") in _NO_NAMES:
@@ -177,7 +166,8 @@ class OpenAIApp:
             async with call.watched():
                 results = await jobs.results(call.job_ids, client)
         size = sum(job.ByteSize() for job in results)
-        await call.answer(await by_size(size, told.whole, results))
+        with call.holding(results):
+            await call.answer(await by_size(size, told.whole, results))
 
 
 def _pattern(path: str) -> re.Pattern[str]:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Sequence,
+)
 from typing import Any, NamedTuple
 
 import orjson
 from pydantic import BaseModel
 
-from aitbc_server.api.errors import failure_of
+from aitbc.v1 import jobs_pb2
+from aitbc_server.api.errors import failure_of, let_go
 from aitbc_server.aside import by_size
 from aitbc_server.auth.unread import Unread
 from aitbc_server.domain.call import request_id
@@ -49,6 +58,8 @@ Chunks = AsyncGenerator[dict[str, Any], None]
 _HOLD_S = 10.0
 _WATCH_CLIENT_AFTER_S = 0.2
 _BEARER = "bearer "
+# In which an answer is there while it is made: as its jobs, and as its texts.
+_FORMS = 2
 
 
 class Dialect(NamedTuple):
@@ -166,6 +177,10 @@ class Call:
                 piece = await anext(pieces, b"")
         await self._send({"type": "http.response.body", "body": b""})
 
+    def holding(self, jobs: Iterable[jobs_pb2.Job]) -> contextlib.AbstractContextManager[None]:
+        """Counts jobs as unread while an answer is made of them. Raises TooMuchUnread."""
+        return self._reader.held(_FORMS * sum(job.ByteSize() for job in jobs))
+
     @contextlib.asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
         """Ends what takes long with ClientGone when the client goes."""
@@ -188,7 +203,20 @@ class Call:
             self._has_begun = False
             raise
 
-    async def fail(self, error: Exception) -> None:
+    async def run(self, answering: Awaitable[None]) -> None:
+        """Waits until the request is answered, or answers it with the error that ends this."""
+        try:
+            await answering
+        except ClientGone as gone:
+            let_go(gone)
+        except asyncio.CancelledError:
+            # The server stops. This is the last thing the task does.
+            await self._fail(Draining())
+        except Exception as error:
+            await self._fail(error)
+            let_go(error)
+
+    async def _fail(self, error: Exception) -> None:
         """Sends an error, unless the response has begun."""
         if self.client.has_word and failure_of(error).reason == Unauthenticated.reason:
             # What is taken for no key is a wrong one where one is needed.

@@ -104,7 +104,8 @@ class Embeddings:
         """Answers with a vector for each input."""
         request, model = await self._jobs.read(call, EmbeddingRequest)
         jobs = await self._jobs.run_all(call, request, model, _check_size)
-        await call.answer(await embedding_list(request, model, jobs, int(time.time())))
+        with call.holding(jobs):
+            await call.answer(await embedding_list(request, model, jobs, int(time.time())))
 
 
 async def embedding_list(

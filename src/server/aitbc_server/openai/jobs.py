@@ -92,6 +92,11 @@ class Jobs:
         await self._backend.confirm(method, client.headers, caller)
         client.caller = client.let_in(caller)
 
+    def let_in_reader(self, client: Client) -> None:
+        """Lets a client read what may be large. Raises TooMuchUnread for who has to read first."""
+        client.caller = self._admitted(_JOBS["GetJob"], client)
+        client.reader.check()
+
     async def check_key(self, client: Client) -> None:
         """Raises Unauthenticated when the client sent a key that is none.
 

@@ -6,7 +6,7 @@ A response is a job under another name, and so all of them can be retrieved, how
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from aitbc.v1 import jobs_pb2
@@ -50,7 +50,7 @@ class Responses:
         call.job_ids = await self._jobs.submit([submission], call.client)
         (job_id,) = call.job_ids
         if request.background and not request.stream:
-            await call.answer(await _object(await self._jobs.get(job_id, call.client)))
+            await _answer(call, await self._jobs.get(job_id, call.client))
         elif request.background:
             await self._stream(call, job_id, -1, request.includes)
         else:
@@ -60,7 +60,7 @@ class Responses:
                     return
                 async with call.watched():
                     (job,) = await self._jobs.results([job_id], call.client)
-            await call.answer(await _object(job, request.includes))
+            await _answer(call, job, request.includes)
 
     async def get(self, call: Call, response_id: str) -> None:
         """Answers with a response as it is now, or streams it from where its reader was."""
@@ -70,13 +70,14 @@ class Responses:
             with call.client.reader.held(_TIMES_HELD * job.ByteSize()):
                 await self._stream(call, job.job_id, query.after, query.includes)
         else:
-            await call.answer(await _object(job, query.includes))
+            await _answer(call, job, query.includes)
 
     async def input_items(self, call: Call, response_id: str) -> None:
         """Answers with a page of what a response was asked."""
         query: ItemsQuery = call.query
         job = await self._job(call, response_id)
-        await call.answer(await by_size(job.ByteSize(), _page, job, query))
+        with call.holding([job]):
+            await call.answer(await by_size(job.ByteSize(), _page, job, query))
 
     async def delete(self, call: Call, response_id: str) -> None:
         """Deletes a response that has ended."""
@@ -97,9 +98,10 @@ class Responses:
             if not was_cancelled and not notes_of(job).shown.get("background"):
                 message = "Cannot cancel a synchronous response."
                 raise OpenAIError(400, message, code="invalid_value", param="response_id") from None
-        await call.answer(await _object(job))
+        await _answer(call, job)
 
     async def _job(self, call: Call, response_id: str) -> jobs_pb2.Job:
+        self._jobs.let_in_reader(call.client)
         with _named(call, response_id) as job_id:
             return await self._jobs.get(job_id, call.client)
 
@@ -109,8 +111,9 @@ class Responses:
         await call.stream(events, told.event, last_words=told.last_words)
 
 
-def _object(job: jobs_pb2.Job, includes: frozenset[str] = frozenset()) -> Awaitable[dict[str, Any]]:
-    return by_size(job.ByteSize(), response_object, job, includes)
+async def _answer(call: Call, job: jobs_pb2.Job, includes: frozenset[str] = frozenset()) -> None:
+    with call.holding([job]):
+        await call.answer(await by_size(job.ByteSize(), response_object, job, includes))
 
 
 def _page(job: jobs_pb2.Job, query: ItemsQuery) -> dict[str, Any]:

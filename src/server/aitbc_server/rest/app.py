@@ -10,6 +10,7 @@ from dataclasses import replace
 from google.protobuf.descriptor import MethodDescriptor
 
 from aitbc_server.alarms import Alarms
+from aitbc_server.api.errors import let_go
 from aitbc_server.aside import LARGE_BYTES, aside
 from aitbc_server.auth.unread import SMALL_BYTES, Unread
 from aitbc_server.domain.call import Call, current_call, request_id
@@ -117,7 +118,8 @@ class RestApp:
                 reader = Reader(scope, send, self._unread, scope[_CALLER])
                 await response.send(reader, receive, with_body=http_method != "HEAD")
                 return
-        except ClientGone:
+        except ClientGone as gone:
+            let_go(gone)
             return
         except asyncio.CancelledError:
             # The server stops and waits no longer. This is the last thing the task does, and it
@@ -127,6 +129,7 @@ class RestApp:
             response = self._not_found(scope) or error_response(error, http_method)
         except Exception as error:
             response = error_response(error, f"{http_method} {scope['path']}")
+            let_go(error)
         self._count(scope, response.status)
         status, more, body = response
         named_response = Response(status, (named, *more), body)
@@ -164,7 +167,8 @@ class RestApp:
         # 2. May the caller call it?
         caller = self._backend.admit(route.method, headers, peer_of(scope))
         scope[_CALLER] = caller
-        self._unread.check(caller)
+        if not route.is_unlimited:
+            self._unread.check(caller)
         # 3. What does it ask?
         most = min(self._max_body_bytes, caller.limits.body_bytes or self._max_body_bytes)
         body = b""
@@ -191,8 +195,10 @@ class RestApp:
             raise
         finally:
             watch.close()
-        if message.ByteSize() > LARGE_BYTES:
-            return await aside(route.response, message, request, headers)
+        if (size := message.ByteSize()) > LARGE_BYTES:
+            # Large ones are made in turn, and those that wait for theirs are in memory, too.
+            with self._unread.held(caller, size):
+                return await aside(route.response, message, request, headers)
         return route.response(message, request, headers)
 
 

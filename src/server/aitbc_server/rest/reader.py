@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 from aitbc_server.auth.unread import SMALL_BYTES, Unread
 from aitbc_server.domain.caller import Caller
@@ -30,8 +30,8 @@ class Reader:
         self._unread.check(self.caller)
 
     def held(self, size: int) -> AbstractContextManager[None]:
-        """Counts what is kept for it for a while. Raises TooMuchUnread."""
-        return self._unread.held(self.caller, size)
+        """Counts what is kept for it for a while, if it is large. Raises TooMuchUnread."""
+        return self._unread.held(self.caller, size) if size > SMALL_BYTES else nullcontext()
 
     async def respond(self, response: Response, *, with_body: bool) -> None:
         """Sends a whole response. Raises TooMuchUnread before anything is sent."""

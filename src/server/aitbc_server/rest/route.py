@@ -57,6 +57,8 @@ class Route:
     streamed: Route | None = None
     # Whether the HTTP body is read at all.
     has_body: bool
+    # Whether it counts among no limit of its callers.
+    is_unlimited: bool
     # Field that the body fills; empty where it fills the whole message, or none.
     body_field: str
     path_fields: Sequence[TextField]
@@ -216,6 +218,7 @@ def _route(method: MethodDescriptor, rule: Any, options: MethodOptions) -> Route
         http_method=http_method,
         path=path,
         has_body=bool(rule.body),
+        is_unlimited=options.Extensions[annotations_pb2.is_unlimited],
         body_field=body_field,
         path_fields=path_fields,
         query_fields=_query_fields(fields, rule.body, path_fields),

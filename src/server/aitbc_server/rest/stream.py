@@ -17,6 +17,7 @@ import orjson
 from google.protobuf.message import Message
 
 from aitbc_server.api.endpoint import Messages
+from aitbc_server.api.errors import let_go
 from aitbc_server.aside import LARGE_BYTES, aside
 from aitbc_server.auth.unread import SMALL_BYTES
 from aitbc_server.domain.errors import Draining
@@ -189,6 +190,7 @@ class EventResponse:
                 await body.end(self._error(Draining()))
             except Exception as error:
                 await body.end(self._error(error))
+                let_go(error)
             else:
                 await body.end()
 

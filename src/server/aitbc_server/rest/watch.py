@@ -39,8 +39,8 @@ class ClientWatch:
         self._task = cast("asyncio.Task[None]", asyncio.current_task(loop))
         self._receive = receive
         self._watcher: asyncio.Task[None] | None = None
-        # Why the call was ended.
-        self._end: Exception | None = None
+        # Why the call was ended. No error itself, which would lead back here by its traceback.
+        self._end: type[Exception] | None = None
         self._alarms = alarms
         self._timer: asyncio.TimerHandle | None = None
         if alarms is None:
@@ -71,7 +71,7 @@ class ClientWatch:
             async with asyncio.timeout(self._limit_s):
                 while (await self._receive())["type"] != "http.disconnect":
                     pass  # what is left of a body that nobody reads
-            self._end = ClientGone()
+            self._end = ClientGone
         except TimeoutError:
-            self._end = CallTimeout()
+            self._end = CallTimeout
         self._task.cancel()
