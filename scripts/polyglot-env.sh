@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs generators of other languages, and what compiles what they write: Debian's packages, npm's
-# into tests/polyglot/node, and PyPI's into .venv-polyglot.
+# Installs generators of other languages, and what compiles what they write and clients: Debian's packages,
+# npm's into tests/polyglot/node and clients/typescript, and PyPI's into .venv-polyglot.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/step.sh
@@ -34,8 +34,10 @@ if [ "${#missing[@]}" -gt 0 ]; then
     step "Installing compilers and generators with apt-get" install "${missing[@]}"
 fi
 
-step "Installing generators of TypeScript" \
-    npm install --prefix tests/polyglot/node --no-package-lock --no-audit --no-fund
+for package in tests/polyglot/node clients/typescript; do
+    step "Installing what $package needs" \
+        npm install --prefix "$package" --no-package-lock --no-audit --no-fund
+done
 
 scripts/venv.sh .venv-polyglot
 step "Installing grpcurl and grpclib" .venv-polyglot/bin/pip install --disable-pip-version-check \

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def command(language: str, program: str) -> list[str | Path]:
     return _COMMANDS[language](program)
 
 
-def run(*argv: str | Path, cwd: Path = ROOT, env: dict[str, str] | None = None) -> str:
+def run(*argv: str | Path, cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> str:
     """Runs a command to its end, which must be a good one; returns what it printed."""
     done = subprocess.run(
         argv, cwd=cwd, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -55,8 +55,24 @@ def _go(program: str) -> list[str | Path]:
     return [binary]
 
 
+@cache
+def typescript_package() -> Path:
+    """Returns the TypeScript package, built."""
+    package = CLIENTS / "typescript"
+    run("npm", "run", "build", cwd=package, env=os.environ | {"PATH": GO_ENV["PATH"]})
+    return package
+
+
+def _typescript(program: str) -> list[str | Path]:
+    return ["node", typescript_package() / "dist" / "examples" / f"{program}.js"]
+
+
 def _python(program: str) -> list[str | Path]:
     return [sys.executable, ROOT / "tests" / "polyglot" / "programs" / f"{program}.py"]
 
 
-_COMMANDS: dict[str, Callable[[str], list[str | Path]]] = {"go": _go, "python": _python}
+_COMMANDS: dict[str, Callable[[str], list[str | Path]]] = {
+    "go": _go,
+    "python": _python,
+    "typescript": _typescript,
+}

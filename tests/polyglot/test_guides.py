@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -11,18 +12,33 @@ from scripts.processes import Coordinator, Program
 from tests.conftest import CLEAN_ENV, Launcher
 from tests.docs.snippets import pointed_at, snippets
 from tests.e2e.jobs import final, submit
-from tests.polyglot.built import GO_ENV, go_source, run
+from tests.polyglot.built import GO_ENV, go_source, run, typescript_package
 
 pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(600)]
+
+Compile = Callable[[str, Path], list[str | Path]]
 
 PRINTED = ["What is the capital of Sweden?", "What is the capital of Sweden?", "JOB_ALREADY_FINAL"]
 
 
-def _go(code: str, directory: Path) -> Path:
+def _go(code: str, directory: Path) -> list[str | Path]:
     go_source()
     (directory / "main.go").write_text(code)
     run("go", "build", "-o", directory / "main", directory / "main.go", env=GO_ENV)
-    return directory / "main"
+    return [directory / "main"]
+
+
+def _typescript(code: str, directory: Path) -> list[str | Path]:
+    package = typescript_package()
+    modules = directory / "node_modules"
+    modules.mkdir()
+    (modules / "aitbc").symlink_to(package)
+    (modules / "@types").symlink_to(package / "node_modules" / "@types")
+    (directory / "package.json").write_text('{"type": "module"}')
+    (directory / "main.ts").write_text(code)
+    options = ("--strict", "--module", "nodenext", "--target", "es2022", "--skipLibCheck")
+    run(package / "node_modules" / ".bin" / "tsc", *options, "main.ts", cwd=directory)
+    return ["node", directory / "main.js"]
 
 
 def test_go_package_is_tidy_and_passes_its_tests() -> None:
@@ -34,20 +50,39 @@ def test_go_package_is_tidy_and_passes_its_tests() -> None:
     run("go", "test", *packages, cwd=package, env=GO_ENV)
 
 
-def test_go_program_of_the_guide_prints_what_it_says(
-    coordinator: Coordinator, tmp_path: Path
-) -> None:
-    client, _ = snippets("docs/how-to/use-go.md", "go")
-    program = _go(pointed_at(client, coordinator), tmp_path)
-    assert run(program, env=CLEAN_ENV).splitlines() == PRINTED
+def test_typescript_package_passes_its_tests() -> None:
+    run("npm", "test", cwd=typescript_package())
 
 
-def test_go_miner_of_the_guide_works(
-    api: httpx.Client, coordinator: Coordinator, launcher: Launcher, tmp_path: Path, model: str
+LANGUAGES = [
+    pytest.param("use-go.md", "go", _go, id="go"),
+    pytest.param("use-typescript.md", "typescript", _typescript, id="typescript"),
+]
+
+
+@pytest.mark.parametrize(("page", "language", "compiled"), LANGUAGES)
+def test_program_of_the_guide_prints_what_it_says(
+    page: str, language: str, compiled: Compile, coordinator: Coordinator, tmp_path: Path
 ) -> None:
-    _, miner = snippets("docs/how-to/use-go.md", "go")
-    program = _go(pointed_at(miner, coordinator).replace("llama3.2", model), tmp_path)
+    client, _ = snippets(f"docs/how-to/{page}", language)
+    program = compiled(pointed_at(client, coordinator), tmp_path)
+    assert run(*program, env=CLEAN_ENV).splitlines() == PRINTED
+
+
+@pytest.mark.parametrize(("page", "language", "compiled"), LANGUAGES)
+def test_miner_of_the_guide_works(
+    page: str,
+    language: str,
+    compiled: Compile,
+    api: httpx.Client,
+    coordinator: Coordinator,
+    launcher: Launcher,
+    tmp_path: Path,
+    model: str,
+) -> None:
+    _, miner = snippets(f"docs/how-to/{page}", language)
+    program = compiled(pointed_at(miner, coordinator).replace("llama3.2", model), tmp_path)
     job_id = submit(api, model, prompt="shout this")
-    running = launcher.own(Program([program], log=tmp_path / "miner.log", env=CLEAN_ENV))
+    running = launcher.own(Program(program, log=tmp_path / "miner.log", env=CLEAN_ENV))
     assert final(api, job_id)["result"] == "SHOUT THIS"
     assert running.terminate() == 0

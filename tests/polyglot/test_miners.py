@@ -20,13 +20,15 @@ pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(600)]
 PATIENCE_S = 120
 JOBS = 100
 MODEL = "llama3.2"
-LANGUAGES = ["go"]
+LANGUAGES = ["go", "typescript"]
+# A receipt does not wait for its block.
+SETTINGS = {**CLEAN_ENV, "AITBC_AUTH": "required", "AITBC_LEDGER_BLOCK_RECEIPTS": "1"}
 # What is read of all streams between one death of the coordinator and the next.
-DELTAS = 200
+DELTAS = 300
 
 
 def _prompt(number: int) -> str:
-    return f"{number}: " + " ".join(["Grüße aus 東京 🙂"] * (10 + number % 7))
+    return f"{number}: " + " ".join(["Grüße aus 東京 🙂"] * (100 + number % 7))
 
 
 class Readers:
@@ -35,6 +37,7 @@ class Readers:
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
         self._deltas = 0
+        self._begun = 0
         self._changed = asyncio.Condition()
 
     async def run(self, number: int) -> tuple[Job, str]:
@@ -46,9 +49,15 @@ class Readers:
             text += event.text or ""
             if event.type is EventType.DELTA:
                 async with self._changed:
+                    self._begun += text == event.text
                     self._deltas += 1
                     self._changed.notify_all()
         return await self._client.get(job_id), text
+
+    async def have_begun(self) -> None:
+        """Returns when all streams have: no lease is on its way to the miner then."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._begun == JOBS)
 
     async def reads_on(self, deltas: int) -> None:
         """Returns after some more deltas."""
@@ -61,20 +70,20 @@ class Stage:
     """A coordinator with keys, and a miner of some language."""
 
     def __init__(self, launcher: Launcher, language: str, directory: Path) -> None:
+        argv, log = command(language, "miner"), directory / "miner.log"
         self._launcher = launcher
-        self.coordinator: Coordinator = launcher.coordinator("--auth", "required")
+        self.coordinator: Coordinator = launcher.coordinator(env=SETTINGS)
         self.key = create_key(self.coordinator.data, "client")
         env = {
             "AITBC_COORDINATOR": self.coordinator.grpc,
             "AITBC_API_KEY": create_key(self.coordinator.data, "miner"),
         }
-        argv, log = command(language, "miner"), directory / "miner.log"
         self.miner = launcher.own(Program(argv, log=log, env=CLEAN_ENV | env, cwd=directory))
 
     def kill(self) -> None:
         """Kills the coordinator and starts it again."""
         self.coordinator.program.kill()
-        self.coordinator = self._launcher.again(self.coordinator, "--auth", "required")
+        self.coordinator = self._launcher.again(self.coordinator, env=SETTINGS)
 
     def verify(self, job: Job) -> str:
         """Returns what `aitbc verify` prints of a job's receipt, which must hold."""
@@ -98,9 +107,10 @@ async def test_miner_outlives_the_coordinator(
     async with AsyncClient(stage.coordinator.grpc, api_key=stage.key) as client:
         readers = Readers(client)
         running = [asyncio.create_task(readers.run(number)) for number in range(JOBS)]
-        for _ in range(2):
-            await readers.reads_on(DELTAS)
-            await asyncio.to_thread(stage.kill)
+        await readers.have_begun()
+        await asyncio.to_thread(stage.kill)
+        await readers.reads_on(DELTAS)
+        await asyncio.to_thread(stage.kill)
         done = await asyncio.wait_for(asyncio.gather(*running), PATIENCE_S)
 
         for number, (job, text) in enumerate(done):

@@ -18,7 +18,10 @@ from tests.polyglot.built import command
 
 PATIENCE_S = 60
 MODEL = "llama3.2"
-LANGUAGES = ["python", pytest.param("go", marks=pytest.mark.polyglot)]
+LANGUAGES = [
+    "python",
+    *(pytest.param(name, marks=pytest.mark.polyglot) for name in ("go", "typescript")),
+]
 
 
 def expected() -> list[dict[str, Any]]:

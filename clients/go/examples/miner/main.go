@@ -38,7 +38,7 @@ func main() {
 		Models:      []string{"llama3.2"},
 		Coordinator: os.Getenv("AITBC_COORDINATOR"),
 		Options:     []aitbc.Option{aitbc.WithKey(os.Getenv("AITBC_API_KEY"))},
-		Slots:       32,
+		Slots:       100,
 		Key:         key,
 		Logf:        log.Printf,
 	}
