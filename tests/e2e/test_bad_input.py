@@ -245,14 +245,14 @@ OTHERS = [
     Bad(
         name="unknown path",
         method="GET",
-        path="/v1/nothing",
+        path="/v1/jobs/a/nothing",
         status=404,
         error_code="ROUTE_NOT_FOUND",
     ),
     Bad(
         name="unknown path below /api",
         method="GET",
-        path="/api/v2/jobs",
+        path="/api/nothing",
         status=404,
         error_code="ROUTE_NOT_FOUND",
     ),
@@ -271,6 +271,15 @@ def test_error_names_what_is_wrong_and_nothing_is_stored(api: httpx.Client, bad:
     before = jobs_stored(api)
     assert_error(bad.send(api), bad.status, bad.error_code, bad.mentions)
     assert jobs_stored(api) == before
+
+
+@pytest.mark.parametrize("path", ["/v1/nothing", "/api/v1/nothing", "/v2/jobs"])
+def test_what_is_nobodys_is_told_in_the_words_of_both_apis(api: httpx.Client, path: str) -> None:
+    response = api.get(path)
+    body = response.json()
+    assert response.status_code == 404
+    assert (set(body), body["error_code"]) == ({"detail", "error_code", "error"}, "ROUTE_NOT_FOUND")
+    assert (body["error"]["message"], body["error"]["code"]) == (body["detail"], "unknown_url")
 
 
 def test_method_that_a_path_does_not_have_is_405_with_allow(api: httpx.Client) -> None:

@@ -243,8 +243,10 @@ async def test_what_is_not_served_of_an_api_is_told_in_its_words(tmp_path: Path)
                 ("POST", "/chat/nothing"),
             ):
                 answer = await api.request(method, path, json={})
-                error = answer.json()["error"]
+                body = answer.json()
+                error = body["error"]
                 assert (answer.status_code, error["code"]) == (404, "unknown_url"), path
+                assert body.get("error_code", "ROUTE_NOT_FOUND") == "ROUTE_NOT_FOUND"
                 assert f"{method} {path}" in error["message"]
                 assert error.keys() == {"message", "type", "param", "code"}
                 assert answer.headers["x-request-id"]

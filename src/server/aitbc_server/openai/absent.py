@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import orjson
+
 from aitbc_server.openai.errors import openai_response
 from aitbc_server.openai.operations import OPERATIONS
-from aitbc_server.rest.asgi import Response, Scope
-from aitbc_server.rest.errors import RouteNotFound
+from aitbc_server.rest.asgi import Response, Scope, json_response
+from aitbc_server.rest.errors import RouteNotFound, error_response
 
 # What is below these is asked for by clients of this API, but for the coordinator's own paths.
 _VERSIONS = ("v1", "v2")
@@ -24,7 +26,10 @@ def openai_absent(scope: Scope) -> Response | None:
     if first not in _VERSIONS and word not in _WORDS and word not in _SERVED:
         return None
     where = f"{scope['method']} {scope['path']}"
-    return openai_response(unknown_url(where), where)
+    error = unknown_url(where)
+    # Its caller may be of either API, so that it is told in the words of both.
+    told = [one(error, where).body for one in (openai_response, error_response)]
+    return json_response(404, orjson.dumps({**orjson.loads(told[0]), **orjson.loads(told[1])}))
 
 
 def unknown_url(where: str) -> RouteNotFound:
