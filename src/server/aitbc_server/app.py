@@ -40,6 +40,7 @@ from aitbc_server.auth.unread import Unread
 from aitbc_server.batches.build import build_runner, build_sweep, file_bounds
 from aitbc_server.clock import SystemClock
 from aitbc_server.config import Settings
+from aitbc_server.connect.app import connect_mounts
 from aitbc_server.dispatch.expiry import MinerExpiry
 from aitbc_server.dispatch.live import CloseReason
 from aitbc_server.dispatch.sessions import Patience
@@ -365,6 +366,13 @@ class Coordinator:
             *self._telemetry.mounts,
             *anthropic_mounts(jobs, **shared),
             *openai_mounts(backend, jobs, **shared),
+            *connect_mounts(
+                backend,
+                rest.calls,
+                max_body_bytes=most_bytes,
+                call_timeout_s=settings.http_call_seconds,
+                unread=self._unread,
+            ),
             *ledger_mounts(store.ledger, settings.ledger_witnesses),
             *self._explorer.mounts,
         ]

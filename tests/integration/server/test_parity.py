@@ -1,4 +1,4 @@
-"""The same call by gRPC and by REST comes out the same: for every method there is but Work.
+"""The same call comes out the same by gRPC, REST, Connect and gRPC-Web: for every method but Work.
 
 Of a stream of responses the first one is compared.
 
@@ -30,7 +30,15 @@ from aitbc_server.rest.openapi.schemas import Schemas, example_of
 from aitbc_server.rest.values import short_names
 from tests.e2e.keys import create_key
 from tests.integration.server.harness import PATIENCE_S, WITNESS, WITNESS_KEY, coordinator
-from tests.integration.server.transports import Fields, Outcome, by_grpc, by_rest, route_of
+from tests.integration.server.transports import (
+    Fields,
+    Outcome,
+    by_connect,
+    by_grpc,
+    by_grpc_web,
+    by_rest,
+    route_of,
+)
 
 # Those that are there either way.
 METHODS = [
@@ -379,6 +387,10 @@ async def test_a_valid_call_comes_out_the_same(name: str, both: Both) -> None:
     assert (one.status, one.reason) == (200, ""), one
     assert shape(one.answer) == shape(other.answer)
     assert (other.status, other.reason) == (200, ""), other
+    for call in (by_connect, by_grpc_web):
+        third = await call(both.http, method, await make(both), both.key)
+        assert shape(one.answer) == shape(third.answer)
+        assert (third.status, third.reason) == (200, ""), third
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -390,6 +402,10 @@ async def test_a_bad_input_comes_out_the_same(name: str, both: Both) -> None:
         other = await by_rest(both.http, method, fields, both.key)
         if one.reason or other.reason:
             check(method, one, other)
+        for call in (by_connect, by_grpc_web):
+            third = await call(both.http, method, fields, both.key)
+            if one.reason or third.reason:
+                assert third == one
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -405,6 +421,8 @@ async def test_a_caller_without_a_key_comes_out_the_same(
     assert (one.status, one.reason) == (other.status, other.reason)
     if one.reason:
         check(method, one, other)
+        assert await by_connect(both.http, method, fields, key) == one
+        assert await by_grpc_web(both.http, method, fields, key) == one
 
 
 def shape(answer: Any) -> Any:

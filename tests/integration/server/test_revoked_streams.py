@@ -20,6 +20,7 @@ from aitbc_server.domain.caller import Role
 from aitbc_server.domain.keys import KeyRecord, digest_of, key_id_of, new_key
 from aitbc_server.store.key_file import open_keys
 from tests.integration.server.harness import PATIENCE_S, Client, coordinator
+from tests.unit.connect.wire import ended, envelope
 
 # What a caller sees of the end.
 Seen = Callable[[], Coroutine[Any, Any, str]]
@@ -116,11 +117,32 @@ def rest_stream(method: str, path: str, body: dict[str, Any] | None) -> Open:
     return begin
 
 
+def enveloped_stream(kind: str) -> Open:
+    async def begin(client: Client, http: httpx.AsyncClient, key: str, job_id: str) -> Seen:
+        asked = jobs_pb2.StreamJobRequest(job_id=job_id).SerializeToString()
+        headers = {"x-api-key": key, "content-type": kind}
+        path = "/aitbc.v1.JobService/StreamJob"
+        request = http.build_request("POST", path, content=envelope(asked), headers=headers)
+        answer = await http.send(request, stream=True)
+
+        async def seen() -> str:
+            await answer.aread()
+            over = ended(answer)
+            assert over.code == "unauthenticated"
+            return over.reason
+
+        return seen
+
+    return begin
+
+
 OPEN: dict[str, Open] = {
     "gRPC StreamJob": grpc_stream("StreamJob"),
     "gRPC RunJob": grpc_stream("RunJob"),
     "gRPC GetJob": grpc_wait,
     "REST wait": rest_wait,
+    "Connect StreamJob": enveloped_stream("application/connect+proto"),
+    "gRPC-Web StreamJob": enveloped_stream("application/grpc-web"),
     "REST stream": rest_stream("GET", "/v1/jobs/{job_id}/stream", None),
     "REST run": rest_stream("POST", "/v1/jobs?stream=true", {"prompt": "p", "model": "m"}),
 }

@@ -1,22 +1,24 @@
-"""One call by gRPC and by REST, told in the same terms."""
+"""One call by gRPC, by REST, by Connect and by gRPC-Web, told in the same terms."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import grpc
 import httpx
 import orjson
-from google.protobuf import message_factory
+from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import MethodDescriptor
+from google.rpc import error_details_pb2
 
 from aitbc_server.api.errors import from_rpc_error
 from aitbc_server.rest.codec import decoder, encoder, response_encoder
 from aitbc_server.rest.errors import STATUS_OF
 from aitbc_server.rest.route import Route, routes
+from tests.unit.connect.wire import CODES, LAST, TRAILERS, envelope, envelopes, status_in
 
 Fields = dict[str, Any]
 
@@ -96,6 +98,78 @@ async def by_rest(
         await response.aclose()
     answer = _masked(orjson.loads(body)) if body else {}
     return Outcome(200 if response.status_code < 300 else response.status_code, "", answer)
+
+
+async def by_connect(
+    http: httpx.AsyncClient, method: MethodDescriptor, fields: Fields, key: str | None
+) -> Outcome:
+    """Calls a method by Connect, in JSON; of a stream of responses, until the first one."""
+    text = orjson.dumps(fields)
+    if not method.server_streaming:
+        response = await http.post(
+            path_of(method), content=text, headers=_headers("application/json", key)
+        )
+        if response.status_code != 200:
+            return _connect_error(response.json())
+        return _outcome(method, lambda made: json_format.Parse(response.content, made))
+    flags, data = await _first(http, method, "application/connect+json", envelope(text), key)
+    if flags == LAST:
+        return _connect_error(orjson.loads(data)["error"])
+    return _outcome(method, lambda made: json_format.Parse(data, made))
+
+
+async def by_grpc_web(
+    http: httpx.AsyncClient, method: MethodDescriptor, fields: Fields, key: str | None
+) -> Outcome:
+    """Calls a method by gRPC-Web, in bytes; of a stream of responses, until the first one."""
+    request = message_factory.GetMessageClass(method.input_type)(**_values(method, fields))
+    body = envelope(request.SerializeToString())
+    flags, data = await _first(http, method, "application/grpc-web", body, key)
+    if flags == TRAILERS:
+        status = status_in(data)
+        info = error_details_pb2.ErrorInfo()
+        status.details[0].Unpack(info)
+        return Outcome(_HTTP_STATUS[CODES[status.code]], info.reason, status.message)
+    return _outcome(method, lambda made: made.MergeFromString(data))
+
+
+def path_of(method: MethodDescriptor) -> str:
+    """Returns where Connect and gRPC-Web call a method."""
+    return f"/{method.containing_service.full_name}/{method.name}"
+
+
+def _headers(kind: str, key: str | None) -> dict[str, str]:
+    return {"content-type": kind} | ({} if key is None else {"x-api-key": key})
+
+
+async def _first(
+    http: httpx.AsyncClient, method: MethodDescriptor, kind: str, body: bytes, key: str | None
+) -> tuple[int, bytes]:
+    """Returns flags and data of the first envelope of an answer."""
+    headers, came = _headers(kind, key), b""
+    async with http.stream("POST", path_of(method), content=body, headers=headers) as response:
+        assert response.status_code == 200
+        assert response.headers["content-type"] == kind
+        async for piece in response.aiter_bytes():
+            came += piece
+            if len(came) >= 5 and len(came) >= 5 + int.from_bytes(came[1:5], "big"):
+                break
+    return envelopes(came[: 5 + int.from_bytes(came[1:5], "big")])[0]
+
+
+def _outcome(method: MethodDescriptor, read: Callable[[Any], object]) -> Outcome:
+    made = message_factory.GetMessageClass(method.output_type)()
+    read(made)
+    encode_of = encoder if method.server_streaming else response_encoder
+    return Outcome(200, "", _masked(encode_of(method.output_type)(made)))
+
+
+def _connect_error(error: dict[str, Any]) -> Outcome:
+    reason = error["details"][0]["debug"]["reason"]
+    return Outcome(_HTTP_STATUS[error["code"]], reason, error["message"])
+
+
+_HTTP_STATUS = {CODES[code.value[0]]: status for code, status in STATUS_OF.items()}
 
 
 def _request(

@@ -18,7 +18,7 @@ from google.protobuf import (
 )
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto as Field
-from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, MethodOptions
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
 
@@ -114,6 +114,7 @@ def _service(file: FileDescriptorProto) -> None:
             )
 
     add("Get", {"get": "/things/{text_value}"})
+    service.method[0].options.idempotency_level = MethodOptions.NO_SIDE_EFFECTS
     add("Search", {"get": "/things", "additional_bindings": [{"get": "/all/{left=**}"}]})
     add("Create", {"post": "/things", "body": "*"}, {"status": 201, "existing_field": "maybe_text"})
     add("Replace", {"put": "/things/{text_value}/child", "body": "child"})

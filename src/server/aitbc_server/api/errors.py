@@ -90,6 +90,11 @@ def let_go(error: BaseException | None) -> None:
 
 def to_status(failure: Failure) -> grpc.Status:
     """Returns what `ServicerContext.abort_with_status` takes."""
+    return rpc_status.to_status(rich_status(failure))
+
+
+def rich_status(failure: Failure) -> status_pb2.Status:
+    """Returns the status with its details."""
     info = error_details_pb2.ErrorInfo(reason=failure.reason, domain=DOMAIN)
     if failure.quota is not None:
         info.metadata.update(_quota_metadata(failure.quota))
@@ -104,9 +109,7 @@ def to_status(failure: Failure) -> grpc.Status:
         )
         details.append(_packed(error_details_pb2.BadRequest(field_violations=[violation])))
     code: int = failure.code.value[0]
-    return rpc_status.to_status(
-        status_pb2.Status(code=code, message=failure.message, details=details)
-    )
+    return status_pb2.Status(code=code, message=failure.message, details=details)
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> Failure:

@@ -1,4 +1,4 @@
-"""Reads the body of a request: JSON, up to a size."""
+"""Reads the body of a request, up to a size."""
 
 from __future__ import annotations
 
@@ -35,6 +35,18 @@ async def read_json(headers: Mapping[str, str], receive: Receive, max_bytes: int
     return body
 
 
+async def read_bytes(headers: Mapping[str, str], receive: Receive, max_bytes: int) -> bytes:
+    """Returns the body, whatever it is. Raises PayloadTooLarge and ClientGone."""
+    if int(headers.get("content-length", 0)) > max_bytes:
+        raise PayloadTooLarge(max_bytes)
+    body = await _rest_of_body(b"", max_bytes, receive)
+    if len(body) > max_bytes:
+        raise PayloadTooLarge(max_bytes)
+    if is_spent():
+        await next_turn()
+    return body
+
+
 async def _next_part(receive: Receive) -> Event:
     event = await receive()
     if event["type"] == "http.disconnect":
@@ -53,11 +65,16 @@ async def _rest_of_body(first: bytes, limit: int, receive: Receive) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def _is_json(content_type: str) -> bool:
-    media_type, *parameters = (part.strip().lower() for part in content_type.split(";"))
-    if media_type != "application/json" and not (
-        media_type.startswith("application/") and media_type.endswith("+json")
-    ):
-        return False
+def media_type(content_type: str) -> str:
+    """Returns the type in lower case, without parameters; empty where it is not in UTF-8."""
+    name, *parameters = (part.strip().lower() for part in content_type.split(";"))
     charsets = [p.partition("=")[2].strip('"') for p in parameters if p.startswith("charset=")]
-    return all(charset in {"utf-8", "utf8"} for charset in charsets)
+    return name if all(charset in {"utf-8", "utf8"} for charset in charsets) else ""
+
+
+@lru_cache(maxsize=256)
+def _is_json(content_type: str) -> bool:
+    name = media_type(content_type)
+    return name == "application/json" or (
+        name.startswith("application/") and name.endswith("+json")
+    )

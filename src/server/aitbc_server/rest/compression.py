@@ -23,6 +23,7 @@ _LEVEL = 1
 _GZIP = 31
 _KINDS = (
     b"application/json",
+    b"application/proto",
     b"application/javascript",
     b"image/svg+xml",
     b"text/html",

@@ -11,6 +11,9 @@
     +-- RequestTimeout          408
     +-- CallTimeout             504
     +-- TooManyConnections      503
+    +-- TooManyPipelined        429
+    +-- Unimplemented           501
+    +-- UnexpectedCompression   500
 
 The body is always `{"detail": ..., "error_code": ...}`.
 """
@@ -198,6 +201,28 @@ class TooManyPipelined(HttpError):
     message = "too many requests wait on this connection"
 
 
+class Unimplemented(HttpError):
+    """Connect or gRPC-Web asks for what neither does here."""
+
+    status = 501
+    reason = "UNIMPLEMENTED"
+    cause = (
+        "Over Connect or gRPC-Web: the method takes a stream of requests, the call has another "
+        "number of messages than one, or is compressed in a way that is not known."
+    )
+    remedy = "Call a method with one request, send one message, and compress with gzip or not."
+
+
+class UnexpectedCompression(HttpError):
+    """A message of Connect or gRPC-Web is compressed, and nobody said how."""
+
+    status = 500
+    reason = "UNEXPECTED_COMPRESSION"
+    cause = "A message says that it is compressed, and the headers of the call do not say how."
+    remedy = "Send `Connect-Content-Encoding: gzip` or `Grpc-Encoding: gzip`, or do not compress."
+    message = "a message is compressed, and the headers do not say how"
+
+
 # For the reference of error codes, beside the domain's.
 HTTP_ERRORS: tuple[type[HttpError], ...] = (
     RouteNotFound,
@@ -211,6 +236,8 @@ HTTP_ERRORS: tuple[type[HttpError], ...] = (
     CallTimeout,
     TooManyConnections,
     TooManyPipelined,
+    Unimplemented,
+    UnexpectedCompression,
 )
 
 
@@ -221,9 +248,9 @@ def error_response(error: Exception, where: str) -> Response:
     failure = failure_of(error)
     status = status_of(failure)
     if status == 500:
-        _log_internal(error, where)
+        log_internal(error, where)
         return _response(500, INTERNAL_MESSAGE, INTERNAL_REASON, None, ())
-    headers = _headers_of(status, failure)
+    headers = status_headers(status, failure)
     return _response(status, failure.message, failure.reason, failure.retry_after_s, headers)
 
 
@@ -238,7 +265,8 @@ def allow_header(allowed: Collection[str]) -> bytes:
     return ", ".join(sorted(implied.union(allowed))).encode()
 
 
-def _headers_of(status: int, failure: Failure) -> Headers:
+def status_headers(status: int, failure: Failure) -> Headers:
+    """Returns what a status has of headers, when a call fails so."""
     if status == 401:
         return _CHALLENGE
     if status == 429 and failure.quota is not None:
@@ -258,13 +286,19 @@ def _response(
     status: int, detail: str, error_code: str, retry_after_s: float | None, headers: Headers
 ) -> Response:
     body = orjson.dumps({"detail": detail, "error_code": error_code})
-    if status in _RETRIED:
-        seconds = _RETRY_AFTER_S if retry_after_s is None else max(1, math.ceil(retry_after_s))
-        headers = (*headers, (b"retry-after", b"%d" % seconds))
-    return json_response(status, body, headers)
+    return json_response(status, body, (*headers, *retry_header(status, retry_after_s)))
 
 
-def _log_internal(error: Exception, where: str) -> None:
+def retry_header(status: int, retry_after_s: float | None) -> Headers:
+    """Returns the header that says when to come back, for a status that says to."""
+    if status not in _RETRIED:
+        return ()
+    seconds = _RETRY_AFTER_S if retry_after_s is None else max(1, math.ceil(retry_after_s))
+    return ((b"retry-after", b"%d" % seconds),)
+
+
+def log_internal(error: Exception, where: str) -> None:
+    """Logs an error of which callers are told nothing."""
     known = isinstance(error, (CallError, CoordinatorError))
     # Formatted here, because a log renderer may print local variables, and these hold prompts.
     trace = None if known else "".join(traceback.format_exception(error))

@@ -9,6 +9,7 @@ from functools import partial
 from aitbc_server.anthropic.app import anthropic_absent, anthropic_mounts
 from aitbc_server.auth.house import House
 from aitbc_server.auth.unread import Unread
+from aitbc_server.connect.app import connect_mounts
 from aitbc_server.openai.absent import openai_absent
 from aitbc_server.openai.app import openai_mounts
 from aitbc_server.openai.jobs import ABSENCE_S, Jobs
@@ -79,6 +80,13 @@ async def run_gateway(
         *anthropic_mounts(jobs, max_body_bytes=max_body_bytes, ignorance=ignorance, unread=unread),
         *openai_mounts(
             backend, jobs, max_body_bytes=max_body_bytes, ignorance=ignorance, unread=unread
+        ),
+        *connect_mounts(
+            backend,
+            rest.calls,
+            max_body_bytes=max_body_bytes,
+            call_timeout_s=call_timeout_s,
+            unread=unread,
         ),
     ]
     # Only the coordinator knows whether it asks for a key.

@@ -31,13 +31,15 @@ _OF_BODIES = (b"content-type", b"content-length")
 class Mount:
     """An application at some paths."""
 
-    # A path, or with a slash at its end everything below it.
+    # A path, or with a slash or a dot at its end everything that begins so.
     path: str
     app: AsgiApp
     # Whether the mount takes a request at its path; the others go on to the next.
     takes: Callable[[Scope], bool] | None = None
     # Where the document describes it. None for what is for people to look at.
     part: Part | None = None
+    # Whether its requests are counted by its path; it counts them itself, where they are not.
+    is_counted: bool = True
 
 
 class Site:
@@ -62,7 +64,7 @@ class Site:
         # Their paths: most requests are below none, and are told so at once.
         self._paths_below: tuple[str, ...] = ()
         for mount in mounts:
-            if mount.path.endswith("/") and mount.path != "/":
+            if mount.path.endswith(("/", ".")) and mount.path != "/":
                 self._below.append(mount)
             else:
                 self._exact.setdefault(mount.path, []).append(mount)
@@ -117,6 +119,9 @@ class Site:
         await send_response(send, Response(307, headers))
 
     def _counting(self, mount: Mount, send: Send) -> Send:
+        if not mount.is_counted:
+            return send
+
         async def count_and_send(event: Event) -> None:
             if event["type"] == "http.response.start":
                 self._calls[mount.path.removeprefix("/api"), str(event["status"])] += 1

@@ -92,7 +92,8 @@ class Body:
     As a context it watches for the client's going, which ends it with ClientGone.
     """
 
-    def __init__(self, reader: Reader, receive: Receive, heartbeat: bytes) -> None:
+    def __init__(self, reader: Reader, receive: Receive, heartbeat: bytes = b"") -> None:
+        """`heartbeat` is sent in silence, where there is one."""
         self._reader = reader
         self._send = reader.send
         self._receive = receive
@@ -119,9 +120,10 @@ class Body:
             self.raise_if_ended()
 
     async def start(self, status: int, headers: Headers) -> None:
-        """Sends the head. From then on the connection is kept alive."""
+        """Sends the head. From then on heartbeats keep the connection alive."""
         self._written_s = self._loop.time()
-        self._timer = self._loop.call_later(_HEARTBEAT_S, self._beat)
+        if self._heartbeat:
+            self._timer = self._loop.call_later(_HEARTBEAT_S, self._beat)
         head = {"type": "http.response.start", "status": status, "headers": headers}
         await self._send(head)
 

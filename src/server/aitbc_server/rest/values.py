@@ -104,9 +104,9 @@ def parse_of(field: FieldDescriptor) -> Parse | None:
         return None
     decode = decode_of(field)
     if field.cpp_type in INTEGERS:
-        return lambda text: decode(_number(text, "must be an integer"))
+        return lambda text: decode(number_in(text, "must be an integer"))
     if field.cpp_type in _FLOATS:
-        return lambda text: decode(_number(text, "must be a number"))
+        return lambda text: decode(number_in(text, "must be a number"))
     if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
         return _parse_bool
     return decode
@@ -177,7 +177,8 @@ def _decode_float(largest: float) -> Decode:
     return decode
 
 
-def _number(text: str, problem: str) -> float:
+def number_in(text: str, problem: str) -> float:
+    """Returns the number that a text is. Raises InvalidArgument with this problem."""
     match = _NUMBER.fullmatch(text)
     if match is None:
         raise _wrong(problem)

@@ -1,0 +1,204 @@
+"""The ASGI application: finds the method and the wire, lets the call in, and answers it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+
+from aitbc_server.alarms import Alarms
+from aitbc_server.aside import by_size
+from aitbc_server.auth.unread import Unread
+from aitbc_server.connect.envelopes import coding, unpacked
+from aitbc_server.connect.errors import told_of
+from aitbc_server.connect.exchange import Exchange, until
+from aitbc_server.connect.methods import (
+    PLAIN,
+    Rpc,
+    rpcs,
+    stream_wire,
+    unary_wire,
+    wire_by_get,
+    wrong_type,
+)
+from aitbc_server.connect.query import read_query
+from aitbc_server.connect.wires import Head, Wire
+from aitbc_server.domain.caller import Caller
+from aitbc_server.domain.errors import Draining, PayloadTooLarge
+from aitbc_server.rest.asgi import API_HEADERS, Receive, Response, Scope, Send
+from aitbc_server.rest.backend import Backend
+from aitbc_server.rest.body import read_bytes
+from aitbc_server.rest.errors import MethodNotAllowed, RouteNotFound, allow_header
+from aitbc_server.rest.site import Mount
+from aitbc_server.rest.watch import ClientGone, ClientWatch
+
+# What the paths of all methods begin with: services of one package.
+_PACKAGE = "/aitbc.v1."
+_PREFIX = "/api"
+# Calls that last longer end when their client goes.
+_WATCH_CLIENT_AFTER_S = 0.2
+
+
+class _Asked(NamedTuple):
+    """What a call asks."""
+
+    request: Message
+    caller: Caller
+
+
+def connect_mounts(
+    backend: Backend,
+    calls: Counter[tuple[str, str]],
+    *,
+    max_body_bytes: int,
+    call_timeout_s: float,
+    unread: Unread,
+) -> list[Mount]:
+    """Returns the mounts of all methods. `calls` counts them by name and status."""
+    app = ConnectApp(backend, calls, max_body_bytes, call_timeout_s, unread)
+    return [Mount(prefix + _PACKAGE, app, is_counted=False) for prefix in ("", _PREFIX)]
+
+
+class ConnectApp:
+    """Answers calls over Connect and gRPC-Web by calls to the backend's methods."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        calls: Counter[tuple[str, str]],
+        max_body_bytes: int,
+        call_timeout_s: float,
+        unread: Unread,
+    ) -> None:
+        self._backend = backend
+        self._calls = calls
+        self._max_body_bytes = max_body_bytes
+        self._call_timeout_s = call_timeout_s
+        self._unread = unread
+        self._methods: Sequence[MethodDescriptor] = ()
+        self._rpcs: dict[str, Rpc] = {}
+        self._alarms = Alarms(_WATCH_CLIENT_AFTER_S)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange(scope, receive, send, self._unread)
+        try:
+            await self._answer(exchange)
+        except ClientGone:
+            return
+        except asyncio.CancelledError:
+            # The server stops. This is the last thing the task does.
+            await self._fail(exchange, Draining())
+        except Exception as error:
+            await self._fail(exchange, error)
+
+    async def _answer(self, exchange: Exchange) -> None:
+        rpc = await self._rpc_at(exchange.path.removeprefix(_PREFIX))
+        exchange.method = rpc.method.name
+        if exchange.http_method == "OPTIONS":
+            allow = (b"allow", allow_header(rpc.http_methods))
+            await self._respond(exchange, Response(204, (allow, *API_HEADERS)))
+        elif exchange.http_method not in rpc.http_methods:
+            raise MethodNotAllowed(rpc.http_methods)
+        else:
+            await (self._stream if rpc.is_streaming else self._call)(exchange, rpc)
+
+    async def _rpc_at(self, path: str) -> Rpc:
+        methods = await self._backend.methods()
+        if methods is not self._methods:
+            self._rpcs, self._methods = rpcs(methods), methods
+        rpc = self._rpcs.get(path)
+        if rpc is None:
+            raise RouteNotFound(f"no method is at {path[:100]}")
+        return rpc
+
+    async def _call(self, exchange: Exchange, rpc: Rpc) -> None:
+        """Answers a call of a method with one response."""
+        query = read_query(exchange.query) if exchange.http_method == "GET" else None
+        if query is None:
+            wire, body = unary_wire(exchange.headers.get("content-type", "")), None
+        else:
+            wire, body = wire_by_get(query.encoding), query.message
+        if wire is None:
+            raise wrong_type(rpc)
+        exchange.wire = wire
+        head = wire.head(exchange.headers)
+        if query is not None:
+            head = head._replace(coding=coding(query.compression, b"accept-encoding"))
+        async with until(_deadline(head)):
+            asked = await self._asked(exchange, rpc, wire, head, body)
+            watch = ClientWatch(
+                exchange.receive, _WATCH_CLIENT_AFTER_S, self._call_timeout_s, alarms=self._alarms
+            )
+            try:
+                message = await self._backend.call(
+                    rpc.method, asked.request, exchange.headers, asked.caller
+                )
+            except asyncio.CancelledError:
+                watch.raise_if_ended()
+                raise
+            finally:
+                watch.close()
+        encode = rpc.codec(wire.codec).encode
+        data = await by_size(message.ByteSize(), encode, message)
+        await self._respond(exchange, wire.success(data))
+
+    async def _stream(self, exchange: Exchange, rpc: Rpc) -> None:
+        """Answers a call of a method with many responses."""
+        wire = stream_wire(exchange.headers.get("content-type", ""))
+        exchange.wire = wire or PLAIN
+        rpc.check()
+        if wire is None:
+            raise wrong_type(rpc)
+        head = wire.head(exchange.headers)
+        deadline = _deadline(head)
+        async with until(deadline):
+            asked = await self._asked(exchange, rpc, wire, head, None)
+            messages = await self._backend.open(
+                rpc.method, asked.request, exchange.headers, asked.caller
+            )
+        self._count(exchange, 200)
+        await exchange.stream(messages, wire, rpc.codec(wire.codec).encode, deadline)
+
+    async def _asked(
+        self, exchange: Exchange, rpc: Rpc, wire: Wire, head: Head, body: bytes | None
+    ) -> _Asked:
+        """Lets a call in, and then reads what it asks; `body`, where it has come already."""
+        caller = self._backend.admit(rpc.method, exchange.headers, exchange.peer)
+        exchange.reader.caller = caller
+        exchange.reader.check()
+        most = min(self._max_body_bytes, caller.limits.body_bytes or self._max_body_bytes)
+        await self._backend.confirm(rpc.method, exchange.headers, caller)
+        if body is None:
+            body = await read_bytes(exchange.headers, exchange.receive, wire.body_bytes(most))
+        data, is_packed = wire.message(body, head, most)
+        if is_packed:
+            data = await unpacked(data, most)
+        if len(data) > most:
+            raise PayloadTooLarge(most)
+        request = await by_size(len(data), rpc.codec(wire.codec).decode, data)
+        return _Asked(request, caller)
+
+    async def _fail(self, exchange: Exchange, error: Exception) -> None:
+        if exchange.has_begun:
+            return
+        told = told_of(error, f"{exchange.http_method} {exchange.path}")
+        status, headers, body = exchange.wire.failure(told)
+        self._count(exchange, told.status)
+        await exchange.respond(Response(status, headers, body))
+
+    async def _respond(self, exchange: Exchange, response: Response) -> None:
+        await exchange.respond(response)
+        self._count(exchange, response.status)
+
+    def _count(self, exchange: Exchange, status: int) -> None:
+        self._calls[exchange.method, str(status)] += 1
+
+
+def _deadline(head: Head) -> float | None:
+    if head.timeout_s is None:
+        return None
+    return asyncio.get_running_loop().time() + head.timeout_s
