@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
@@ -26,8 +25,7 @@ from aitbc_server.connect.methods import (
     wrong_type,
 )
 from aitbc_server.connect.query import read_query
-from aitbc_server.connect.wires import Head, Wire
-from aitbc_server.domain.caller import Caller
+from aitbc_server.connect.wires import Head, UnaryWire, Wire
 from aitbc_server.domain.errors import Draining, PayloadTooLarge
 from aitbc_server.rest.asgi import API_HEADERS, Receive, Response, Scope, Send
 from aitbc_server.rest.backend import Backend
@@ -41,13 +39,6 @@ _PACKAGE = "/aitbc.v1."
 _PREFIX = "/api"
 # Calls that last longer end when their client goes.
 _WATCH_CLIENT_AFTER_S = 0.2
-
-
-class _Asked(NamedTuple):
-    """What a call asks."""
-
-    request: Message
-    caller: Caller
 
 
 def connect_mounts(
@@ -103,8 +94,10 @@ class ConnectApp:
             await self._respond(exchange, Response(204, (allow, *API_HEADERS)))
         elif exchange.http_method not in rpc.http_methods:
             raise MethodNotAllowed(rpc.http_methods)
+        elif exchange.http_method == "GET":
+            await self._get(exchange, rpc)
         else:
-            await (self._stream if rpc.is_streaming else self._call)(exchange, rpc)
+            await (self._stream if rpc.is_streaming else self._post)(exchange, rpc)
 
     async def _rpc_at(self, path: str) -> Rpc:
         methods = await self._backend.methods()
@@ -115,35 +108,42 @@ class ConnectApp:
             raise RouteNotFound(f"no method is at {path[:100]}")
         return rpc
 
-    async def _call(self, exchange: Exchange, rpc: Rpc) -> None:
-        """Answers a call of a method with one response."""
-        query = read_query(exchange.query) if exchange.http_method == "GET" else None
-        if query is None:
-            wire, body = unary_wire(exchange.headers.get("content-type", "")), None
-        else:
-            wire, body = wire_by_get(query.encoding), query.message
+    async def _post(self, exchange: Exchange, rpc: Rpc) -> None:
+        wire = unary_wire(exchange.headers.get("content-type", ""))
+        exchange.wire = wire or PLAIN
+        self._admit(exchange, rpc)
         if wire is None:
             raise wrong_type(rpc)
-        exchange.wire = wire
-        head = wire.head(exchange.headers)
-        if query is not None:
-            head = head._replace(coding=coding(query.compression, b"accept-encoding"))
+        await self._call(exchange, rpc, wire, wire.head(exchange.headers), None)
+
+    async def _get(self, exchange: Exchange, rpc: Rpc) -> None:
+        self._admit(exchange, rpc)
+        query = read_query(exchange.query)
+        wire = wire_by_get(query.encoding)
+        if wire is None:
+            raise wrong_type(rpc)
+        packing = coding(query.compression, b"accept-encoding")
+        head = wire.head(exchange.headers)._replace(coding=packing)
+        await self._call(exchange, rpc, wire, head, query.message)
+
+    async def _call(
+        self, exchange: Exchange, rpc: Rpc, wire: UnaryWire, head: Head, body: bytes | None
+    ) -> None:
+        """Answers a call of a method with one response; `body`, where it has come already."""
+        headers, caller = exchange.headers, exchange.reader.caller
         async with until(_deadline(head)):
-            asked = await self._asked(exchange, rpc, wire, head, body)
+            request = await self._request(exchange, rpc, wire, head, body)
             watch = ClientWatch(
                 exchange.receive, _WATCH_CLIENT_AFTER_S, self._call_timeout_s, alarms=self._alarms
             )
             try:
-                message = await self._backend.call(
-                    rpc.method, asked.request, exchange.headers, asked.caller
-                )
+                message = await self._backend.call(rpc.method, request, headers, caller)
             except asyncio.CancelledError:
                 watch.raise_if_ended()
                 raise
             finally:
                 watch.close()
-        encode = rpc.codec(wire.codec).encode
-        data = await by_size(message.ByteSize(), encode, message)
+        data = await by_size(message.ByteSize(), rpc.codec(wire.codec).encode, message)
         await self._respond(exchange, wire.success(data))
 
     async def _stream(self, exchange: Exchange, rpc: Rpc) -> None:
@@ -151,25 +151,28 @@ class ConnectApp:
         wire = stream_wire(exchange.headers.get("content-type", ""))
         exchange.wire = wire or PLAIN
         rpc.check()
+        self._admit(exchange, rpc)
         if wire is None:
             raise wrong_type(rpc)
         head = wire.head(exchange.headers)
-        deadline = _deadline(head)
+        headers, caller, deadline = exchange.headers, exchange.reader.caller, _deadline(head)
         async with until(deadline):
-            asked = await self._asked(exchange, rpc, wire, head, None)
-            messages = await self._backend.open(
-                rpc.method, asked.request, exchange.headers, asked.caller
-            )
+            request = await self._request(exchange, rpc, wire, head, None)
+            messages = await self._backend.open(rpc.method, request, headers, caller)
         self._count(exchange, 200)
         await exchange.stream(messages, wire, rpc.codec(wire.codec).encode, deadline)
 
-    async def _asked(
-        self, exchange: Exchange, rpc: Rpc, wire: Wire, head: Head, body: bytes | None
-    ) -> _Asked:
-        """Lets a call in, and then reads what it asks; `body`, where it has come already."""
+    def _admit(self, exchange: Exchange, rpc: Rpc) -> None:
+        """Lets the call in, before anything of it is read but its head."""
         caller = self._backend.admit(rpc.method, exchange.headers, exchange.peer)
         exchange.reader.caller = caller
         exchange.reader.check()
+
+    async def _request(
+        self, exchange: Exchange, rpc: Rpc, wire: Wire, head: Head, body: bytes | None
+    ) -> Message:
+        """Returns what a call asks; `body`, where it has come already."""
+        caller = exchange.reader.caller
         most = min(self._max_body_bytes, caller.limits.body_bytes or self._max_body_bytes)
         await self._backend.confirm(rpc.method, exchange.headers, caller)
         if body is None:
@@ -179,8 +182,7 @@ class ConnectApp:
             data = await unpacked(data, most)
         if len(data) > most:
             raise PayloadTooLarge(most)
-        request = await by_size(len(data), rpc.codec(wire.codec).decode, data)
-        return _Asked(request, caller)
+        return await by_size(len(data), rpc.codec(wire.codec).decode, data)
 
     async def _fail(self, exchange: Exchange, error: Exception) -> None:
         if exchange.has_begun:

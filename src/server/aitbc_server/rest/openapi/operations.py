@@ -21,8 +21,10 @@ from aitbc_server.rest.table import CSV
 
 API_KEY = "ApiKey"
 _JSON = "application/json"
-# Reasons that no REST call meets: they end Work streams.
-_STREAM_REASONS = frozenset({"SESSION_SILENT", "SESSION_SUPERSEDED"})
+# Reasons that no REST call meets: they end Work streams, or are of Connect and gRPC-Web.
+_NOT_OF_REST = frozenset(
+    {"SESSION_SILENT", "SESSION_SUPERSEDED", "UNEXPECTED_COMPRESSION", "UNIMPLEMENTED"}
+)
 ERROR = {"$ref": "#/components/schemas/Error"}
 # Statuses that mean the same in every call, and whether a call answers them.
 _SHARED = (400, 401, 403, 413, 415, 429, 500, 503)
@@ -278,9 +280,7 @@ def _or_empty(schema: Schema) -> Schema:
 
 
 def _rows_of(status: int) -> list[ErrorRow]:
-    return [
-        row for row in error_rows() if row.status == status and row.reason not in _STREAM_REASONS
-    ]
+    return [row for row in error_rows() if row.status == status and row.reason not in _NOT_OF_REST]
 
 
 def _key(status: int) -> str:
