@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,10 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 from scripts.processes import Coordinator
 
 from tests.conftest import CLEAN_ENV, Launcher
+from tests.e2e.browser import chromium
 
 # The names that an attacker owns lead here.
 RULES = "MAP evil.test 127.0.0.1, MAP rebind.test 127.0.0.1"
@@ -24,37 +24,54 @@ MINER = '{"miner_id":"evil-page","capabilities":["m"]}'
 ATTACK = """
 async (target) => {
   const said = [];
+  const told = async (answer) => {
+    const kind = answer.headers.get("content-type") || "";
+    if (!kind.includes("grpc-web")) return answer.status;
+    const text = await answer.text();
+    return (kind.includes("text") ? atob(text) : text).includes("grpc-status: 7") ? 403 : 200;
+  };
   const bytes = (text) => new TextEncoder().encode(text);
   const bodies = (text) => [
     new Blob([text]), bytes(text).buffer, text, new URLSearchParams(text),
-    new Blob([text], {type: "application/json"}),
+    ...["json", "connect+json", "grpc-web+json", "grpc-web-text+json"].map(
+      (kind) => new Blob([text], {type: "application/" + kind})),
   ];
   for (const [path, text] of %s)
     for (const body of bodies(text))
       for (const mode of ["no-cors", "cors"]) {
         try {
           const answer = await fetch(target + path, {method: "POST", mode, body});
-          said.push(answer.status);
+          said.push(await told(answer));
         } catch (error) { said.push(0); }
       }
-  for (const path of ["/v1/jobs", "/v1/miners", "/v1/webhooks"]) {
+  for (const path of %s) {
     try { said.push((await fetch(target + path)).status); } catch (error) { said.push(0); }
   }
   navigator.sendBeacon(target + "/v1/jobs", new Blob(['%s']));
   return said;
 }
 """
-ATTACKS = [["/v1/jobs", JOB], ["/v1/webhooks", HOOK], ["/v1/miners/register", MINER]]
+ATTACKS = [
+    *(["/v1/jobs", JOB], ["/v1/webhooks", HOOK], ["/v1/miners/register", MINER]),
+    ["/aitbc.v1.JobService/SubmitJob", JOB],
+    ["/aitbc.v1.WebhookService/CreateWebhook", HOOK],
+    ["/aitbc.v1.MinerService/RegisterMiner", MINER],
+]
+QUERY = "?connect=v1&encoding=json&message={}"
+READS = [
+    *("/v1/jobs", "/v1/miners", "/v1/webhooks"),
+    *(
+        f"/aitbc.v1.{name}{QUERY}"
+        for name in ("JobService/ListJobs", "WebhookService/ListWebhooks")
+    ),
+]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Returns a browser for which the names of attackers lead to this machine."""
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    assert path is not None, "no browser: install chromium"
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", f"--host-resolver-rules={RULES}"]
-        yield playwright.chromium.launch(executable_path=path, args=arguments)
+    with chromium(f"--host-resolver-rules={RULES}") as launched:
+        yield launched
 
 
 class _Page(BaseHTTPRequestHandler):
@@ -84,7 +101,7 @@ def attack(browser: Browser, page: str, target: str) -> list[int]:
     """Returns the statuses that a page is told, 0 where it is told nothing."""
     tab = browser.new_context().new_page()
     tab.goto(page)
-    said: list[int] = tab.evaluate(ATTACK % (str(ATTACKS), JOB), target)
+    said: list[int] = tab.evaluate(ATTACK % (str(ATTACKS), str(READS), JOB), target)
     tab.close()
     return said
 
@@ -111,7 +128,7 @@ def test_a_name_that_leads_here_now_can_do_nothing(launcher: Launcher, browser: 
     own = f"http://rebind.test:{coordinator.http.rpartition(':')[2]}"
     said = attack(browser, f"{own}/health", own)
     assert set(said) <= {0, 403}, said
-    assert said[-3:] == [403] * 3
+    assert said[-len(READS) :] == [403] * len(READS)
     assert_untouched(coordinator)
 
 
@@ -126,6 +143,9 @@ def test_pages_of_sites_that_are_named_may_submit_but_not_listen_in(
         headers: {"content-type": "application/json"}}).then(answer => answer.status)"""
     assert tab.evaluate(post, [f"{coordinator.url}/v1/jobs", JOB]) == 201
     assert tab.evaluate(post, [f"{coordinator.url}/v1/webhooks", HOOK]) == 403
+    service = f"{coordinator.url}/aitbc.v1."
+    assert tab.evaluate(post, [f"{service}JobService/SubmitJob", JOB]) == 200
+    assert tab.evaluate(post, [f"{service}WebhookService/CreateWebhook", HOOK]) == 403
     tab.close()
 
 

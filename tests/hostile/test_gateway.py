@@ -15,6 +15,7 @@ from tests.hostile.test_http_requests import Socket
 
 PATHS = ("/v1/jobs", "/v1/jobs?stream=true", "/v1/jobs:batch", "/v1/chat/completions")
 MORE_PATHS = ("/v1/completions", "/v1/responses", "/v1/miners/register", "/v1/webhooks")
+CONNECT_PATHS = ("/aitbc.v1.JobService/SubmitJob", "/aitbc.v1.MinerService/RegisterMiner")
 JOB = {"prompt": "hello", "model": "m"}
 
 
@@ -24,7 +25,7 @@ def gateway(guarded: Coordinator, launcher: Launcher, tmp_path: Path) -> str:
     return start_gateway(guarded, launcher, tmp_path / "gateway.log")
 
 
-@pytest.mark.parametrize("path", [*PATHS, *MORE_PATHS])
+@pytest.mark.parametrize("path", [*PATHS, *MORE_PATHS, *CONNECT_PATHS])
 @pytest.mark.parametrize("key", ["", "x-api-key: aitbc_wrong_wrong\r\n"])
 async def test_a_stranger_is_refused_before_its_body_comes(
     gateway: str, path: str, key: str

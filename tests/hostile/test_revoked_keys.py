@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import httpx
+import orjson
 import pytest
 from scripts.processes import Coordinator
 
@@ -19,6 +20,7 @@ from aitbc_server.api.errors import from_rpc_error
 from tests.conftest import CLEAN_ENV, Launcher
 from tests.e2e.keys import create_key, revoke_key
 from tests.e2e.test_gateway import start_gateway
+from tests.unit.connect.wire import envelope
 
 # Far below heartbeats, leases and heartbeats of streams.
 AT_ONCE_S = 3
@@ -85,9 +87,12 @@ async def test_miners_that_say_nothing_are_out(quiet: Coordinator) -> None:
 
 @asynccontextmanager
 async def reading(url: str, path: str, key: str, body: object) -> AsyncIterator[httpx.Response]:
+    sent: dict[str, Any] = {"json": body}
+    if isinstance(body, bytes):
+        sent = {"content": body, "headers": {"content-type": "application/connect+json"}}
     async with (
         httpx.AsyncClient(base_url=url, headers={"x-api-key": key}, timeout=PATIENCE_S) as api,
-        api.stream("GET" if body is None else "POST", path, json=body) as answer,
+        api.stream("GET" if body is None else "POST", path, **sent) as answer,
     ):
         assert answer.is_success
         yield answer
@@ -116,6 +121,7 @@ async def test_readers_are_out_also_behind_a_gateway(
             ("/v1/chat/completions", chat),
             ("/v1/responses", {"model": "m", "stream": True, "input": "hi"}),
             ("/v1/messages", chat | {"max_tokens": 8}),
+            ("/aitbc.v1.JobService/RunJob", envelope(orjson.dumps(JOB))),
         ]
 
         async def text_of(url: str, path: str, body: object) -> str:

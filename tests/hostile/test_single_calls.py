@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import re
+from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from aitbc.v1 import work_pb2
 from tests.conftest import Launcher
 from tests.e2e.stream_miner import stream_miner
 from tests.hostile.http2 import Connection
+from tests.unit.connect.wire import ended, envelope
 
 # Bounds of one call.
 MOST_S = 0.25
@@ -116,6 +119,7 @@ def filled(begin: bytes, item: bytes, end: bytes, size: int = 8 * MIB - 1024) ->
 
 
 CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
+SUBMIT, SUBMIT_BATCH = "/aitbc.v1.JobService/SubmitJob", "/aitbc.v1.JobService/BatchSubmitJobs"
 MODEL = b'{"model":"m","'
 REFUSED: dict[str, tuple[str, bytes]] = {
     "responses of nothing": (RESPONSES, filled(MODEL + b'input":[', b"{}", b"]}")),
@@ -162,6 +166,18 @@ REFUSED: dict[str, tuple[str, bytes]] = {
         filled(b'{"receipt":{"proof":{"path":[', b'""', b"]}}}"),
     ),
     "events of webhooks": ("/v1/webhooks", filled(b'{"url":"u","events":[', b'""', b"]}")),
+    "messages of nothing, over Connect": (SUBMIT, filled(MODEL + b'messages":[', b"{}", b"]}")),
+    "messages, as many as are read over Connect": (
+        SUBMIT,
+        filled(MODEL + b'messages":[', b"{}", b"]}", 290_000),
+    ),
+    "batch, as many as are read over Connect": (
+        SUBMIT_BATCH,
+        filled(b'{"jobs":[', b"{}", b"]}", 290_000),
+    ),
+    "depth, over Connect": (SUBMIT, b'{"prompt":' + b"[" * (8 * MIB - 100)),
+    "an unknown field of all that is read": (SUBMIT, filled(b'{"u":[', b"{}", b"]}", 290_000)),
+    "one name, as often as is read over Connect": (SUBMIT, filled(b"{", b'"a":1', b"}", 290_000)),
 }
 
 
@@ -177,11 +193,56 @@ async def test_a_body_that_is_refused_costs_little(
     await assert_cheap(cost, call)
 
 
+# Jobs of a batch in which there is nothing, as bytes.
+NOTHINGS = b"\x0a\x00" * (4 * MIB - 1024)
+PACKED = {"content-encoding": "gzip", "grpc-encoding": "gzip"}
+BOMBS: dict[str, tuple[str, bytes, dict[str, str]]] = {
+    "bytes": ("application/proto", NOTHINGS, {}),
+    "bytes of gRPC-Web": ("application/grpc-web", envelope(NOTHINGS), {}),
+    "bytes as a text": (
+        "application/grpc-web-text",
+        b64encode(envelope(NOTHINGS[: 5 * MIB])),
+        {},
+    ),
+    "a text of padding": ("application/grpc-web-text", b"QQ==" * (2 * MIB), {}),
+    "bytes, packed": ("application/proto", gzip.compress(NOTHINGS), PACKED),
+    "JSON, packed": (
+        "application/json",
+        gzip.compress(filled(b'{"jobs":[', b"{}", b"]}")),
+        PACKED,
+    ),
+    "more than is taken, packed": ("application/proto", gzip.compress(bytes(256 * MIB)), PACKED),
+    "more in an envelope": (
+        "application/grpc-web",
+        envelope(gzip.compress(bytes(256 * MIB)), 1),
+        PACKED,
+    ),
+}
+
+
+@pytest.mark.parametrize(("kind", "body", "headers"), BOMBS.values(), ids=BOMBS.keys())
+async def test_a_bomb_over_connect_or_grpc_web_costs_little(
+    kind: str, body: bytes, headers: dict[str, str], api: httpx.AsyncClient, cost: Cost
+) -> None:
+    async def call() -> None:
+        answer = await api.post(
+            SUBMIT_BATCH, content=body, headers={"Content-Type": kind, **headers}
+        )
+        assert ended(answer).code in {"invalid_argument", "resource_exhausted"}
+        assert len(answer.content) < 2000
+
+    await assert_cheap(cost, call)
+
+
 TURN = {"role": "user", "content": "x"}
 SCHEMA = orjson.dumps({"type": "object", "properties": {f"p{n}": {} for n in range(3000)}}).decode()
 TAKEN: dict[str, tuple[str, Any]] = {
     "a batch of all that is allowed": (
         "/v1/jobs:batch",
+        {"jobs": [{"model": "m", "messages": [TURN] * 15, "params": {"stop": ["a"] * 8}}] * 1000},
+    ),
+    "the same batch over Connect": (
+        SUBMIT_BATCH,
         {"jobs": [{"model": "m", "messages": [TURN] * 15, "params": {"stop": ["a"] * 8}}] * 1000},
     ),
     "large texts": (
@@ -212,7 +273,7 @@ async def test_a_body_of_all_that_may_be_costs_little(
 
     async def call() -> None:
         answer = await api.post(path, content=content, headers={"Content-Type": "application/json"})
-        assert answer.status_code == 201, answer.text[:300]
+        assert answer.is_success, answer.text[:300]
 
     await assert_cheap(cost, call)
 

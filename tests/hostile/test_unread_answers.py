@@ -6,17 +6,19 @@ import asyncio
 import contextlib
 import io
 import socket
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 
 import httpx
 import pytest
 from scripts.processes import Coordinator
 
-from aitbc.v1 import work_pb2
+from aitbc.v1 import jobs_pb2, work_pb2
 from tests.conftest import Launcher
 from tests.e2e.stream_miner import stream_miner
 from tests.hostile.http2 import Connection
 from tests.hostile.victim import MIB, cost_of
+from tests.unit.connect.wire import ended, envelope
 
 # Answers of one caller that wait to be read.
 MOST_UNREAD_MIB = 32
@@ -61,15 +63,18 @@ class Silent:
         self._host, _, self._port = address.rpartition(":")
         self._sockets: list[socket.socket] = []
 
-    async def ask(self, path: str) -> None:
-        """Asks on a connection of its own."""
+    async def ask(self, path: str, kind: str = "", body: bytes = b"") -> None:
+        """Asks on a connection of its own: by POST where there is a body."""
         one = socket.socket()
         self._sockets.append(one)
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         one.setblocking(False)
         loop = asyncio.get_running_loop()
         await loop.sock_connect(one, (self._host, int(self._port)))
-        await loop.sock_sendall(one, b"GET %b HTTP/1.1\r\nhost: localhost\r\n\r\n" % path.encode())
+        head = f"{'POST' if body else 'GET'} {path} HTTP/1.1\r\nhost: localhost\r\n"
+        if body:
+            head += f"content-type: {kind}\r\ncontent-length: {len(body)}\r\n"
+        await loop.sock_sendall(one, head.encode() + b"\r\n" + body)
 
     async def statuses(self) -> list[int]:
         """Returns the status of each answer, of which it reads no more."""
@@ -84,11 +89,13 @@ class Silent:
 
 
 @contextlib.asynccontextmanager
-async def silence(victim: Coordinator, path: str) -> AsyncIterator[Silent]:
+async def silence(
+    victim: Coordinator, path: str, kind: str = "", body: bytes = b""
+) -> AsyncIterator[Silent]:
     silent = Silent(victim.http)
     try:
         for _ in range(SILENT):
-            await silent.ask(path)
+            await silent.ask(path, kind, body)
         yield silent
     finally:
         silent.close()
@@ -100,6 +107,9 @@ PATHS: dict[str, Callable[[str], str]] = {
     "a response": lambda job_id: f"/v1/responses/resp_{job_id.removeprefix('job-')}",
     "a response as a stream": lambda job_id: (
         f"/v1/responses/resp_{job_id.removeprefix('job-')}?stream=true"
+    ),
+    "a job over Connect": lambda job_id: (
+        f"/aitbc.v1.JobService/GetJob?encoding=json&message=%7B%22jobId%22:%22{job_id}%22%7D"
     ),
 }
 
@@ -120,6 +130,34 @@ async def test_large_answers_over_http_that_are_never_read_are_few(
                 while (await api.get(path)).status_code != 200:
                     pass
         assert cost.most_mib < MOST_UNREAD_MIB + MOST_BESIDE_MIB
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        ("application/grpc-web", "GetJob"),
+        ("application/grpc-web-text", "StreamJob"),
+        ("application/connect+proto", "StreamJob"),
+    ],
+)
+async def test_large_answers_over_connect_that_are_never_read_are_few(
+    kind: str, method: str, victim: Coordinator
+) -> None:
+    async with httpx.AsyncClient(base_url=victim.url, timeout=PATIENCE_S) as api:
+        job_id = await large_job(victim, api)
+        body = envelope(jobs_pb2.GetJobRequest(job_id=job_id).SerializeToString())
+        body = b64encode(body) if "text" in kind else body
+        path = f"/aitbc.v1.JobService/{method}"
+        async with cost_of(victim) as cost:
+            async with silence(victim, path, kind, body), asyncio.timeout(PATIENCE_S):
+                while (await api.get(f"/v1/jobs/{job_id}")).status_code != 429:
+                    pass
+                told = await api.post(path, content=body, headers={"content-type": kind})
+                assert ended(told).reason == "TOO_MUCH_UNREAD"
+            async with asyncio.timeout(PATIENCE_S):
+                while (await api.get(f"/v1/jobs/{job_id}")).status_code != 200:
+                    pass
+        assert cost.most_mib < 3 * MOST_UNREAD_MIB + MOST_BESIDE_MIB
 
 
 async def test_a_file_that_is_never_read_takes_little(victim: Coordinator) -> None:
