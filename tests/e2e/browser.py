@@ -58,23 +58,20 @@ class _Site(SimpleHTTPRequestHandler):
         pass
 
 
-class _DescribedSite(_Site):
-    """The scripts, and the descriptors of the API."""
-
-    def __init__(self, *given: Any, descriptors: Path) -> None:
-        self._descriptors = descriptors
+class _LaidSite(_Site):
+    def __init__(self, *given: Any, laid: Path) -> None:
+        self._laid = laid
         super().__init__(*given, directory=str(SCRIPTS))
 
     def translate_path(self, path: str) -> str:
-        if path == "/descriptors.binpb":
-            return str(self._descriptors)
-        return super().translate_path(path)
+        laid = self._laid / path.lstrip("/")
+        return str(laid) if laid.is_file() else super().translate_path(path)
 
 
 @contextmanager
-def site(descriptors: Path) -> Iterator[str]:
-    """Serves a page that can import `browser_clients.mjs`; gives its origin."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_DescribedSite, descriptors=descriptors))
+def site(laid: Path) -> Iterator[str]:
+    """Serves a page that can import what is laid there, and the scripts; gives its origin."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_LaidSite, laid=laid))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

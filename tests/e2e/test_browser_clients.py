@@ -38,7 +38,8 @@ class App:
 def app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     directory = tmp_path_factory.mktemp("app")
     launcher = Launcher(directory)
-    with site(described(directory)) as origin, chromium() as browser:
+    described(directory)
+    with site(directory) as origin, chromium() as browser:
         named = {"AITBC_CORS_ORIGINS": origin}
         coordinator = launcher.coordinator("--auth", "required", env=CLEAN_ENV | named)
         miners = create_key(coordinator.data, "miner")

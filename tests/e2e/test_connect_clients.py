@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,3 +69,27 @@ def test_clients_in_node_do_all_that_there_is_to_do(
         work = one.pop("work")
         assert work.startswith("Unimplemented Work takes a stream of requests"), (name, work)
         assert one == SEEN, name
+
+
+@pytest.mark.parametrize("protocol", ["connect", "grpcweb"])
+def test_the_client_in_go_calls_and_streams(
+    served: tuple[Coordinator, Launcher], protocol: str
+) -> None:
+    """`buf curl` is connect-go."""
+    coordinator, _ = served
+
+    def called(method: str, request: str) -> subprocess.CompletedProcess[str]:
+        url = f"{coordinator.url}/aitbc.v1.JobService/{method}"
+        command = [str(BIN / "buf"), "curl", "--schema", "protos", "--protocol", protocol]
+        return subprocess.run(
+            [*command, "-d", request, url], cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
+
+    made = called("SubmitJob", '{"prompt": "one", "model": "fast"}')
+    assert json.loads(made.stdout)["status"] == "JOB_STATUS_PENDING"
+    ran = called("RunJob", '{"prompt": "one two", "model": "fast"}')
+    assert '"status": "JOB_STATUS_COMPLETED"' in ran.stdout
+    failed = called("GetJob", '{"jobId": "nothing"}')
+    assert failed.returncode
+    error = json.loads(failed.stderr)
+    assert (error["code"], error["details"][0]["type"]) == ("not_found", "google.rpc.ErrorInfo")

@@ -9,10 +9,9 @@ Protocols: https://connectrpc.com/docs/protocol and
 https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-WEB.md.
 
 Both halves are our own and not those of PyPI's `connectrpc` (0.13). Its server wants each method
-registered before it starts, from classes that its generator wrote, where a gateway learns its
-methods later; it parses a message on the event loop before anybody has counted what is in it, and
-knows nothing of answers that nobody takes. What would be left of it is the framing, some hundred
-lines, for which a coordinator would have to install `protobuf-py`, an alpha of a second protobuf
-runtime beside the one it has, and `pyqwest`, an HTTP client of 16 MB. Its client calls this server
-in the tests.
+registered before it starts, where a gateway learns its methods later; it parses a message on the
+event loop before anybody has counted what is in it, and knows nothing of answers that nobody takes.
+What would be left of it is the framing, some hundred lines, for which a coordinator would have to
+install `protobuf-py`, an alpha of a second protobuf runtime beside the one it has, and `pyqwest`,
+an HTTP client of 16 MB.
 """
