@@ -10,6 +10,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
 from aitbc_server.alarms import Alarms
+from aitbc_server.api.errors import let_go
 from aitbc_server.aside import by_size
 from aitbc_server.auth.unread import Unread
 from aitbc_server.connect.envelopes import coding, unpacked
@@ -78,13 +79,14 @@ class ConnectApp:
         exchange = Exchange(scope, receive, send, self._unread)
         try:
             await self._answer(exchange)
-        except ClientGone:
-            return
+        except ClientGone as gone:
+            let_go(gone)
         except asyncio.CancelledError:
             # The server stops. This is the last thing the task does.
             await self._fail(exchange, Draining())
         except Exception as error:
             await self._fail(exchange, error)
+            let_go(error)
 
     async def _answer(self, exchange: Exchange) -> None:
         rpc = await self._rpc_at(exchange.path.removeprefix(_PREFIX))
@@ -143,8 +145,11 @@ class ConnectApp:
                 raise
             finally:
                 watch.close()
-        data = await by_size(message.ByteSize(), rpc.codec(wire.codec).encode, message)
-        await self._respond(exchange, wire.success(data))
+        size = message.ByteSize()
+        # Large ones are made in turn, and those that wait for theirs are in memory, too.
+        with exchange.reader.held(size):
+            data = await by_size(size, rpc.codec(wire.codec).encode, message)
+            await self._respond(exchange, wire.success(data))
 
     async def _stream(self, exchange: Exchange, rpc: Rpc) -> None:
         """Answers a call of a method with many responses."""
@@ -166,7 +171,8 @@ class ConnectApp:
         """Lets the call in, before anything of it is read but its head."""
         caller = self._backend.admit(rpc.method, exchange.headers, exchange.peer)
         exchange.reader.caller = caller
-        exchange.reader.check()
+        if not rpc.is_unlimited:
+            exchange.reader.check()
 
     async def _request(
         self, exchange: Exchange, rpc: Rpc, wire: Wire, head: Head, body: bytes | None

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from google.protobuf.message import Message
 
 from aitbc_server.api.endpoint import Messages
+from aitbc_server.api.errors import let_go
 from aitbc_server.aside import by_size
 from aitbc_server.auth.unread import Unread
 from aitbc_server.connect.errors import told_of
@@ -84,6 +85,7 @@ class Exchange:
                 failure = told_of(Draining(), self.path).failure
             except Exception as error:
                 failure = told_of(error, self.path).failure
+                let_go(error)
             await body.end(wire.end(failure))
 
 

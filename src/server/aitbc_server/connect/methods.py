@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
 
+from aitbc_server.api.endpoint import access_of
 from aitbc_server.connect.codecs import JSON, PROTO, Codec, codec_of
 from aitbc_server.connect.connect import ConnectStream, ConnectUnary
 from aitbc_server.connect.grpc_web import GrpcWeb
@@ -40,6 +41,8 @@ class Rpc:
         self.method = method
         # Whether it has many responses, or takes many requests.
         self.is_streaming = method.server_streaming or method.client_streaming
+        # Whether it counts among no limit of its callers.
+        self.is_unlimited = access_of(method).is_unlimited
         # Whether it changes nothing, and is called by GET too.
         level = method.GetOptions().idempotency_level
         self._is_safe = level == MethodOptions.NO_SIDE_EFFECTS and not self.is_streaming
