@@ -29,11 +29,14 @@ def deltas(count: int, said: Callable[[int], Delta]) -> Callable[[], list[Update
 
 
 def ids(count: int) -> Callable[[], list[Update]]:
-    return deltas(count, lambda n: Delta(text="a", tokens=1, token_ids=[n] * 90_000))
+    return deltas(count, lambda n: Delta(text="a", tokens=90_000, token_ids=[n] * 90_000))
 
 
 def calls(count: int) -> Callable[[], list[Update]]:
-    parts = [jobs_pb2.ToolCallPart(index=k % 128, name="f", arguments="a") for k in range(1000)]
+    part = jobs_pb2.ToolCallPart(id="c", name="f", arguments="a")
+    parts = [jobs_pb2.ToolCallPart(index=k % 128) for k in range(1000)]
+    for one in parts:
+        one.MergeFrom(part)
     return deltas(count, lambda _: Delta(tool_calls=parts))
 
 
@@ -48,7 +51,7 @@ MESSAGES: dict[str, tuple[dict[str, Any], Callable[[], list[Update]], str]] = {
     "ids": (IDS, ids(50), "RESULT_TOO_LARGE"),
     "the same update again and again": (
         IDS,
-        lambda: [Update(delta=Delta(tokens=1, token_ids=[7] * 30_000))] * 200,
+        lambda: [Update(delta=Delta(tokens=30_000, token_ids=[7] * 30_000))] * 200,
         "",
     ),
     "parts of calls": (TOOLS, calls(55), ""),

@@ -258,12 +258,12 @@ async def test_calls_are_streamed_in_parts_after_the_text(tmp_path: Path) -> Non
                 model="m",
                 messages=USER,
                 tools=[{"type": "function", "function": {**WEATHER, "strict": True}}],
-                parallel_tool_calls=False,
+                parallel_tool_calls=True,
                 stream=True,
             )
         )
         [assignment] = await miner.assignments()
-        assert not assignment.job.parallel_tool_calls
+        assert assignment.job.parallel_tool_calls
         assert assignment.job.tools[0].strict
         lease_id = assignment.lease_id
         part = jobs_pb2.ToolCallPart
@@ -623,7 +623,8 @@ async def test_bytes_that_a_tokens_text_does_not_tell_are_passed_on(tmp_path: Pa
             logprob=-0.5,
             bytes=b"\xf0\x9f",
         )
-        asking = api.chat.completions.create(model="m", messages=USER, logprobs=True)
+        asks: Any = {"model": "m", "messages": USER, "logprobs": True, "top_logprobs": 1}
+        asking = api.chat.completions.create(**asks)
         done, _ = await both(asking, answer(miner, "x", logprobs=[half, *likely("ü")]))
         told = done.choices[0].logprobs.content
         assert [one.bytes for one in told] == [[240, 159], [195, 188]]

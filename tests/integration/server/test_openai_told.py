@@ -39,6 +39,10 @@ ANSWER: dict[str, Any] = {
 }
 
 
+# Of who asks for the tokens alone.
+_BARE = jobs_pb2.PromptDetails(text=PROMPT.text, token_ids=PROMPT.token_ids)
+
+
 async def asked(
     http: httpx.AsyncClient, miner: Any, path: str, body: dict[str, Any], **answer: Any
 ) -> tuple[Any, jobs_pb2.Job]:
@@ -51,8 +55,8 @@ async def asked(
         told["logprobs"] = ()
     if not params.return_token_ids:
         told["token_ids"] = ()
-        if not params.HasField("prompt_logprobs"):
-            del told["prompt_details"]
+    if not params.HasField("prompt_logprobs"):
+        told["prompt_details"] = _BARE if params.return_token_ids else None
     await finish(miner, assignment.lease_id, 0, **told)
     await miner.expect("acks")
     answered = await asking
@@ -269,7 +273,8 @@ _WITHOUT_TOKENS: dict[str, Any] = {"logprobs": (), "token_ids": (), "prompt_deta
 
 
 async def test_reasoning_that_is_not_told_tells_no_tokens(tmp_path: Path) -> None:
-    body = {**CHAT, "return_token_ids": True, "logprobs": True, "include_reasoning": False}
+    asks = {"return_token_ids": True, "logprobs": True, "top_logprobs": 1}
+    body = {**CHAT, **asks, "include_reasoning": False}
     async with (
         served(tmp_path) as (client, miner, _),
         httpx.AsyncClient(base_url=client.url, timeout=PATIENCE_S) as http,

@@ -303,10 +303,11 @@ async def test_errors_name_what_the_request_of_a_response_has(tmp_path: Path) ->
 
 
 async def test_an_error_that_ends_a_stream_is_its_last_event(tmp_path: Path) -> None:
+    body = {**ASKED, "tools": [TOOL], "stream": True}
     async with (
         served(tmp_path) as (client, miner, _),
         httpx.AsyncClient(base_url=client.url, timeout=PATIENCE_S) as http,
-        http.stream("POST", "/v1/responses", json={**ASKED, "stream": True}) as streamed,
+        http.stream("POST", "/v1/responses", json=body) as streamed,
     ):
         lines = streamed.aiter_lines()
         [assignment] = await miner.assignments()

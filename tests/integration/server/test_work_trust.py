@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
@@ -75,6 +76,136 @@ async def test_what_cannot_be_fails_its_lease_alone(tmp_path: Path, name: str) -
         assert refused.error.code in ("ANSWER_REFUSED", "RESULT_TOO_LARGE")
         assert "first" in refused.error.message
         assert (done.status, done.usage.completion_tokens) == (jobs_pb2.JOB_STATUS_COMPLETED, 10)
+
+
+def answer(**fields: Any) -> Callable[[str], Update]:
+    said = ParseDict({"result": "done", "finish_reason": "stop", **fields}, Completion())
+    said.usage.completion_tokens = 0 if said.outputs else 2
+    return lambda lease_id: Update(lease_id=lease_id, completion=said)
+
+
+CALL: dict[str, Any] = {"id": "call_1", "name": "f", "arguments": "{}"}
+LIKELY: dict[str, Any] = {"token": "a", "logprob": -0.5}
+TOP: dict[str, Any] = {**LIKELY, "top": [LIKELY]}
+TOOLS: dict[str, Any] = {"tools": [{"name": "f"}]}
+LOGPROBS: dict[str, Any] = {"params": {"max_tokens": 10, "logprobs": 1}}
+IDS: dict[str, Any] = {"params": {"max_tokens": 10, "return_token_ids": True}}
+PROMPT: dict[str, Any] = {"params": {"max_tokens": 10, "prompt_logprobs": 1}}
+EMBED: dict[str, Any] = {"prompt": "", "task": "JOB_TASK_EMBED", "inputs": [{"text": "a"}]}
+VECTOR: dict[str, Any] = {"result": "", "outputs": [{"vector": [1.0]}]}
+# What jobs ask, and what they are answered with.
+UNASKED: dict[str, tuple[dict[str, Any], Callable[[str], Update]]] = {
+    "calls without tools": ({}, answer(tool_calls=[CALL])),
+    "parts of them": ({}, delta(tool_calls=[{**CALL, "index": 0}])),
+    "calls where none may be made": (
+        {**TOOLS, "tool_choice": "none"},
+        answer(tool_calls=[CALL]),
+    ),
+    "two calls where one may be made": (
+        {**TOOLS, "parallel_tool_calls": False},
+        answer(tool_calls=[CALL, CALL]),
+    ),
+    "parts of a second one": (
+        {**TOOLS, "parallel_tool_calls": False},
+        delta(tool_calls=[{**CALL, "index": 0}, {**CALL, "index": 1}]),
+    ),
+    "a part of a call that was not begun": (TOOLS, delta(tool_calls=[{"arguments": "{}"}])),
+    "a call after one that is not there": (TOOLS, delta(tool_calls=[{**CALL, "index": 1}])),
+    "a name that a terminal obeys": (TOOLS, answer(tool_calls=[{**CALL, "name": "\x1b[2J"}])),
+    "a call without a name": (TOOLS, answer(tool_calls=[{**CALL, "name": ""}])),
+    "an id that a terminal obeys": (TOOLS, delta(tool_calls=[{**CALL, "id": "a\n", "index": 0}])),
+    "an id without end": (TOOLS, answer(tool_calls=[{**CALL, "id": "a" * 257}])),
+    "probabilities": ({}, answer(logprobs=[LIKELY])),
+    "probabilities in a part": ({}, delta(text="a", tokens=1, logprobs=[LIKELY])),
+    "more of the likeliest tokens": (LOGPROBS, answer(logprobs=[{**LIKELY, "top": [LIKELY] * 2}])),
+    "likeliest tokens of likeliest tokens": (LOGPROBS, answer(logprobs=[{**LIKELY, "top": [TOP]}])),
+    "a probability that is no number": (LOGPROBS, answer(logprobs=[{"logprob": "NaN"}])),
+    "one beyond all": (
+        LOGPROBS,
+        delta(text="a", logprobs=[{**LIKELY, "top": [{"logprob": "-Infinity"}]}]),
+    ),
+    "more of them than tokens": (LOGPROBS, answer(logprobs=[LIKELY] * 11)),
+    "ids in them": (LOGPROBS, answer(logprobs=[{**LIKELY, "token_id": 7}])),
+    "ids": ({}, answer(token_ids=[1])),
+    "ids in a part": ({}, delta(text="a", tokens=1, token_ids=[1])),
+    "more ids than tokens": (IDS, delta(text="a", tokens=1, token_ids=[1, 2])),
+    "more ids than it counts": (IDS, answer(token_ids=[1, 2, 3])),
+    "the prompt": ({}, answer(prompt_details={"text": "p"})),
+    "probabilities of the prompt": (IDS, answer(prompt_details={"logprobs": [LIKELY]})),
+    "more of the prompt's": (
+        PROMPT,
+        answer(prompt_details={"logprobs": [{**LIKELY, "top": [LIKELY] * 2}]}),
+    ),
+    "a token of the prompt below nothing": (PROMPT, answer(prompt_details={"token_ids": [-1]})),
+    "what ended it": ({}, answer(stop_string="END")),
+    "text of a vector": (EMBED, delta(text="x", tokens=1)),
+    "reasoning of a vector": (EMBED, answer(**VECTOR, reasoning="hm")),
+    "calls of a vector": (EMBED, answer(**VECTOR, tool_calls=[CALL])),
+    "outputs": ({}, answer(outputs=[{"vector": [1.0]}])),
+}
+
+
+@pytest.mark.parametrize("name", UNASKED)
+async def test_what_was_not_asked_for_fails_its_lease_and_is_told_to_nobody(
+    tmp_path: Path, name: str
+) -> None:
+    asks, said = UNASKED[name]
+    async with coordinator(tmp_path) as client:
+        asked = {"model": "m", "prompt": "p", "max_attempts": 1, **asks}
+        request = ParseDict(
+            {key: value for key, value in asked.items() if value != ""}, jobs_pb2.SubmitJobRequest()
+        )
+        job_id = (await client.jobs.SubmitJob(request)).job_id
+        tasks = [jobs_pb2.JOB_TASK_GENERATE, jobs_pb2.JOB_TASK_EMBED]
+        infos = [work_pb2.ModelInfo(model="m", tasks=tasks)]
+        async with client.miner("first", window=1, infos=infos) as miner:
+            [assignment] = await miner.assignments()
+            await miner.send(updates=work_pb2.Updates(updates=[said(assignment.lease_id)]))
+            job = await client.job(job_id, wait=20)
+        assert job.error.code == "ANSWER_REFUSED", job
+        told = {field.name for field, _ in job.ListFields()}
+        assert not told & {"result", "tool_calls", "logprobs", "token_ids", "outputs"}
+
+
+async def test_all_that_was_asked_for_is_taken_also_after_a_restart(tmp_path: Path) -> None:
+    params = jobs_pb2.GenerationParams(
+        max_tokens=2, logprobs=1, prompt_logprobs=0, return_token_ids=True, stop=["END"]
+    )
+    top = {**LIKELY, "top": [{**LIKELY, "token_id": 7, "rank": 1}]}
+    whole = answer(
+        tool_calls=[CALL],
+        logprobs=[top, top],
+        token_ids=[1, 2],
+        prompt_details={"text": "p", "token_ids": [3], "logprobs": [LIKELY]},
+        stop_string="END",
+        finish_reason="tool_calls",
+    )
+    async with coordinator(tmp_path) as client:
+        job_id = await client.submit(params=params, tools=[jobs_pb2.Tool(name="f")])
+    async with coordinator(tmp_path) as client, client.miner("first", window=1) as miner:
+        [assignment] = await miner.assignments()
+        await miner.send(updates=work_pb2.Updates(updates=[whole(assignment.lease_id)]))
+        job = await client.job(job_id, wait=20)
+    assert job.status == jobs_pb2.JOB_STATUS_COMPLETED, job.error
+    assert (len(job.logprobs), list(job.token_ids), job.stop_string) == (2, [1, 2], "END")
+
+
+async def test_a_signed_answer_is_kept_as_it_was_signed_or_not_at_all(tmp_path: Path) -> None:
+    signer = Signer(KEY, "keyed")
+    async with coordinator(tmp_path) as client:
+        job_id = await client.submit(max_attempts=1)
+        signer.agree(2)
+        async with client.miner("keyed", window=1, public_key=signer.public_key) as miner:
+            [assignment] = await miner.assignments()
+            # Without a call, nothing ends by one.
+            update = answer(finish_reason="tool_calls")(assignment.lease_id)
+            signed = [(job_id, update.lease_id, update.completion)]
+            signature, version = signer.sign(signed), signer.version
+            updates = work_pb2.Updates(updates=[update], signature=signature)
+            updates.statement_version = version
+            await miner.send(updates=updates)
+            job = await client.job(job_id, wait=20)
+    assert (job.error.code, job.finish_reason) == ("ANSWER_REFUSED", "")
 
 
 async def test_a_finish_reason_that_nobody_knows_is_a_stop(tmp_path: Path) -> None:

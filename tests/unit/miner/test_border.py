@@ -13,12 +13,19 @@ from aitbc_miner.engines.base import (
     Message,
     PromptDetails,
     Resume,
+    Tool,
     ToolCallPart,
 )
 from aitbc_miner.engines.border import Border
 from aitbc_miner.errors import BadRequest, EngineAnswerInvalid, EngineFailed, Fault, ResultTooLarge
 
 JOB = Job(request_id="1", model="m", prompt="a prompt of words", params={})
+# One that asks for all there is.
+CURIOUS = replace(
+    JOB,
+    params={"logprobs": 1, "prompt_logprobs": 1, "return_token_ids": True, "stop": ["END"]},
+    tools=(Tool("f", "", None), Tool("g", "", None)),
+)
 
 
 def passed(*chunks: Any, job: Job = JOB) -> list[Chunk]:
@@ -57,7 +64,7 @@ def passed(*chunks: Any, job: Job = JOB) -> list[Chunk]:
 )
 def test_what_cannot_be_made_sense_of_is_an_invalid_answer(chunk: object) -> None:
     with pytest.raises(EngineAnswerInvalid) as caught:
-        passed(chunk)
+        passed(chunk, job=CURIOUS)
     assert (caught.value.reason, caught.value.fault) == ("ENGINE_ANSWER_INVALID", Fault.PASSING)
 
 
@@ -82,11 +89,67 @@ def test_tokens_that_are_none_are_an_invalid_answer_to_who_asks_for_them(chunk: 
 
 def test_ids_of_tokens_are_told_to_who_asks_for_them() -> None:
     one = Logprob("a", -1.0, (Logprob("b", -2.0, token_id=6, rank=2),), token_id=5, rank=1)
-    (unasked,) = passed(Chunk(logprobs=(one,)))
+    (unasked,) = passed(Chunk(logprobs=(one,)), job=replace(JOB, params={"logprobs": 1}))
     assert unasked.logprobs == (Logprob("a", -1.0, (Logprob("b", -2.0),)),)
-    asking = replace(JOB, params={"return_token_ids": True})
-    (asked,) = passed(Chunk(logprobs=(one,)), job=asking)
+    (asked,) = passed(Chunk(logprobs=(one,)), job=CURIOUS)
     assert asked.logprobs == (one,)
+
+
+def test_nothing_is_told_that_was_not_asked_for() -> None:
+    one = Logprob("a", -1.0, (Logprob("b", -2.0),))
+    surplus = Chunk(
+        text="x",
+        tokens=1,
+        tool_calls=(ToolCallPart(0, "a", "f", "{}"),),
+        logprobs=(one,),
+        token_ids=(5,),
+        prompt_details=PromptDetails(text="p", logprobs=(one,)),
+        stop_string="END",
+        finish_reason="tool_calls",
+    )
+    (told,) = passed(surplus)
+    assert told == Chunk(
+        text="x", tokens=1, finish_reason="stop", prompt_tokens=5, is_estimated=True
+    )
+    (details,) = passed(surplus, job=replace(JOB, params={"return_token_ids": True}))
+    assert details.prompt_details == PromptDetails(text="p")
+    uncalled = replace(CURIOUS, tool_choice="none")
+    assert passed(surplus, job=uncalled)[0].tool_calls == ()
+    assert passed(surplus, job=CURIOUS)[0].stop_string == "END"
+
+
+def test_of_the_likeliest_tokens_as_many_are_told_as_were_asked_for() -> None:
+    """Servers that tell one more begin with the one that stands there."""
+    top = (Logprob("c", -9.0), Logprob("b", -2.0, (Logprob("d", -3.0),)), Logprob("a", -1.0))
+    one = Logprob("c", -9.0, top)
+    job = replace(JOB, params={"logprobs": 2, "prompt_logprobs": 0})
+    said = Chunk(logprobs=(one,), prompt_details=PromptDetails(logprobs=(one,)))
+    (told,) = passed(said, job=job)
+    assert told.logprobs == (Logprob("c", -9.0, (Logprob("a", -1.0), Logprob("b", -2.0))),)
+    assert told.prompt_details == PromptDetails(logprobs=(Logprob("c", -9.0),))
+
+
+def test_no_more_tokens_are_told_than_were_asked_for() -> None:
+    job = replace(CURIOUS, params={**CURIOUS.params, "max_tokens": 3})
+    one = Logprob("a", -1.0)
+    piece = Chunk(tokens=1, token_ids=(7, 8), logprobs=(one, one))
+    *_, last = told = passed(
+        piece, piece, Chunk(finish_reason="stop", completion_tokens=1), job=job
+    )
+    assert [(chunk.tokens, chunk.token_ids, len(chunk.logprobs)) for chunk in told] == [
+        (2, (7, 8), 2),
+        (2, (7,), 1),
+        (0, (), 0),
+    ]
+    assert last.completion_tokens == 3
+
+
+def test_a_call_has_a_name_and_an_id_in_the_form_of_these() -> None:
+    call = Chunk(tool_calls=(ToolCallPart(0, "a\x1b", "get wéather" + "r" * 200),))
+    (told,) = passed(call, job=CURIOUS)
+    [part] = told.tool_calls
+    assert part.call_id.startswith("call_")
+    assert part.name == "get_w_ather" + "r" * 117
 
 
 def test_what_is_told_of_tokens_counts_for_the_size() -> None:
@@ -138,7 +201,7 @@ def test_arguments_are_joined_for_each_call() -> None:
         ToolCallPart(0, arguments='\ude00"'),
         ToolCallPart(1, arguments='x"'),
     ]
-    said = passed(*(Chunk(tool_calls=(part,)) for part in parts))
+    said = passed(*(Chunk(tool_calls=(part,)) for part in parts), job=CURIOUS)
     told = ["", ""]
     for chunk in said:
         told[chunk.tool_calls[0].index] += chunk.tool_calls[0].arguments
@@ -175,7 +238,7 @@ def test_the_words_for_an_end_are_understood(word: str, reason: str) -> None:
 )
 def test_an_answer_with_calls_ends_by_them(word: str, reason: str) -> None:
     call = Chunk(tool_calls=(ToolCallPart(0, "", "f"),))
-    said, last = passed(call, Chunk(finish_reason=word))
+    said, last = passed(call, Chunk(finish_reason=word), job=CURIOUS)
     assert said.tool_calls[0].call_id.startswith("call_")
     assert last.finish_reason == reason
 
@@ -203,7 +266,7 @@ def test_a_prompt_that_nobody_counted_is_estimated_and_marked() -> None:
 
 def test_a_probability_of_nought_is_told_as_openai_does() -> None:
     one = Logprob("a", float("-inf"), (Logprob("\ud800", -1),), b"\xf0")
-    (said,) = passed(Chunk(logprobs=(one,)))
+    (said,) = passed(Chunk(logprobs=(one,)), job=CURIOUS)
     assert said.logprobs == (Logprob("a", -9999.0, (Logprob("\ufffd", -1.0),), b"\xf0"),)
 
 

@@ -124,11 +124,16 @@ def test_what_is_no_output_is_not_told(task: Task, output: Output) -> None:
 
 def test_of_an_output_what_its_task_has_is_told_and_nothing_else() -> None:
     output = Output(vector=[1.0], score=1, token_ids=[1], tokens=["\ud800"], text="\ud83d\ude00")
+    asks = {"return_token_ids": True}
     told = {
-        task: checked(asking(task, Input(text="a")), Made(outputs=[output]), 1000).outputs[0]
+        task: checked(
+            asking(task, Input(text="a"), params=asks), Made(outputs=[output]), 1000
+        ).outputs[0]
         for task in Task
         if task is not Task.GENERATE
     }
+    unasked = checked(asking(Task.TOKENIZE, Input(text="a")), Made(outputs=[output]), 1000)
+    assert unasked.outputs == [Output(token_ids=array("i", [1]))]
     assert told == {
         Task.EMBED: Output(vector=array("f", [1.0])),
         Task.SCORE: Output(score=1.0),

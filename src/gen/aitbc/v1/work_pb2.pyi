@@ -544,9 +544,9 @@ Global___Updates: _TypeAlias = Updates  # noqa: Y015
 class Update(_message.Message):
     """News of one job.
 
-    One that breaks a rule, or that cannot be true, ends its lease as a failure that can be retried
-    (`ANSWER_REFUSED`), and the miner is told CANCEL_REASON_ANSWER_REFUSED. The others of its message
-    count.
+    One that breaks a rule, that cannot be true, or that has a part which its job did not ask for, ends
+    its lease as a failure that can be retried (`ANSWER_REFUSED`), and the miner is told
+    CANCEL_REASON_ANSWER_REFUSED. The others of its message count.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -618,17 +618,19 @@ class Delta(_message.Message):
     """
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_jobs_pb2.ToolCallPart]:
-        """More of the calls that the answer asks for."""
+        """More of the calls that the answer asks for, when the job has tools and its `tool_choice` is not
+        `none`: one call at most when `parallel_tool_calls` is false. As in `Completion.tool_calls`.
+        """
 
     @_builtins.property
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_jobs_pb2.TokenLogprob]:
         """How likely the tokens of this delta were, when the job's `params.logprobs` asked. Those of tokens
-        whose text is not there yet wait for it.
+        whose text is not there yet wait for it. As in `Completion.logprobs`.
         """
 
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Ids of these tokens, when the job's `params.return_token_ids` asked."""
+        """Ids of these tokens, when the job's `params.return_token_ids` asked: no more of them than `tokens`."""
 
     def __init__(
         self,
@@ -671,13 +673,15 @@ class Completion(_message.Message):
     deltas told of them.
     """
     finish_reason: _builtins.str
-    """Why the generation ended: `stop`, `length`, `tool_calls` or `content_filter`."""
+    """Why the generation ended: `stop`, `length`, `tool_calls` or `content_filter`. Any other one is kept
+    as `stop`, and so is `tool_calls` without a call; of an answer that is signed it is refused.
+    """
     result_salt: _builtins.bytes
     """16 random bytes that come before what is hashed of the answer. Required of a miner with a key."""
     reasoning: _builtins.str
     """What the model thought before it answered. It begins with what deltas told of it."""
     stop_string: _builtins.str
-    """The string of `params.stop` that ended the generation."""
+    """The string of `params.stop` that ended the generation. Not set of a job without any."""
     stop_token_id: _builtins.int
     """The token of `params.stop_token_ids` that ended the generation."""
     @_builtins.property
@@ -688,11 +692,17 @@ class Completion(_message.Message):
 
     @_builtins.property
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_jobs_pb2.ToolCall]:
-        """Calls that the answer asks for."""
+        """Calls that the answer asks for, when the job has tools and its `tool_choice` is not `none`: one at
+        most when `parallel_tool_calls` is false. Each has an id of printable ASCII characters without
+        spaces, and a name of letters, digits, `_`, `-` and `.`, at most 128, which need not be that of a
+        tool: models make up names.
+        """
 
     @_builtins.property
     def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[_jobs_pb2.TokenLogprob]:
-        """How likely each token was, when the job's `params.logprobs` asked."""
+        """How likely each token was, when the job's `params.logprobs` asked: finite numbers, with at most so
+        many of the likeliest tokens as it says, and with ids when `params.return_token_ids` asked.
+        """
 
     @_builtins.property
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[_jobs_pb2.TaskOutput]:

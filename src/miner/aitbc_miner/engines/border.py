@@ -7,10 +7,12 @@ EngineAnswerInvalid. Behind the border every text can be encoded and every count
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from uuid import uuid4
 
 from aitbc_miner.engines.base import Chunk, Job, Logprob, PromptDetails, ToolCallPart
+from aitbc_miner.engines.tools import is_calling
 from aitbc_miner.errors import EngineAnswerInvalid, EngineFailed, ResultTooLarge
 
 # Largest count that a message holds.
@@ -18,8 +20,10 @@ MOST_TOKENS = 2**31 - 1
 # Bytes of one answer with its calls and probabilities: one that never ends must end some time.
 _MOST_BYTES = 2**25
 _MOST_CALLS = 128
-# Characters of what ended an answer.
-_MOST_STOP = 4096
+# What a name of a tool has none of, and how long it is at most.
+_NO_NAME = re.compile(r"[^A-Za-z0-9_.-]")
+_MOST_NAME = 128
+_CALL_ID = re.compile(r"[!-~]{1,256}")
 # Tokens that a chat template, its system prompt and the tools' instructions may add to a prompt.
 _TEMPLATE_TOKENS = 16_384
 # What a probability of nought is told as, as the OpenAI API does.
@@ -71,8 +75,12 @@ class Border:
         """`most_bytes`: what an answer may have in all."""
         self._job = job
         self._most_bytes = min(most_bytes, _MOST_BYTES)
-        # Whether the ids of the answer's tokens are told.
+        # Whether the ids of the answer's tokens are told, and of how many tokens at most.
         self._has_ids = job.params.get("return_token_ids", False)
+        resumed = job.resume.tokens if job.resume else 0
+        self._most_tokens = max(0, job.params.get("max_tokens", MOST_TOKENS) - resumed)
+        self._ids = self._logprobs = 0
+        self._has_calls = is_calling(job)
         self._text = _Text()
         self._reasoning = _Text()
         self._arguments: list[_Text] = []
@@ -91,7 +99,10 @@ class Border:
         if not isinstance(chunk, Chunk):
             raise EngineAnswerInvalid("the engine said something that is no piece of an answer")
         is_last = chunk.finish_reason is not None
-        self._tokens += _count(chunk.tokens)
+        tokens = max(_count(chunk.tokens), len(chunk.token_ids))
+        if tokens != chunk.tokens:
+            chunk = replace(chunk, tokens=tokens)
+        self._tokens += tokens
         _count(self._tokens)
         if chunk.prompt_tokens is not None:
             self._prompt_tokens = _count(chunk.prompt_tokens)
@@ -105,21 +116,32 @@ class Border:
                 chunk,
                 text=text,
                 reasoning=reasoning,
-                tool_calls=tuple(map(self._call, chunk.tool_calls)),
-                logprobs=tuple(_logprob(one, has_id=self._has_ids) for one in chunk.logprobs),
+                tool_calls=tuple(map(self._call, chunk.tool_calls)) if self._has_calls else (),
+                logprobs=self._likely(chunk.logprobs) if chunk.logprobs else (),
             )
         self._weigh(chunk)
         return self._last(chunk) if is_last else chunk
 
     def _detailed(self, chunk: Chunk) -> Chunk:
         """Returns the chunk with what is told of tokens put right: nothing that nobody asked."""
-        ids = chunk.token_ids if self._has_ids else ()
+        ids = chunk.token_ids[: self._most_tokens - self._ids] if self._has_ids else ()
+        self._ids += len(ids)
         details = chunk.prompt_details if self._job.wants_details else None
+        most = self._job.params.get("prompt_logprobs")
         return replace(
             chunk,
             token_ids=_token_ids(ids),
-            prompt_details=None if details is None else _details(details),
+            prompt_details=None if details is None else _details(details, most),
         )
+
+    def _likely(self, logprobs: tuple[Logprob, ...]) -> tuple[Logprob, ...]:
+        """Returns probabilities as they were asked for: some servers tell more of them."""
+        most = self._job.params.get("logprobs")
+        if most is None:
+            return ()
+        told = logprobs[: self._most_tokens - self._logprobs]
+        self._logprobs += len(told)
+        return tuple(_logprob(one, most, has_id=self._has_ids) for one in told)
 
     def _last(self, chunk: Chunk) -> Chunk:
         self._is_over = True
@@ -133,7 +155,7 @@ class Border:
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
             reasoning_tokens=_optional_count(chunk.reasoning_tokens),
-            stop_string=_whole(chunk.stop_string)[:_MOST_STOP],
+            stop_string=self._stop(chunk.stop_string),
             stop_token_id=_optional_count(chunk.stop_token_id),
             cached_tokens=_cached(chunk.cached_tokens, prompt_tokens),
             is_estimated=bool(chunk.is_estimated) or is_estimated,
@@ -142,11 +164,18 @@ class Border:
     def _completion_tokens(self, chunk: Chunk) -> int | None:
         """Returns how many tokens the answer has: no more than were asked for, whoever counts."""
         told = _optional_count(chunk.completion_tokens)
+        if told is not None and told < self._ids:
+            told = self._ids
         most = self._job.params.get("max_tokens")
         resumed = self._job.resume.tokens if self._job.resume else 0
         if most is not None and (self._tokens + resumed if told is None else told) > most:
             return most
         return told
+
+    def _stop(self, told: object) -> str:
+        # Some servers say something else there.
+        stop = _whole(told)
+        return stop if stop in self._job.params.get("stop", ()) else ""
 
     def _finish_reason(self, told: object) -> str:
         if not isinstance(told, str):
@@ -162,14 +191,19 @@ class Border:
 
     def _call(self, part: ToolCallPart) -> ToolCallPart:
         index = _count(part.index)
-        call_id, name = _whole(part.call_id), _whole(part.name)
+        # Models make up names, and servers ids.
+        call_id, name = _whole(part.call_id), _NO_NAME.sub("_", _whole(part.name))[:_MOST_NAME]
         if index == len(self._arguments):
             if not name or index >= _MOST_CALLS:
                 raise EngineAnswerInvalid("the engine asked for a call without a name, or too many")
             self._arguments.append(_Text())
-            call_id = call_id or f"call_{uuid4().hex}"
+            if not _CALL_ID.fullmatch(call_id):
+                call_id = f"call_{uuid4().hex}"
         elif index > len(self._arguments):
             raise EngineAnswerInvalid("the engine numbered its calls with a gap")
+        else:
+            # Told with the first part of it.
+            call_id = name = ""
         return ToolCallPart(index, call_id, name, self._arguments[index].take(part.arguments))
 
     def _weigh(self, chunk: Chunk) -> None:
@@ -249,11 +283,12 @@ def _cached(number: object, prompt_tokens: int) -> int | None:
     return None if cached is None else min(cached, prompt_tokens)
 
 
-def _details(told: PromptDetails) -> PromptDetails:
+def _details(told: PromptDetails, most: int | None) -> PromptDetails:
+    logprobs = () if most is None else told.logprobs
     return PromptDetails(
         text=_whole(told.text),
         token_ids=_token_ids(told.token_ids),
-        logprobs=tuple(_logprob(one, has_id=True) for one in told.logprobs),
+        logprobs=tuple(_logprob(one, most or 0, has_id=True) for one in logprobs),
     )
 
 
@@ -267,15 +302,20 @@ def _logprob_bytes(one: Logprob) -> int:
     return sum(2 * (_bytes_in(top.token) + 14) for top in (one, *one.top))
 
 
-def _logprob(one: Logprob, *, has_id: bool) -> Logprob:
+def _logprob(one: Logprob, most: int, *, has_id: bool) -> Logprob:
+    """Returns a probability as it may be told. `most`: likeliest tokens beside."""
     value = one.logprob
     if not isinstance(value, int | float) or math.isnan(value) or value == math.inf:
         raise EngineAnswerInvalid("the engine told a log probability that is no number")
+    top = [_logprob(other, 0, has_id=has_id) for other in one.top]
+    if len(top) > most:
+        # Servers that tell more begin with the one that stands there, however likely it was.
+        top = sorted(top, key=lambda other: -other.logprob)[:most]
     return replace(
         one,
         token=_whole(one.token),
         logprob=max(float(value), _IMPOSSIBLE),
-        top=tuple(_logprob(other, has_id=has_id) for other in one.top),
+        top=tuple(top),
         token_id=_optional_count(one.token_id) if has_id else None,
         rank=_count(one.rank) if has_id else 0,
     )

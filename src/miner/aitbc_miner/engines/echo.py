@@ -139,13 +139,15 @@ class EchoEngine:
             return
         async for words, count in _paced(answer.reasoning, 0, rate):
             yield Chunk(reasoning=words, tokens=count)
+        ids = answer.token_ids
         async for words, count in _paced(answer.text, position, rate):
             position += len(words)
             text = words
             if self._options.stamps:
                 text = f"{time.monotonic() * 1000:.0f} " * count
-            yield Chunk(text=text, tokens=count)
-        yield replace(_rest(answer, position), reasoning="", tokens=0)
+            yield Chunk(text=text, tokens=count, token_ids=ids[:count])
+            ids = ids[count:]
+        yield replace(_rest(answer, position), reasoning="", tokens=0, token_ids=ids)
 
     def load(self) -> EngineLoad:
         """Knows nothing that the agent does not."""

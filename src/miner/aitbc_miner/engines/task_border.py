@@ -26,6 +26,8 @@ def checked(job: Job, made: Made, most_bytes: int) -> Made:
     if len(made.outputs) != (len(job.inputs) or 1):
         raise EngineAnswerInvalid("the engine made outputs of more inputs than there are, or fewer")
     outputs = [_CHECKS[job.task](output) for output in made.outputs]
+    if not job.params.get("return_token_ids", False):
+        outputs = [replace(output, tokens=()) for output in outputs]
     if sum(map(_size_of, outputs)) > most_bytes:
         raise ResultTooLarge(f"the outputs are larger than {most_bytes} bytes: give fewer inputs")
     if not 0 <= made.prompt_tokens <= MOST_TOKENS:

@@ -12,6 +12,7 @@ from aitbc_server.api.contents import answered_beside
 from aitbc_server.api.convert import usage_details
 from aitbc_server.api.statements import Stated
 from aitbc_server.api.told import told_by
+from aitbc_server.api.unasked import unasked_in
 from aitbc_server.api.unfinished import Sender
 from aitbc_server.api.validation import validator
 from aitbc_server.api.wire import Bounds, parse
@@ -102,15 +103,15 @@ def beside_text(update: work_pb2.Update, task: Task = Task.GENERATE, asks: Asks 
     usage = completion.usage
     details = usage_details(usage)
     beside = {_BESIDE[f]: value for f, value in completion.ListFields() if f in _BESIDE}
-    logprob_bytes = 0
-    if beside:
-        plain, logprobs = _details(beside)
-        logprob_bytes = len(logprobs) + completion.prompt_details.ByteSize()
-        details = plain + logprobs + details
     # Most answers are a text and nothing else.
     told = NOTHING_BESIDE
     if beside or usage.HasField("cached_tokens"):
-        told = told_by(completion, task, asks)._replace(logprob_bytes=logprob_bytes)
+        told = told_by(completion, task, asks)
+    if beside:
+        plain, logprobs = _details(beside)
+        logprob_bytes = len(logprobs) + completion.prompt_details.ByteSize()
+        told = told._replace(logprob_bytes=logprob_bytes)
+        details = plain + logprobs + details
     reason = _reason_of(completion)
     return Beside(NO_PARTS, details, told, answered_beside(completion, reason))
 
@@ -118,26 +119,8 @@ def beside_text(update: work_pb2.Update, task: Task = Task.GENERATE, asks: Asks 
 def looked_at(update: work_pb2.Update, task: Task, asks: Asks) -> Beside | str:
     """Returns what an update has beside its text, or what is wrong with it."""
     # What was not asked for may be much, and is not worth being checked.
-    problem = _unasked_in(update, asks) or _problem_of(update)
+    problem = unasked_in(update, asks) or _problem_of(update)
     return problem or beside_text(update, task, asks)
-
-
-def _unasked_in(update: work_pb2.Update, asks: Asks) -> str | None:
-    """Returns what an update has that its job did not ask for, if it has such a thing."""
-    kind = update.WhichOneof("event")
-    if kind == "delta":
-        said: work_pb2.Delta | work_pb2.Completion = update.delta
-    elif kind == "completion":
-        said = update.completion
-        if said.outputs and not asks.outputs:
-            return "outputs were not asked for"
-        if said.HasField("prompt_details") and not asks.prompt_details:
-            return "prompt_details were not asked for"
-    else:
-        return None
-    if said.token_ids and not asks.token_ids:
-        return "token_ids were not asked for"
-    return None
 
 
 def parents_of(hello: work_pb2.Hello) -> dict[str, str]:
@@ -215,7 +198,9 @@ def completion_of(
 
 
 def _reason_of(completion: work_pb2.Completion) -> str:
-    return completion.finish_reason if completion.finish_reason in FINISH_REASONS else "stop"
+    reason = completion.finish_reason
+    is_known = reason in FINISH_REASONS and (reason != "tool_calls" or completion.tool_calls)
+    return reason if is_known else "stop"
 
 
 def _parts_of(delta: work_pb2.Delta) -> Parts:

@@ -52,8 +52,8 @@ class AnswerBounds:
             problem = answer_problem(
                 job.asks,
                 told,
-                has_text=bool(completion.result),
                 completion_tokens=completion.completion_tokens,
+                max_tokens=job.max_tokens,
             )
             if problem is not None:
                 return Refusal(ANSWER_REFUSED, f"answered with {problem[0]}, which {problem[1]}")

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from aitbc_server.dispatch.answer_bounds import AnswerBounds
+from aitbc_server.dispatch.answer_bounds import ANSWER_REFUSED, AnswerBounds
 from aitbc_server.dispatch.core import Core
 from aitbc_server.dispatch.enrolment import Enrolment
 from aitbc_server.dispatch.extras import size_of
@@ -362,11 +362,14 @@ class Dispatcher:
         if lease is None:
             return
         size = bytes_in(text)
+        refusal = None
         if parts is not NO_PARTS:
             size += size_of(parts)
+            if not self.transcripts.follows(lease.job.job_id, sequence, parts.calls):
+                refusal = Refusal(ANSWER_REFUSED, "told of a call that it had not begun")
         # The one numbered 0 tells the answer from its beginning.
         lease.said_bytes = lease.said_bytes + size if sequence else size
-        refusal = self._bounds.refusal_of_size(lease, lease.said_bytes)
+        refusal = refusal or self._bounds.refusal_of_size(lease, lease.said_bytes)
         if refusal is None:
             self.transcripts.extend(
                 lease.job.job_id, sequence, text, tokens, parts, miner_id=lease.miner_id

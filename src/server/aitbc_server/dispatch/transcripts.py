@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future
 from collections import Counter
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
 from aitbc_server.dispatch.extras import Extras, Place, size_of
 from aitbc_server.dispatch.live import LiveJob
-from aitbc_server.domain.parts import NO_PARTS, Parts
+from aitbc_server.domain.parts import NO_PARTS, CallPart, Parts
 from aitbc_server.domain.positions import START, Bytes, Position
 
 # Longest time that news waits for company, and how much longer than the work of passing it on it
@@ -205,6 +205,23 @@ class Transcripts:
             else:
                 self._wake_soon(transcript)
 
+    def follows(self, job_id: str, sequence: int, calls: Sequence[CallPart]) -> bool:
+        """Says whether parts of calls follow what was said, as far as that is kept.
+
+        A call begins with its name, and after those before it.
+        """
+        transcript = self._by_job.get(job_id)
+        begun = 0
+        if transcript is not None and sequence:
+            if not transcript.is_kept:
+                return True
+            begun = len(transcript.extras.calls) if transcript.extras is not None else 0
+        for part in calls:
+            if part.number > begun or (part.number == begun and not part.name):
+                return False
+            begun += part.number == begun
+        return True
+
     def resumed(self, job_id: str, miner_id: str, result: str) -> tuple[tuple[str, int], ...]:
         """Returns which beginning of its result a miner had from others."""
         transcript = self.find(job_id)
@@ -242,7 +259,8 @@ class Transcripts:
 
     def leave(self, job_id: str, transcript: Transcript) -> None:
         """Forgets a transcript that says nothing and that nobody follows."""
-        is_needed = transcript.followers or transcript.tokens or not transcript.is_kept
+        is_said = transcript.tokens or transcript.extras is not None
+        is_needed = transcript.followers or is_said or not transcript.is_kept
         if not is_needed and self._by_job.get(job_id) is transcript:
             del self._by_job[job_id]
 

@@ -30,7 +30,7 @@ class Told(NamedTuple):
     outputs: int = 0
     wrong_output: tuple[int, str] | None = None
     token_ids: int = 0
-    prompt_details: bool = False
+    logprobs: int = 0
     cached_tokens: int | None = None
     # Of its log probabilities, the prompt's among them.
     logprob_bytes: int = 0
@@ -67,7 +67,11 @@ def usage_problem(
 
 
 def answer_problem(
-    asks: Asks, told: Told, *, has_text: bool, completion_tokens: int | None
+    asks: Asks,
+    told: Told,
+    *,
+    completion_tokens: int | None,
+    max_tokens: int | None,
 ) -> tuple[str, str] | None:
     """Returns what an answer cannot have and why, as (field, problem); None when it can."""
     if told.outputs != asks.outputs:
@@ -75,14 +79,12 @@ def answer_problem(
     if told.wrong_output is not None:
         place, problem = told.wrong_output
         return f"outputs[{place}]", problem
-    if asks.outputs and has_text:
-        return "result", "must be empty: its task generates no text"
-    if told.token_ids and not asks.token_ids:
-        return "token_ids", "were not asked for"
-    if completion_tokens is not None and told.token_ids > completion_tokens:
-        return "token_ids", f"must be at most {completion_tokens}, as many as it counts"
-    if told.prompt_details and not asks.prompt_details:
-        return "prompt_details", "were not asked for"
+    most = MOST_TOKENS if max_tokens is None else max_tokens
+    counted = most if completion_tokens is None else completion_tokens
+    if told.token_ids > counted:
+        return "token_ids", f"must be at most {counted}, as many as it counts"
+    if told.logprobs > most:
+        return "logprobs", f"must be at most {most}, as many as its tokens may be"
     return None
 
 

@@ -1,4 +1,4 @@
--- What bounds the answer of a job beside max_tokens, as JSON; NULL of most.
+-- What bounds the answer of a job beside max_tokens, as JSON; `{}` of most.
 ALTER TABLE jobs ADD COLUMN asks TEXT;
 
 -- Whether what was asked and answered is kept after the end. The index has only those of which it is
