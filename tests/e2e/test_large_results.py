@@ -27,6 +27,21 @@ def test_a_result_that_does_not_fit_ends_its_job_alone(launcher: Launcher) -> No
     assert "session.lost" not in miner.tail()
 
 
+def test_a_text_of_many_tokens_ends_no_miner(launcher: Launcher) -> None:
+    coordinator = launcher.coordinator()
+    miner = launcher.miner(coordinator, models=["m"])
+    with httpx.Client(base_url=coordinator.url, timeout=70) as api:
+        final(api, submit(api, "m", prompt="word"))
+        # An echo's tokens are bytes. More of them are told than many a list may have.
+        told = api.post("/tokenize", json={"model": "m", "prompt": "é" * 300_000})
+        assert (told.status_code, told.json()["count"]) == (200, 600_000)
+        refused = api.post("/tokenize", json={"model": "m", "prompt": "é" * 520_000})
+        assert refused.json()["error"]["code"] == "result_too_large", refused.text
+        assert final(api, submit(api, "m", prompt="word"))["status"] == "completed"
+    assert miner.exit_status is None
+    assert "session.lost" not in miner.tail()
+
+
 def test_large_results_are_told_again_in_messages_that_fit(launcher: Launcher) -> None:
     env = {**CLEAN_ENV, "AITBC_MAX_MESSAGE_BYTES": str(2 * 1024 * 1024)}
     coordinator = launcher.coordinator(env=env)

@@ -323,7 +323,7 @@ async def test_tools_are_called_and_answered(tmp_path: Path) -> None:
         asking = api.messages.create(
             **ASKED,
             tools=[WEATHER],
-            tool_choice={"type": "any", "disable_parallel_tool_use": True},
+            tool_choice={"type": "any", "disable_parallel_tool_use": False},
             thinking={"type": "adaptive"},
         )
         first, assigned = await both(
@@ -336,7 +336,7 @@ async def test_tools_are_called_and_answered(tmp_path: Path) -> None:
         [tool] = job.tools
         assert (tool.name, tool.description) == ("weather", "Tells the weather")
         assert json.loads(tool.parameters) == {"type": "object", **WEATHER["input_schema"]}
-        assert (job.tool_choice, job.parallel_tool_calls) == ("required", False)
+        assert (job.tool_choice, job.parallel_tool_calls) == ("required", True)
         assert first.stop_reason == "tool_use"
         results = [
             {"type": "tool_result", "tool_use_id": "call-Oslo", "content": "rain"},
@@ -353,8 +353,14 @@ async def test_tools_are_called_and_answered(tmp_path: Path) -> None:
             {"role": "assistant", "content": first.content},
             {"role": "user", "content": results},
         ]
-        asking = api.messages.create(**{**ASKED, "messages": turns}, tools=[WEATHER])
+        asking = api.messages.create(
+            **{**ASKED, "messages": turns},
+            tools=[WEATHER],
+            tool_choice={"type": "auto", "disable_parallel_tool_use": True},
+        )
         _, assigned = await both(asking, answer(miner, "It rains."))
+        assert assigned.job.HasField("parallel_tool_calls")
+        assert not assigned.job.parallel_tool_calls
         _, said, *answers, asked = assigned.job.messages
         assert (said.content, said.reasoning) == ("Let me look.", "I must ask")
         assert [json.loads(call.arguments) for call in said.tool_calls] == [

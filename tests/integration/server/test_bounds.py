@@ -175,7 +175,8 @@ async def test_a_job_that_is_larger_than_a_page_is_a_page_alone(tmp_path: Path) 
 
 async def test_lists_are_without_probabilities(tmp_path: Path) -> None:
     async with coordinator(tmp_path) as client, client.miner() as miner:
-        job_id = await client.submit()
+        params = jobs_pb2.GenerationParams(logprobs=0)
+        job_id = await client.submit(params=params, tools=[jobs_pb2.Tool(name="f")])
         [assignment] = await miner.assignments()
         completion = work_pb2.Completion(
             result="done",

@@ -129,11 +129,12 @@ async def test_an_answer_without_reasoning_is_told_as_before(tmp_path: Path) -> 
 
 async def test_every_delta_has_a_text_for_readers_that_know_no_reasoning(tmp_path: Path) -> None:
     async with coordinator(tmp_path) as client, client.miner() as miner:
-        job_id = await client.submit()
+        job_id = await client.submit(tools=[jobs_pb2.Tool(name="f")])
         [assignment] = await miner.assignments()
         await think(miner, assignment.lease_id)
-        await tell(miner, assignment.lease_id, 2, tool_calls=[jobs_pb2.ToolCallPart(name="f")])
-        await conclude(miner, assignment.lease_id, 3, tool_calls=[jobs_pb2.ToolCall(name="f")])
+        part, call = jobs_pb2.ToolCallPart(id="c", name="f"), jobs_pb2.ToolCall(id="c", name="f")
+        await tell(miner, assignment.lease_id, 2, tool_calls=[part])
+        await conclude(miner, assignment.lease_id, 3, tool_calls=[call])
         async with reading(client, job_id) as stream:
             texts = []
             while (event := await stream.next()) is not None:

@@ -142,6 +142,16 @@ def test_of_an_output_what_its_task_has_is_told_and_nothing_else() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "output",
+    [Output(token_ids=[1] * 1_048_577), Output(token_ids=[1] * 262_145, tokens=["a"] * 262_145)],
+)
+def test_more_tokens_than_a_message_may_have_are_refused(output: Output) -> None:
+    job = asking(Task.TOKENIZE, Input(text="a"), params={"return_token_ids": True})
+    with pytest.raises(ResultTooLarge, match="shorter"):
+        checked(job, Made(outputs=[output]), 2**30)
+
+
 def test_outputs_that_fit_into_no_message_are_refused() -> None:
     made = Made(outputs=[Output(vector=[0.5] * 250)])
     with pytest.raises(ResultTooLarge, match="fewer inputs"):

@@ -641,11 +641,11 @@ class TaskOutput(_message.Message):
 
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The tokens of a text."""
+        """The tokens of a text, at most 1,048,576."""
 
     @_builtins.property
     def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Their texts, one by one, when `params.return_token_ids` asked."""
+        """Their texts, one by one, when `params.return_token_ids` asked: at most 262,144."""
 
     def __init__(
         self,

@@ -16,6 +16,9 @@ from aitbc_miner.errors import EngineAnswerInvalid, ResultTooLarge
 
 # Bytes that a number of a vector, a token, and what is around an output take in a message.
 _NUMBER_BYTES, _TOKEN_BYTES, _OVERHEAD = 4, 5, 16
+# Tokens that an output may have, and texts of them: the coordinator ends the stream of who tells
+# more.
+_MOST_TOKENS, _MOST_TEXTS = 1_048_576, 262_144
 
 
 def checked(job: Job, made: Made, most_bytes: int) -> Made:
@@ -28,6 +31,9 @@ def checked(job: Job, made: Made, most_bytes: int) -> Made:
     outputs = [_CHECKS[job.task](output) for output in made.outputs]
     if not job.params.get("return_token_ids", False):
         outputs = [replace(output, tokens=()) for output in outputs]
+    for output in outputs:
+        if len(output.token_ids) > _MOST_TOKENS or len(output.tokens) > _MOST_TEXTS:
+            raise ResultTooLarge("an input has too many tokens to be told: give a shorter one")
     if sum(map(_size_of, outputs)) > most_bytes:
         raise ResultTooLarge(f"the outputs are larger than {most_bytes} bytes: give fewer inputs")
     if not 0 <= made.prompt_tokens <= MOST_TOKENS:
