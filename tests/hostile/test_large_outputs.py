@@ -42,6 +42,7 @@ def texts(count: int) -> list[jobs_pb2.TaskOutput]:
     return [jobs_pb2.TaskOutput(text="\x01" * ((MOST_BYTES - _ROOM) // count))] * count
 
 
+TASKS = [number for number in jobs_pb2.JobTask.values() if number]
 IDS = {"return_token_ids": True}
 EMBEDDINGS = "/v1/embeddings"
 # What is asked, what comes, and a request of OpenAI's that is answered with it.
@@ -90,7 +91,7 @@ async def api(victim: Coordinator) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 async def miner(victim: Coordinator) -> AsyncIterator[StreamMiner]:
     """A miner that does all that may be asked."""
-    async with stream_miner(victim.grpc, "m", window=1, tasks=range(1, 6)) as opened:
+    async with stream_miner(victim.grpc, "m", window=1, tasks=TASKS) as opened:
         yield opened
 
 

@@ -16,6 +16,7 @@ from aitbc_server.aside import by_size
 from aitbc_server.batches.lines import FileLine, LineReader
 from aitbc_server.batches.requests import LineFault, read_request
 from aitbc_server.domain.batches import BatchFault
+from aitbc_server.slices import is_spent, next_turn
 
 # Lines read at once, and about how many bytes of them.
 _LINES = 200
@@ -51,6 +52,9 @@ class FileCheck:
     async def check(self, lines: LineReader, turns: asyncio.Semaphore) -> Checked:
         """Reads all lines, some with each turn."""
         while not lines.is_at_end and self._total <= self._most_lines:
+            # Of short lines there are thousands in what is read at once, and none waits for more.
+            if is_spent():
+                await next_turn()
             async with turns:
                 some = await lines.some(_LINES, _BYTES)
                 await by_size(sum(line.size for line in some), self._look_at, some)

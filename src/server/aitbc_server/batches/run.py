@@ -31,6 +31,7 @@ from aitbc_server.domain.errors import (
     Unavailable,
 )
 from aitbc_server.domain.files import file_id_of
+from aitbc_server.slices import is_spent, next_turn
 
 # Of one step: lines that are read and submitted, and about how many bytes are read or written.
 _STEP_LINES = 64
@@ -222,7 +223,7 @@ class BatchRun:
             if request is None:
                 request = await self._source.request(line.number, line.offset)
             path, body = self._batch.endpoint, request.body
-            async with self._room.made(self._endpoints.jobs_of, path, body) as made:
+            async with self._room.made(self._made, path, body) as made:
                 for one in made:
                     one.priority = self._bounds.priority
                     if one.HasField("store") and not one.store:
@@ -252,6 +253,12 @@ class BatchRun:
             self._ended.append(line)
         return True
 
+    async def _made(self, path: str, body: bytes) -> Sequence[jobs_pb2.SubmitJobRequest]:
+        # Many lines are made one after the other, and those that are wrong take longest.
+        if is_spent():
+            await next_turn()
+        return await self._endpoints.jobs_of(path, body)
+
     def _job_ended(self, job_id: str) -> None:
         line = self._waiting.pop(job_id)
         line.waiting.remove(job_id)
@@ -268,6 +275,8 @@ class BatchRun:
                 break
             closed.append(line)
             await self._tell(line, texts)
+            if is_spent():
+                await next_turn()
         await self._store.advance(self._advance(texts, closed=closed))
         del self._ended[: len(closed)]
         for line in closed:

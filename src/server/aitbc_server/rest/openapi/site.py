@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from functools import cache
@@ -10,6 +11,7 @@ from importlib import resources
 import orjson
 from google.protobuf.descriptor import MethodDescriptor
 
+from aitbc_server.aside import aside
 from aitbc_server.rest.asgi import (
     AsgiApp,
     Headers,
@@ -83,23 +85,33 @@ class _Document:
         self._servers = servers
         self._methods: Sequence[MethodDescriptor] = ()
         self._body = b""
+        # It takes some tenths of a second: those who come meanwhile wait for the same one.
+        self._making = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             _require_get(scope)
-            methods = await self._backend.methods()
-            if methods is not self._methods:
-                made = document(
-                    methods,
-                    is_key_required=self._is_key_required,
-                    parts=self._parts,
-                    servers=self._servers,
-                )
-                self._body, self._methods = orjson.dumps(made), methods
-            response = json_response(200, self._body)
+            response = json_response(200, await self._current())
         except Exception as error:
             response = error_response(error, scope["path"])
         await send_response(send, response, with_body=scope["method"] != "HEAD")
+
+    async def _current(self) -> bytes:
+        methods = await self._backend.methods()
+        if methods is not self._methods:
+            async with self._making:
+                if methods is not self._methods:
+                    self._body, self._methods = await aside(self._made, methods), methods
+        return self._body
+
+    def _made(self, methods: Sequence[MethodDescriptor]) -> bytes:
+        made = document(
+            methods,
+            is_key_required=self._is_key_required,
+            parts=self._parts,
+            servers=self._servers,
+        )
+        return orjson.dumps(made)
 
 
 def _file(name: str, headers: Headers) -> AsgiApp:
