@@ -137,12 +137,12 @@ list, each item with the fields that were given; of one that was submitted as `p
 that of the list of their numbers, such as `[1,2]`.
 
 **asked** is canonical JSON of what is asked of the model beside the prompt: those of the job's
-fields `model`, `task`, `params`, `prompt_options`, `dimensions`, `tools`, `tool_choice`,
-`parallel_tool_calls`, `response_format` and `raw_prompt` that are set; `conversation`: true when
-it has `messages`; and `tokens`: true when it has `prompt_token_ids`. **answered** is canonical
-JSON of what the answer has beside its text: those of `finish_reason`, `reasoning`, `tool_calls`,
-`outputs`, `stop_string` and `stop_token_id` that are set; and `logprobs` and `token_ids`:
-integers, of how many tokens there are log probabilities and ids, unless they are 0.
+fields `model`, `task`, `params`, `prompt_options`, `dimensions`, `use_activation`, `tools`,
+`tool_choice`, `parallel_tool_calls`, `response_format` and `raw_prompt` that are set;
+`conversation`: true when it has `messages`; and `tokens`: true when it has `prompt_token_ids`.
+**answered** is canonical JSON of what the answer has beside its text: those of `finish_reason`,
+`reasoning`, `tool_calls`, `outputs`, `stop_string` and `stop_token_id` that are set; and `logprobs`
+and `token_ids`: integers, of how many tokens there are log probabilities and ids, unless they are 0.
 
 The values have the form in which the REST API shows the job, with these rules:
 

@@ -13,6 +13,7 @@ from typing import Any
 ASKED = (
     *("model", "task", "params", "tools", "tool_choice", "response_format"),
     *("raw_prompt", "parallel_tool_calls", "prompt_options", "dimensions"),
+    "use_activation",
 )
 ANSWERED = ("finish_reason", "reasoning", "tool_calls", "outputs", "stop_string", "stop_token_id")
 # Of these only the number is told.
@@ -25,7 +26,7 @@ _FLOATING = {
 # What says something also when it is false.
 _MAY_BE_FALSE = {
     *("parallel_tool_calls", "skip_special_tokens", "spaces_between_special_tokens"),
-    *("add_generation_prompt", "add_special_tokens", "strict"),
+    *("add_generation_prompt", "add_special_tokens", "strict", "use_activation"),
 }
 
 

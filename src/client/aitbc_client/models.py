@@ -24,6 +24,14 @@ class JobStatus(StrEnum):
         return self not in (JobStatus.PENDING, JobStatus.RUNNING)
 
 
+class RepetitionDetection(TypedDict, total=False):
+    """When an answer ends because it repeats itself: a pattern of tokens, so many times."""
+
+    max_pattern_size: int
+    min_pattern_size: int
+    min_count: int
+
+
 class Params(TypedDict, total=False):
     """How the model samples. What is absent is the engine's default."""
 
@@ -52,6 +60,10 @@ class Params(TypedDict, total=False):
     return_token_ids: bool
     # The text of a JSON object.
     extra_args: str
+    thinking_token_budget: int
+    # Has a miner answer all the same that cannot bound the reasoning of its model.
+    is_thinking_token_budget_optional: bool
+    repetition_detection: RepetitionDetection
 
 
 class Message(TypedDict):

@@ -48,6 +48,7 @@ def read_job(assignment: Assignment) -> Job:
             for one in job.inputs
         ),
         dimensions=job.dimensions if job.HasField("dimensions") else None,
+        use_activation=job.use_activation if job.HasField("use_activation") else None,
         prompt=job.prompt if job.HasField("prompt") else None,
         prompt_token_ids=tuple(job.prompt_token_ids),
         messages=tuple(_message(message) for message in job.messages),
@@ -195,6 +196,8 @@ def _params(job: JobMessage) -> Params:
             value = dict(value)
         elif field.is_repeated:
             value = list(value)
+        elif field.message_type is not None:
+            value = {one.name: number for one, number in value.ListFields()}
         params[field.name] = value
     if "extra_args" in params:
         params["extra_args"] = _object("extra_args", params["extra_args"])

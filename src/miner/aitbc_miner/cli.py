@@ -129,7 +129,7 @@ def run(
             envvar="AITBC_ENGINE_OPT",
             help="Option of the engine, once for each. vllm: any engine argument, such as"
             " max_model_len=8192, and allow_private_media=true. openai: base_url, api_key_file,"
-            " endpoint=chat|completions, timeout, cache_salt=true where it knows cache_salt,"
+            " endpoint=chat|completions, timeout, cache_salt=false where it is to be sent none,"
             " tasks=generate,embed,... where it does not generate,tokenize,detokenize."
             " echo: tokens, tokens_per_second, latency, reasoning. MODEL: for one of several, with"
             " vllm.",

@@ -24,7 +24,7 @@ from aitbc_miner.engines.base import (
 )
 from aitbc_miner.engines.openai import OpenAIEngine, OpenAIOptions
 from aitbc_miner.engines.openai_faults import retry_after_s
-from aitbc_miner.engines.openai_requests import HINTS, body_of
+from aitbc_miner.engines.openai_requests import body_of, hints_of
 from aitbc_miner.engines.options import EngineOptions
 from aitbc_miner.errors import (
     BadRequest,
@@ -195,8 +195,8 @@ async def test_a_raw_prompt_goes_to_the_completions_endpoint(server: FakeServer)
     await engine.close()
 
 
-@pytest.mark.parametrize(("option", "salt"), [({}, None), ({"cache_salt": "true"}, "of-a")])
-async def test_whose_cache_it_is_is_told_where_the_server_knows_it(
+@pytest.mark.parametrize(("option", "salt"), [({}, "of-a"), ({"cache_salt": "false"}, None)])
+async def test_whose_cache_it_is_is_told_unless_the_server_is_not_to_know(
     server: FakeServer, option: dict[str, str], salt: str | None
 ) -> None:
     server.answer("hi")
@@ -204,6 +204,32 @@ async def test_whose_cache_it_is_is_told_where_the_server_knows_it(
     await chunks_of(engine, job(cache_salt="of-a"))
     await engine.close()
     assert server.body.get("cache_salt") == salt
+
+
+async def test_a_server_that_knows_no_salt_is_told_none_from_then_on(
+    server: FakeServer, engine: OpenAIEngine
+) -> None:
+    server.answer("hi")
+    server.unknown_field = "cache_salt"
+    server.unknown_body = {"error": {"message": "Unrecognized request argument: cache_salt"}}
+    for _ in range(2):
+        await chunks_of(engine, job(cache_salt="of-a"))
+    assert ["cache_salt" in body for body in server.bodies] == [True, False, False]
+
+
+async def test_a_budget_of_thinking_is_left_out_only_where_it_is_optional(
+    server: FakeServer, engine: OpenAIEngine
+) -> None:
+    server.answer("hi")
+    server.unknown_field = "thinking_token_budget"
+    server.unknown_body = {"error": {"message": "thinking_token_budget: no reasoning parser"}}
+    budget = {"thinking_token_budget": 5}
+    await chunks_of(engine, job(params={**budget, "is_thinking_token_budget_optional": True}))
+    assert [body.get("thinking_token_budget") for body in server.bodies] == [5, None]
+    assert "is_thinking_token_budget_optional" not in server.bodies[0]
+    # What was learnt of the one says nothing of the other.
+    with pytest.raises(BadRequest, match="no reasoning parser"):
+        await chunks_of(engine, job(params=budget))
 
 
 async def test_a_conversation_is_resumed_where_the_server_can(server: FakeServer) -> None:
@@ -1038,7 +1064,7 @@ async def test_what_holds_an_answer_is_never_left_out(
     server.answer("x")
     held = Job(request_id="1", model="llama3.2", prompt="p", **{"params": {}, **asked})
     plain = Job(request_id="2", model="llama3.2", prompt="p", params={})
-    (field,) = openai_bodies(held) - openai_bodies(plain) - set(HINTS)
+    (field,) = openai_bodies(held) - openai_bodies(plain) - hints_of(held).keys()
     server.unknown_field = field
     server.unknown_body = {"error": {"message": f"no {field} here", "param": field}}
     with pytest.raises(BadRequest, match=f"^{field}: no {field} here"):

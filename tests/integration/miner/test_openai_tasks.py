@@ -98,6 +98,42 @@ async def test_vectors_come_in_the_order_of_the_inputs(
     assert server.asked == [("/v1/embeddings", body)]
 
 
+async def test_a_conversation_has_a_vector(server: Server, engine: OpenAIEngine) -> None:
+    server.answers["/v1/embeddings"] = {"data": [{"embedding": [0.5]}]}
+    job = asking(
+        Task.EMBED,
+        messages=(Message(role="user", content="hi"),),
+        options=PromptOptions(add_generation_prompt=False, truncation_side="right"),
+        use_activation=False,
+    )
+    made = await made_by(engine, job)
+    assert [list(one.vector) for one in made.outputs] == [[0.5]]
+    [(_, body)] = server.asked
+    assert body == {
+        "model": "upstream",
+        "messages": [{"role": "user", "content": "hi"}],
+        "encoding_format": "float",
+        "add_generation_prompt": False,
+        "truncation_side": "right",
+        "use_activation": False,
+    }
+
+
+@pytest.mark.parametrize("path", ["/v1/score", "/v1/rerank"])
+async def test_a_score_is_made_of_so_many_tokens(
+    server: Server, engine: OpenAIEngine, path: str
+) -> None:
+    server.answers["/v1/score"] = {"data": [{"score": 1}]}
+    server.answers["/v1/rerank"] = {"results": [{"index": 0, "relevance_score": 1}]}
+    if path == "/v1/rerank":
+        del server.answers["/v1/score"]
+    options = PromptOptions(max_tokens_per_query=3, max_tokens_per_document=4)
+    await made_by(engine, asking(Task.SCORE, Input(text="q", text_pair="a"), options=options))
+    asked, body = server.asked[-1]
+    assert asked == path
+    assert (body["max_tokens_per_query"], body["max_tokens_per_doc"]) == (3, 4)
+
+
 async def test_texts_and_tokens_are_asked_apart(server: Server, engine: OpenAIEngine) -> None:
     server.answers["/v1/embeddings"] = {"data": [{"embedding": [1.0]}, {"embedding": [2.0]}]}
     inputs = Input(text="abcd"), Input(token_ids=(1, 2)), Input(text="b"), Input(token_ids=(3,))

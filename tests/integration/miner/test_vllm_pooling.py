@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,10 @@ from tests.integration.miner.test_vllm_engine import COMMAND, START_S, endings
 
 EMBED, SCORE = jobs_pb2.JOB_TASK_EMBED, jobs_pb2.JOB_TASK_SCORE
 QUERY = "What is the capital of France?"
+# Of conversations; the model has none.
+TEMPLATE = (
+    "{{ before }} {{ messages[0]['content'] }}{% if add_generation_prompt %} Bananas:{% endif %}"
+)
 FITS, ELSE = "The capital of France is Paris.", "Bananas are yellow."
 
 
@@ -22,9 +28,9 @@ def asking(
     lease_id: str,
     task: jobs_pb2.JobTask.ValueType,
     *inputs: jobs_pb2.TaskInput,
-    dimensions: int | None = None,
+    **fields: Any,
 ) -> Assignment:
-    job = jobs_pb2.Job(model="minilm", task=task, inputs=inputs, dimensions=dimensions)
+    job = jobs_pb2.Job(model="minilm", task=task, inputs=inputs, **fields)
     return Assignment(lease_id=lease_id, job=job)
 
 
@@ -42,9 +48,12 @@ def text(words: str) -> jobs_pb2.TaskInput:
     not COMMAND.exists() and "CI" not in os.environ,
     reason="vLLM is not installed: `make vllm` makes .venv-vllm. With CI set this is a failure",
 )
-async def test_a_pooling_model_embeds_scores_and_tokenizes() -> None:
+async def test_a_pooling_model_embeds_scores_and_tokenizes(tmp_path: Path) -> None:
+    template = tmp_path / "template.jinja"
+    template.write_text(TEMPLATE)
     async with fake_coordinator() as coordinator:
         options = ["--coordinator", coordinator.address, "--model", "minilm"]
+        options += ["--engine-opt", f"chat_template={template}"]
         async with miner_process("run", *options, command=COMMAND, timeout_s=60) as miner:
             session = await coordinator.session(START_S)
             await session.welcome()
@@ -54,6 +63,8 @@ async def test_a_pooling_model_embeds_scores_and_tokenizes() -> None:
             assert info.max_model_len == 256
             assert session.hello.capacity.max_outstanding_jobs == 32
             await check_vectors(session)
+            await check_conversations(session)
+            await check_options(session)
             await check_scores(session)
             await check_refusals(session)
             miner.process.terminate()
@@ -64,6 +75,13 @@ async def test_a_pooling_model_embeds_scores_and_tokenizes() -> None:
 async def one(session: FakeSession, assignment: Assignment) -> Update:
     await session.assign(assignment)
     return (await endings(session, assignment.lease_id))[assignment.lease_id]
+
+
+async def vector(session: FakeSession, assignment: Assignment) -> list[float]:
+    update = await one(session, assignment)
+    assert update.HasField("completion"), update
+    (output,) = update.completion.outputs
+    return list(output.vector)
 
 
 async def check_vectors(session: FakeSession) -> None:
@@ -78,6 +96,50 @@ async def check_vectors(session: FakeSession) -> None:
     assert cosine(query, fits) > 0.8 > 0.2 > cosine(query, other)
     assert completion.usage.prompt_tokens == 9 + 3 + 3 + 9 + 6
     assert completion.usage.completion_tokens == 0
+
+
+async def check_conversations(session: FakeSession) -> None:
+    """One is a text, as the chat template makes it."""
+    turn = jobs_pb2.ChatMessage(role="user", content="hello")
+    options = jobs_pb2.PromptOptions(
+        chat_template_kwargs='{"before": "say"}', add_special_tokens=True
+    )
+    spoken, begun, written = [
+        await vector(session, asked)
+        for asked in (
+            asking("spoken", EMBED, messages=[turn], prompt_options=options),
+            asking(
+                "begun",
+                EMBED,
+                messages=[turn],
+                prompt_options=jobs_pb2.PromptOptions(add_generation_prompt=True),
+            ),
+            asking("written", EMBED, text("say hello")),
+        )
+    ]
+    assert spoken == pytest.approx(written, abs=1e-5)
+    assert begun != pytest.approx(written, abs=1e-2)
+
+
+async def check_options(session: FakeSession) -> None:
+    keeps = [
+        jobs_pb2.PromptOptions(truncate_prompt_tokens=4, truncation_side=side)
+        for side in ("left", "right")
+    ]
+    left, right = [
+        await one(session, asking(f"cut {number}", EMBED, text(QUERY), prompt_options=options))
+        for number, options in enumerate(keeps)
+    ]
+    assert left.completion.usage.prompt_tokens == right.completion.usage.prompt_tokens == 4
+    assert list(left.completion.outputs[0].vector) != list(right.completion.outputs[0].vector)
+    plain = await vector(session, asking("plain", EMBED, text(QUERY), use_activation=False))
+    assert math.hypot(*plain) > 1.1
+    pair = jobs_pb2.TaskInput(text=QUERY, text_pair=FITS)
+    options = jobs_pb2.PromptOptions(max_tokens_per_query=3, max_tokens_per_document=4)
+    whole = await one(session, asking("whole pair", SCORE, pair))
+    short = await one(session, asking("short pair", SCORE, pair, prompt_options=options))
+    assert whole.completion.usage.prompt_tokens == 9 + 9
+    assert short.completion.usage.prompt_tokens == 12
 
 
 async def check_scores(session: FakeSession) -> None:

@@ -68,6 +68,7 @@ async def test_reasoning_is_read_as_vllms_server_reads_it(tmp_path: Path) -> Non
             session = await coordinator.session(START_S)
             await session.welcome()
             await check_reasoning(session)
+            await check_budgets(session)
             await check_raw_prompts(session)
             await check_forms(session)
             await check_calls(session)
@@ -90,6 +91,22 @@ async def check_reasoning(session: FakeSession) -> None:
         assert usage.reasoning_tokens == len("Hm, so?")
         assert usage.completion_tokens > usage.reasoning_tokens + len("It is 4.")
     assert (unended.reasoning, unended.result) == ("Kein Ende für sie", "")
+
+
+async def check_budgets(session: FakeSession) -> None:
+    """Reasoning ends where its budget does, and an answer where it repeats itself."""
+    bounded, repeating = await answers(
+        session,
+        asked("[think]Hm, so?[/think]It is 4.", params={"thinking_token_budget": 4}),
+        asked(
+            "[think]So.[/think]" + "ab" * 20,
+            params={"repetition_detection": {"max_pattern_size": 2, "min_count": 5}},
+        ),
+    )
+    assert bounded.reasoning == "Hm, "
+    assert bounded.usage.reasoning_tokens == 4
+    assert (repeating.reasoning, repeating.result) == ("So.", "ab" * 5)
+    assert (repeating.finish_reason, repeating.stop_string) == ("repetition", "")
 
 
 async def check_raw_prompts(session: FakeSession) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from base64 import b64decode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -125,6 +127,87 @@ async def test_a_vector_in_base64_is_of_little_endian_singles(tmp_path: Path) ->
         body = {"model": "m", "input": "one", "encoding_format": "base64"}
         told, _ = await asked(here, "/v1/embeddings", body, vector(1.0, -2.0))
         assert told["data"][0]["embedding"] == "AACAPwAAAMA="
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "expected"),
+    [
+        ({"embed_dtype": "float16"}, "003c00c0"),
+        ({"embed_dtype": "bfloat16", "endianness": "big"}, "3f80c000"),
+        ({"embed_dtype": "fp8_e5m2", "endianness": "native"}, "3cc0"),
+    ],
+)
+async def test_the_numbers_of_bytes_are_those_asked_for(
+    tmp_path: Path, asked_for: dict[str, Any], expected: str
+) -> None:
+    async with served(tmp_path) as here:
+        body = {"model": "m", "input": "one", **asked_for}
+        in_base64 = {**body, "encoding_format": "base64"}
+        told, _ = await asked(here, "/v1/embeddings", in_base64, vector(1.0, -2.0))
+        assert b64decode(told["data"][0]["embedding"]).hex() == expected
+        # Numbers are told as they are.
+        told, _ = await asked(here, "/v1/embeddings", body, vector(1.0, -2.0))
+        assert told["data"][0]["embedding"] == [1.0, -2.0]
+
+
+async def test_vectors_are_told_as_bytes_alone(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, miner, http):
+        body = {"model": "m", "input": ["a", "b"], "embed_dtype": "float16"}
+        for form in ("bytes", "bytes_only"):
+            response, [assignment] = await both(
+                http.post("/v1/embeddings", json={**body, "encoding_format": form}),
+                perform(miner, vector(1.0, -2.0), vector(0.5, 0.0), tokens=3),
+            )
+            assert response.headers["content-type"] == "application/octet-stream"
+            assert response.headers["x-job-id"] == assignment.job.job_id
+            assert response.content.hex() == "003c00c0" + "00380000"
+            if form == "bytes_only":
+                assert "metadata" not in response.headers
+                continue
+            told = json.loads(response.headers["metadata"])
+            assert told["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
+            assert (told["model"], told["id"]) == ("m", f"embd-{assignment.job.job_id[4:]}")
+            about = {"embed_dtype": "float16", "endianness": "native"}
+            assert told["data"] == [
+                {**about, "index": 0, "start": 0, "end": 4, "shape": [2]},
+                {**about, "index": 1, "start": 4, "end": 8, "shape": [2]},
+            ]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": [[{"role": "user", "content": "a"}], [{"role": "user", "content": "b"}]]},
+        {"input": [[{"role": "user", "content": "a"}], [{"role": "user", "content": "b"}]]},
+    ],
+    ids=["messages", "input"],
+)
+async def test_a_conversation_is_a_job(tmp_path: Path, body: dict[str, Any]) -> None:
+    async with served(tmp_path) as here:
+        told, jobs = await asked(
+            here, "/v1/embeddings", {"model": "m", **body}, vector(0.5), vector(1.5), tokens=4
+        )
+        assert [one["embedding"] for one in told["data"]] == [[0.5], [1.5]]
+        assert told["usage"]["prompt_tokens"] == 8
+        for job, said in zip(jobs, ("a", "b"), strict=True):
+            assert list(job.messages) == [jobs_pb2.ChatMessage(role="user", content=said)]
+            assert job.task == jobs_pb2.JOB_TASK_EMBED
+            assert job.prompt_options.add_generation_prompt is False
+
+
+async def test_what_is_embedded_is_given_once(tmp_path: Path) -> None:
+    message = {"role": "user", "content": "a"}
+    async with served(tmp_path) as (_, _, http):
+        for body, param in (
+            ({}, "input"),
+            ({"input": "a", "messages": [message]}, "messages"),
+            ({"messages": []}, "messages"),
+            ({"messages": [[message]] * 257}, "messages"),
+            ({"messages": [[message], [{"content": "a"}]]}, "messages[1][0].role"),
+            ({"input": [message, {"role": "user", "content": 1}]}, "input[1].content"),
+        ):
+            status, (_, named, _) = await refused(http, "/v1/embeddings", {"model": "m", **body})
+            assert (status, named) == (400, param)
 
 
 async def test_many_inputs_are_several_jobs_that_come_and_go_together(tmp_path: Path) -> None:
@@ -265,19 +348,19 @@ async def test_a_model_need_not_be_named_where_there_is_one(tmp_path: Path) -> N
 
 
 USER = {"role": "user", "content": "b"}
-BYTES = {"input": "a", "encoding_format": "bytes"}
+HEX = {"input": "a", "encoding_format": "hex"}
 BAD: list[tuple[str, dict[str, Any], str, str]] = [
     ("/v1/embeddings", {}, "missing_required_parameter", "input"),
     ("/v1/embeddings", {"input": []}, "invalid_value", "input"),
     ("/v1/embeddings", {"input": [[]]}, "invalid_value", "input[0]"),
     ("/v1/embeddings", {"input": ["a", 1]}, "invalid_value", "input[1]"),
     ("/v1/embeddings", {"input": [-1]}, "invalid_value", "input[0]"),
-    ("/v1/embeddings", {"input": [{"role": "user"}]}, "invalid_value", "input[0]"),
+    ("/v1/embeddings", {"input": [{}]}, "missing_required_parameter", "input[0].role"),
     ("/v1/embeddings", {"input": [1.5]}, "invalid_value", "input[0]"),
     ("/v1/embeddings", {"input": [1, "a"]}, "invalid_value", "input[1]"),
     ("/v1/embeddings", {"input": ["a"] * 2049}, "invalid_value", "input"),
     ("/v1/embeddings", {"input": "a", "dimensions": 0}, "invalid_value", "dimensions"),
-    ("/v1/embeddings", BYTES, "invalid_value", "encoding_format"),
+    ("/v1/embeddings", HEX, "invalid_value", "encoding_format"),
     ("/v1/embeddings", {"input": "a", "padding": "max_length"}, "unsupported_parameter", "padding"),
     ("/v1/rerank", {"documents": ["a"]}, "missing_required_parameter", "query"),
     ("/v1/rerank", {"query": "q", "documents": []}, "invalid_value", "documents"),

@@ -50,7 +50,14 @@ def chat(*contents: str) -> jobs_pb2.SubmitJobRequest:
         ),
         (submit(response_format={"json_schema": "{}"}), "response_format.json_schema"),
         (submit(tools=[TOOL], raw_prompt=True), "tools"),
-        (submit(tools=[TOOL, TOOL]), "tools[1].name"),
+        (
+            submit(params={"repetition_detection": {"min_pattern_size": 1}}),
+            "params.repetition_detection.min_pattern_size",
+        ),
+        (
+            submit(params={"repetition_detection": {"max_pattern_size": 2, "min_count": 1}}),
+            "params.repetition_detection.min_count",
+        ),
         (submit(tools=[jobs_pb2.Tool(name="f", parameters="{")]), "tools[0].parameters"),
         (
             submit(tools=[jobs_pb2.Tool(name="f", parameters='{"type": "string"}')]),

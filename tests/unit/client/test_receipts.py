@@ -322,6 +322,9 @@ _ASKED = st.builds(
         spaces_between_special_tokens=st.none() | st.booleans(),
         prompt_logprobs=st.none() | st.integers(0, 2),
         return_token_ids=st.booleans(),
+        thinking_token_budget=st.none() | st.integers(0, 2),
+        repetition_detection=st.none()
+        | st.builds(jobs_pb2.RepetitionDetection, max_pattern_size=st.integers(0, 2)),
         extra_args=st.sampled_from(["", '{"a":1}']),
     ),
     task=st.integers(0, 5),
@@ -334,8 +337,10 @@ _ASKED = st.builds(
         add_special_tokens=st.none() | st.booleans(),
         continue_final_message=st.booleans(),
         truncate_prompt_tokens=st.none() | st.integers(-1, 2),
+        truncation_side=st.sampled_from(["", "right"]),
     ),
     dimensions=st.none() | st.integers(1, 3),
+    use_activation=st.none() | st.booleans(),
     tools=st.lists(
         st.builds(jobs_pb2.Tool, name=st.just("f"), strict=st.booleans(), description=st.text()),
         max_size=2,

@@ -36,6 +36,9 @@ def test_parameters_are_those_that_are_set() -> None:
         ignore_eos=True,
         prompt_logprobs=0,
         return_token_ids=True,
+        thinking_token_budget=0,
+        is_thinking_token_budget_optional=True,
+        repetition_detection=jobs_pb2.RepetitionDetection(max_pattern_size=4, min_count=2),
         extra_args='{"x": 1}',
     )
     assert read(params=asked).params == {
@@ -50,6 +53,9 @@ def test_parameters_are_those_that_are_set() -> None:
         "ignore_eos": True,
         "prompt_logprobs": 0,
         "return_token_ids": True,
+        "thinking_token_budget": 0,
+        "is_thinking_token_budget_optional": True,
+        "repetition_detection": {"max_pattern_size": 4, "min_count": 2},
         "extra_args": {"x": 1},
     }
     assert read().params == {}
@@ -68,6 +74,9 @@ def test_options_of_the_prompt_are_those_that_are_set() -> None:
         add_special_tokens=False,
         truncate_prompt_tokens=-1,
         reasoning_effort="low",
+        truncation_side="right",
+        max_tokens_per_query=3,
+        max_tokens_per_document=4,
     )
     assert read(prompt_options=asked).options == PromptOptions(
         chat_template_kwargs={"enable_thinking": False},
@@ -77,6 +86,9 @@ def test_options_of_the_prompt_are_those_that_are_set() -> None:
         add_special_tokens=False,
         truncate_prompt_tokens=-1,
         reasoning_effort="low",
+        truncation_side="right",
+        max_tokens_per_query=3,
+        max_tokens_per_document=4,
     )
     assert read().options == PromptOptions()
 

@@ -158,7 +158,7 @@ async def test_text_flows_as_the_parser_lets_it_and_calls_follow_in_parts() -> N
         (False, "stop", "stop"),
         (True, "stop", "tool_calls"),
         (True, "length", "length"),
-        (False, "repetition", "stop"),
+        (False, "repetition", "repetition"),
     ],
 )
 async def test_only_a_call_that_is_complete_ends_an_answer_as_one(

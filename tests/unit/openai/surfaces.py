@@ -56,6 +56,8 @@ SAMPLED = {
     "skip_special_tokens": False,
     "spaces_between_special_tokens": False,
     "vllm_xargs": {"a": 1},
+    "thinking_token_budget": 5,
+    "repetition_detection": {"max_pattern_size": 4, "min_pattern_size": 2, "min_count": 3},
     "cache_salt": "salt",
     "session_id": "of-a-session",
     "priority": 2,
@@ -65,6 +67,7 @@ PROMPTED = {
     "prompt_logprobs": 1,
     "add_special_tokens": True,
     "truncate_prompt_tokens": 5,
+    "truncation_side": "right",
     "return_token_ids": True,
 }
 FUNCTION = {"name": "weather", "description": "Tells it.", "parameters": SCHEMA, "strict": True}
@@ -288,7 +291,14 @@ RESPONSES: list[Body] = [
     ),
 ]
 PROMPTING = {"user": "me", "priority": 2, "add_special_tokens": True}
-POOLING = {**PROMPTING, "truncate_prompt_tokens": 5, "cache_salt": "salt"}
+POOLING = {
+    **PROMPTING,
+    "truncate_prompt_tokens": 5,
+    "truncation_side": "right",
+    "use_activation": False,
+    "cache_salt": "salt",
+}
+SCORING = {**POOLING, "max_tokens_per_query": 5, "max_tokens_per_doc": 6}
 TOKENIZED: list[Body] = [
     {**PROMPTING, "prompt": "hi", "return_token_strs": True},
     {
@@ -305,14 +315,25 @@ EMBEDDED: list[Body] = [
     {"input": [f"word {number}" for number in range(70)]},
     {"input": [5, 6, 7]},
     {"input": [[number, number + 1] for number in range(70)]},
+    {
+        **POOLING,
+        "messages": [*TURNS, {"role": "assistant", "content": "so"}],
+        "continue_final_message": True,
+        "chat_template_kwargs": {"a": 1},
+        "dimensions": 5,
+    },
+    {"messages": [HI, TURNS], "add_generation_prompt": True},
+    {"input": HI},
+    {"input": [TURNS, HI]},
 ]
 RERANKED: list[Body] = [
-    {**POOLING, "query": "hi", "documents": "one"},
+    {**SCORING, "query": "hi", "documents": "one", "instruction": "Find it."},
+    {"query": "hi", "documents": "one", "chat_template_kwargs": {"a": 1}},
     {"query": "hi", "documents": ["one", {"text": "two"}, *("x" * number for number in range(70))]},
 ]
 SCORED: list[Body] = [
-    {**POOLING, "text_1": "hi", "text_2": "one"},
-    {"queries": ["hi"], "documents": ["one", {"text": "two"}]},
+    {**SCORING, "text_1": "hi", "text_2": "one", "chat_template_kwargs": {"a": 1}},
+    {"queries": ["hi"], "documents": ["one", {"text": "two"}], "instruction": "Find it."},
     {"queries": ["hi", "ho"], "items": ["one", "two"]},
     {"data_1": [f"a{number}" for number in range(70)], "data_2": ["b"] * 70},
 ]
@@ -379,7 +400,7 @@ COUNTED: list[Body] = [
         "messages": BLOCKS,
         "tools": ANTHROPIC_TOOLS,
         "tool_choice": {"type": "tool", "name": "weather", "disable_parallel_tool_use": True},
-        "thinking": {"type": "enabled"},
+        "thinking": {"type": "enabled", "budget_tokens": 1024},
         "output_config": {"effort": "low", "format": {"type": "json_schema", "schema": SCHEMA}},
         "chat_template_kwargs": {"a": 1},
     },

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from aitbc.v1 import jobs_pb2
+from aitbc_server.api.generation import check_generation
+from aitbc_server.api.validation import validator
 from aitbc_server.openai.chat_request import ChatRequest
 from aitbc_server.openai.completion_request import CompletionRequest
 from aitbc_server.openai.errors import OpenAIError
@@ -54,6 +56,17 @@ BOTH: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"vllm_xargs": {"a": [1, "b"]}}, {"params": {"extra_args": '{"a":[1,"b"]}'}}),
     ({"truncate_prompt_tokens": -1}, {"prompt_options": {"truncate_prompt_tokens": -1}}),
     ({"add_special_tokens": False}, {"prompt_options": {"add_special_tokens": False}}),
+    ({"thinking_token_budget": 0}, {"params": {"thinking_token_budget": 0}}),
+    ({"thinking_token_budget": -1}, {}),
+    (
+        {"repetition_detection": {"max_pattern_size": 4, "min_count": 2}},
+        {"params": {"repetition_detection": {"max_pattern_size": 4, "min_count": 2}}},
+    ),
+    ({"repetition_detection": {}}, {}),
+    (
+        {"truncate_prompt_tokens": 3, "truncation_side": "right"},
+        {"prompt_options": {"truncate_prompt_tokens": 3, "truncation_side": "right"}},
+    ),
     ({"cache_salt": "salt"}, {"cache_salt": "salt"}),
     ({"session_id": "s"}, {"conversation_id": "s"}),
     ({"session_id": "s", "prompt_cache_key": "k"}, {"conversation_id": "k"}),
@@ -269,6 +282,14 @@ async def test_each_prompt_is_answered_by_jobs_of_its_own() -> None:
         ("chat", {"prompt_logprobs": 1, "stream": True}, "prompt_logprobs"),
         ("chat", {"prompt_logprobs": -1}, "prompt_logprobs"),
         ("chat", {"reasoning_effort": "utmost"}, "reasoning_effort"),
+        ("chat", {"thinking_token_budget": -2}, "thinking_token_budget"),
+        ("chat", {"truncation_side": "middle"}, "truncation_side"),
+        ("chat", {"use_beam_search": True}, "use_beam_search"),
+        (
+            "completions",
+            {"repetition_detection": {"max_pattern_size": 4097, "min_count": 2}},
+            "repetition_detection.max_pattern_size",
+        ),
         ("chat", {"cache_salt": "a/b"}, "cache_salt"),
         ("chat", {"cache_salt": ""}, "cache_salt"),
         ("chat", {"logit_bias": {"word": 1}}, "logit_bias.word"),
@@ -374,6 +395,20 @@ async def test_what_cannot_be_kept_is_refused_by_name(
 async def test_a_message_becomes_a_turn(message: dict[str, Any], turn: dict[str, Any]) -> None:
     [job] = await jobs_of("chat", {"messages": [message]})
     assert list(job.messages) == [jobs_pb2.ChatMessage(**turn)]
+
+
+@pytest.mark.parametrize("name", ["look up", "größe/x", "a" * 256, "a.b"])
+async def test_a_tool_has_any_name_and_several_may_have_the_same(name: str) -> None:
+    tools = [
+        {"type": "function", "function": {"name": name, "description": which}}
+        for which in ("one", "other")
+    ]
+    choice = {"type": "function", "function": {"name": name}}
+    [job] = await jobs_of("chat", {"tools": tools, "tool_choice": choice})
+    validator(job.DESCRIPTOR)(job)
+    check_generation(job)
+    assert [(tool.name, tool.description) for tool in job.tools] == [(name, "one"), (name, "other")]
+    assert job.tool_choice == name
 
 
 async def test_allowed_tools_are_those_that_the_model_is_told_of() -> None:

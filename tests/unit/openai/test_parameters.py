@@ -24,6 +24,7 @@ from aitbc_server.openai.content_parts import (
     VideoPart,
 )
 from aitbc_server.openai.embeddings import EmbeddingRequest
+from aitbc_server.openai.engine_parameters import Repetition
 from aitbc_server.openai.errors import OpenAIError
 from aitbc_server.openai.forms import StructuredOutputs
 from aitbc_server.openai.input_tokens import InputTokensRequest
@@ -66,6 +67,7 @@ SCHEMAS: dict[str, tuple[type[Schema], dict[str, Any]]] = {
     "tokenize": (TokenizeRequest, {"prompt": "hi"}),
     "detokenize": (DetokenizeRequest, {"tokens": [1]}),
     "place": (Place, {"url": "data:,"}),
+    "repetition_detection": (Repetition, {}),
     "structured_outputs": (StructuredOutputs, {"regex": "a"}),
     "query": (Query, {}),
     "response_query": (ResponseQuery, {}),

@@ -67,7 +67,7 @@ class _JobTaskEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobTask.Value
     JOB_TASK_GENERATE: _JobTask.ValueType  # 1
     """To generate an answer to `prompt`, `messages` or `prompt_token_ids`."""
     JOB_TASK_EMBED: _JobTask.ValueType  # 2
-    """A vector for each of the `inputs`."""
+    """A vector for each of the `inputs`, or for `messages`."""
     JOB_TASK_SCORE: _JobTask.ValueType  # 3
     """How well `text` and `text_pair` of each of the `inputs` fit each other."""
     JOB_TASK_TOKENIZE: _JobTask.ValueType  # 4
@@ -83,7 +83,7 @@ JOB_TASK_UNSPECIFIED: JobTask.ValueType  # 0
 JOB_TASK_GENERATE: JobTask.ValueType  # 1
 """To generate an answer to `prompt`, `messages` or `prompt_token_ids`."""
 JOB_TASK_EMBED: JobTask.ValueType  # 2
-"""A vector for each of the `inputs`."""
+"""A vector for each of the `inputs`, or for `messages`."""
 JOB_TASK_SCORE: JobTask.ValueType  # 3
 """How well `text` and `text_pair` of each of the `inputs` fit each other."""
 JOB_TASK_TOKENIZE: JobTask.ValueType  # 4
@@ -379,6 +379,9 @@ class GenerationParams(_message.Message):
     PROMPT_LOGPROBS_FIELD_NUMBER: _builtins.int
     RETURN_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     EXTRA_ARGS_FIELD_NUMBER: _builtins.int
+    THINKING_TOKEN_BUDGET_FIELD_NUMBER: _builtins.int
+    IS_THINKING_TOKEN_BUDGET_OPTIONAL_FIELD_NUMBER: _builtins.int
+    REPETITION_DETECTION_FIELD_NUMBER: _builtins.int
     max_tokens: _builtins.int
     """Most tokens to generate. 1 to 1,000,000; the model's context may allow fewer."""
     temperature: _builtins.float
@@ -417,6 +420,12 @@ class GenerationParams(_message.Message):
     """Has the ids of the tokens told: of the answer, and in `prompt_details` of the prompt."""
     extra_args: _builtins.str
     """What only the engine knows, as the text of a JSON object: vLLM's `vllm_xargs`."""
+    thinking_token_budget: _builtins.int
+    """Most tokens that a model which reasons may reason with: then it answers. A miner refuses it that
+    cannot tell the reasoning of its model from the answer.
+    """
+    is_thinking_token_budget_optional: _builtins.bool
+    """Has such a miner answer all the same, as if there was no budget."""
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Strings that end the generation and are not part of the result. At most 16."""
@@ -436,6 +445,10 @@ class GenerationParams(_message.Message):
     @_builtins.property
     def logit_bias(self) -> _containers.ScalarMap[_builtins.int, _builtins.float]:
         """Added to the logit of each token named, -100 to 100. At most 1,024."""
+
+    @_builtins.property
+    def repetition_detection(self) -> Global___RepetitionDetection:
+        """Ends an answer that repeats itself. Its `finish_reason` is `repetition`."""
 
     def __init__(
         self,
@@ -463,10 +476,13 @@ class GenerationParams(_message.Message):
         prompt_logprobs: _builtins.int | None = ...,
         return_token_ids: _builtins.bool = ...,
         extra_args: _builtins.str = ...,
+        thinking_token_budget: _builtins.int | None = ...,
+        is_thinking_token_budget_optional: _builtins.bool = ...,
+        repetition_detection: Global___RepetitionDetection | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty", "_logprobs", b"_logprobs", "_max_tokens", b"_max_tokens", "_min_p", b"_min_p", "_min_tokens", b"_min_tokens", "_presence_penalty", b"_presence_penalty", "_prompt_logprobs", b"_prompt_logprobs", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_skip_special_tokens", b"_skip_special_tokens", "_spaces_between_special_tokens", b"_spaces_between_special_tokens", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "frequency_penalty", b"frequency_penalty", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "min_p", b"min_p", "min_tokens", b"min_tokens", "presence_penalty", b"presence_penalty", "prompt_logprobs", b"prompt_logprobs", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "skip_special_tokens", b"skip_special_tokens", "spaces_between_special_tokens", b"spaces_between_special_tokens", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty", "_logprobs", b"_logprobs", "_max_tokens", b"_max_tokens", "_min_p", b"_min_p", "_min_tokens", b"_min_tokens", "_presence_penalty", b"_presence_penalty", "_prompt_logprobs", b"_prompt_logprobs", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_skip_special_tokens", b"_skip_special_tokens", "_spaces_between_special_tokens", b"_spaces_between_special_tokens", "_temperature", b"_temperature", "_thinking_token_budget", b"_thinking_token_budget", "_top_k", b"_top_k", "_top_p", b"_top_p", "frequency_penalty", b"frequency_penalty", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "min_p", b"min_p", "min_tokens", b"min_tokens", "presence_penalty", b"presence_penalty", "prompt_logprobs", b"prompt_logprobs", "repetition_detection", b"repetition_detection", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "skip_special_tokens", b"skip_special_tokens", "spaces_between_special_tokens", b"spaces_between_special_tokens", "temperature", b"temperature", "thinking_token_budget", b"thinking_token_budget", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty", "_logprobs", b"_logprobs", "_max_tokens", b"_max_tokens", "_min_p", b"_min_p", "_min_tokens", b"_min_tokens", "_presence_penalty", b"_presence_penalty", "_prompt_logprobs", b"_prompt_logprobs", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_skip_special_tokens", b"_skip_special_tokens", "_spaces_between_special_tokens", b"_spaces_between_special_tokens", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "allowed_token_ids", b"allowed_token_ids", "bad_words", b"bad_words", "extra_args", b"extra_args", "frequency_penalty", b"frequency_penalty", "ignore_eos", b"ignore_eos", "include_stop_str_in_output", b"include_stop_str_in_output", "logit_bias", b"logit_bias", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "min_p", b"min_p", "min_tokens", b"min_tokens", "presence_penalty", b"presence_penalty", "prompt_logprobs", b"prompt_logprobs", "repetition_penalty", b"repetition_penalty", "return_token_ids", b"return_token_ids", "seed", b"seed", "skip_special_tokens", b"skip_special_tokens", "spaces_between_special_tokens", b"spaces_between_special_tokens", "stop", b"stop", "stop_token_ids", b"stop_token_ids", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty", "_logprobs", b"_logprobs", "_max_tokens", b"_max_tokens", "_min_p", b"_min_p", "_min_tokens", b"_min_tokens", "_presence_penalty", b"_presence_penalty", "_prompt_logprobs", b"_prompt_logprobs", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_skip_special_tokens", b"_skip_special_tokens", "_spaces_between_special_tokens", b"_spaces_between_special_tokens", "_temperature", b"_temperature", "_thinking_token_budget", b"_thinking_token_budget", "_top_k", b"_top_k", "_top_p", b"_top_p", "allowed_token_ids", b"allowed_token_ids", "bad_words", b"bad_words", "extra_args", b"extra_args", "frequency_penalty", b"frequency_penalty", "ignore_eos", b"ignore_eos", "include_stop_str_in_output", b"include_stop_str_in_output", "is_thinking_token_budget_optional", b"is_thinking_token_budget_optional", "logit_bias", b"logit_bias", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "min_p", b"min_p", "min_tokens", b"min_tokens", "presence_penalty", b"presence_penalty", "prompt_logprobs", b"prompt_logprobs", "repetition_detection", b"repetition_detection", "repetition_penalty", b"repetition_penalty", "return_token_ids", b"return_token_ids", "seed", b"seed", "skip_special_tokens", b"skip_special_tokens", "spaces_between_special_tokens", b"spaces_between_special_tokens", "stop", b"stop", "stop_token_ids", b"stop_token_ids", "temperature", b"temperature", "thinking_token_budget", b"thinking_token_budget", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__frequency_penalty: _TypeAlias = _typing.Literal["frequency_penalty"]  # noqa: Y015
     _WhichOneofArgType__frequency_penalty: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty"]  # noqa: Y015
@@ -492,6 +508,8 @@ class GenerationParams(_message.Message):
     _WhichOneofArgType__spaces_between_special_tokens: _TypeAlias = _typing.Literal["_spaces_between_special_tokens", b"_spaces_between_special_tokens"]  # noqa: Y015
     _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
     _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    _WhichOneofReturnType__thinking_token_budget: _TypeAlias = _typing.Literal["thinking_token_budget"]  # noqa: Y015
+    _WhichOneofArgType__thinking_token_budget: _TypeAlias = _typing.Literal["_thinking_token_budget", b"_thinking_token_budget"]  # noqa: Y015
     _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
     _WhichOneofArgType__top_k: _TypeAlias = _typing.Literal["_top_k", b"_top_k"]  # noqa: Y015
     _WhichOneofReturnType__top_p: _TypeAlias = _typing.Literal["top_p"]  # noqa: Y015
@@ -521,11 +539,43 @@ class GenerationParams(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__thinking_token_budget) -> _WhichOneofReturnType__thinking_token_budget | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__top_k) -> _WhichOneofReturnType__top_k | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__top_p) -> _WhichOneofReturnType__top_p | None: ...
 
 Global___GenerationParams: _TypeAlias = GenerationParams  # noqa: Y015
+
+@_typing.final
+class RepetitionDetection(_message.Message):
+    """When an answer repeats itself: its last tokens are a pattern, so many times after each other."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_PATTERN_SIZE_FIELD_NUMBER: _builtins.int
+    MIN_PATTERN_SIZE_FIELD_NUMBER: _builtins.int
+    MIN_COUNT_FIELD_NUMBER: _builtins.int
+    max_pattern_size: _builtins.int
+    """Tokens of the longest pattern that is looked for. 0 looks for none."""
+    min_pattern_size: _builtins.int
+    """Tokens of the shortest one. 0 is 1."""
+    min_count: _builtins.int
+    """How many times. At least 2, where patterns are looked for."""
+    def __init__(
+        self,
+        *,
+        max_pattern_size: _builtins.int = ...,
+        min_pattern_size: _builtins.int = ...,
+        min_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_pattern_size", b"max_pattern_size", "min_count", b"min_count", "min_pattern_size", b"min_pattern_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RepetitionDetection: _TypeAlias = RepetitionDetection  # noqa: Y015
 
 @_typing.final
 class PromptOptions(_message.Message):
@@ -540,12 +590,15 @@ class PromptOptions(_message.Message):
     ADD_SPECIAL_TOKENS_FIELD_NUMBER: _builtins.int
     TRUNCATE_PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
     REASONING_EFFORT_FIELD_NUMBER: _builtins.int
+    TRUNCATION_SIDE_FIELD_NUMBER: _builtins.int
+    MAX_TOKENS_PER_QUERY_FIELD_NUMBER: _builtins.int
+    MAX_TOKENS_PER_DOCUMENT_FIELD_NUMBER: _builtins.int
     chat_template_kwargs: _builtins.str
     """Variables of the chat template, as the text of a JSON object."""
     documents: _builtins.str
     """Documents for the chat template, as the text of a JSON list of objects of texts."""
     add_generation_prompt: _builtins.bool
-    """Whether the prompt ends where the assistant begins to speak. True by default."""
+    """Whether the prompt ends where the assistant begins to speak. True by default, but for a vector."""
     continue_final_message: _builtins.bool
     """Has the answer go on with the last message instead of answering it."""
     add_special_tokens: _builtins.bool
@@ -553,11 +606,19 @@ class PromptOptions(_message.Message):
     template, which has its own.
     """
     truncate_prompt_tokens: _builtins.int
-    """Keeps so many tokens of the prompt, the last ones; -1 keeps as many as the context takes."""
+    """Keeps so many tokens of the prompt; -1 keeps as many as the context takes."""
     reasoning_effort: _builtins.str
     """How much a model that reasons is to reason, in its own words: `none`, `minimal`, `low`, `medium`,
     `high`, `xhigh` or `max`.
     """
+    truncation_side: _builtins.str
+    """From which side `truncate_prompt_tokens` takes tokens away: `left` keeps the last ones, `right` the
+    first ones. By default the engine's: `left` of prompts that are answered.
+    """
+    max_tokens_per_query: _builtins.int
+    """Tokens of each query, `text`, that a score is made of: the first ones. 0 is all."""
+    max_tokens_per_document: _builtins.int
+    """The same of each document, `text_pair`."""
     def __init__(
         self,
         *,
@@ -568,10 +629,13 @@ class PromptOptions(_message.Message):
         add_special_tokens: _builtins.bool | None = ...,
         truncate_prompt_tokens: _builtins.int | None = ...,
         reasoning_effort: _builtins.str = ...,
+        truncation_side: _builtins.str = ...,
+        max_tokens_per_query: _builtins.int = ...,
+        max_tokens_per_document: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_add_generation_prompt", b"_add_generation_prompt", "_add_special_tokens", b"_add_special_tokens", "_truncate_prompt_tokens", b"_truncate_prompt_tokens", "add_generation_prompt", b"add_generation_prompt", "add_special_tokens", b"add_special_tokens", "truncate_prompt_tokens", b"truncate_prompt_tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_add_generation_prompt", b"_add_generation_prompt", "_add_special_tokens", b"_add_special_tokens", "_truncate_prompt_tokens", b"_truncate_prompt_tokens", "add_generation_prompt", b"add_generation_prompt", "add_special_tokens", b"add_special_tokens", "chat_template_kwargs", b"chat_template_kwargs", "continue_final_message", b"continue_final_message", "documents", b"documents", "reasoning_effort", b"reasoning_effort", "truncate_prompt_tokens", b"truncate_prompt_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_add_generation_prompt", b"_add_generation_prompt", "_add_special_tokens", b"_add_special_tokens", "_truncate_prompt_tokens", b"_truncate_prompt_tokens", "add_generation_prompt", b"add_generation_prompt", "add_special_tokens", b"add_special_tokens", "chat_template_kwargs", b"chat_template_kwargs", "continue_final_message", b"continue_final_message", "documents", b"documents", "max_tokens_per_document", b"max_tokens_per_document", "max_tokens_per_query", b"max_tokens_per_query", "reasoning_effort", b"reasoning_effort", "truncate_prompt_tokens", b"truncate_prompt_tokens", "truncation_side", b"truncation_side"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__add_generation_prompt: _TypeAlias = _typing.Literal["add_generation_prompt"]  # noqa: Y015
     _WhichOneofArgType__add_generation_prompt: _TypeAlias = _typing.Literal["_add_generation_prompt", b"_add_generation_prompt"]  # noqa: Y015
@@ -815,7 +879,9 @@ class Tool(_message.Message):
     PARAMETERS_FIELD_NUMBER: _builtins.int
     STRICT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Required. Its name: letters, digits, `_`, `-`, `.`; at most 128."""
+    """Required. Its name, without control characters; at most 256. Engines and the servers behind them may
+    take fewer: OpenAI's takes letters, digits, `_` and `-`, at most 64.
+    """
     description: _builtins.str
     """What it does, for the model."""
     parameters: _builtins.str
@@ -1206,6 +1272,7 @@ class Job(_message.Message):
     STOP_TOKEN_ID_FIELD_NUMBER: _builtins.int
     API_NOTES_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
+    USE_ACTIVATION_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """`job-` and a time-ordered id."""
     status: Global___JobStatus.ValueType
@@ -1229,7 +1296,7 @@ class Job(_message.Message):
     receipt_id: _builtins.str
     """Receipt of the completed job."""
     finish_reason: _builtins.str
-    """Why the generation ended: `stop`, `length`, `tool_calls` or `content_filter`."""
+    """Why the generation ended: `stop`, `length`, `tool_calls`, `content_filter` or `repetition`."""
     lease_id: _builtins.str
     """Present lease. Shown to its holder only."""
     raw_prompt: _builtins.bool
@@ -1263,6 +1330,8 @@ class Job(_message.Message):
     """What the API that it was submitted through noted. Never in lists, nor told to miners."""
     user: _builtins.str
     """Who of its client's users asked, in the client's words. Never told to miners."""
+    use_activation: _builtins.bool
+    """Whether the model's pooling ends with its activation. Absent is as the model has it."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When it was stored."""
@@ -1401,10 +1470,11 @@ class Job(_message.Message):
         stop_token_id: _builtins.int | None = ...,
         api_notes: _builtins.str = ...,
         user: _builtins.str = ...,
+        use_activation: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "_parallel_tool_calls", b"_parallel_tool_calls", "_prompt", b"_prompt", "_result", b"_result", "_stop_token_id", b"_stop_token_id", "_store", b"_store", "_timeout_seconds", b"_timeout_seconds", "cancel_requested_at", b"cancel_requested_at", "completed_at", b"completed_at", "created_at", b"created_at", "dimensions", b"dimensions", "error", b"error", "lease_expires_at", b"lease_expires_at", "parallel_tool_calls", b"parallel_tool_calls", "params", b"params", "prompt", b"prompt", "prompt_details", b"prompt_details", "prompt_options", b"prompt_options", "response_format", b"response_format", "result", b"result", "started_at", b"started_at", "stop_token_id", b"stop_token_id", "store", b"store", "timeout_seconds", b"timeout_seconds", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "_parallel_tool_calls", b"_parallel_tool_calls", "_prompt", b"_prompt", "_result", b"_result", "_stop_token_id", b"_stop_token_id", "_store", b"_store", "_timeout_seconds", b"_timeout_seconds", "_use_activation", b"_use_activation", "cancel_requested_at", b"cancel_requested_at", "completed_at", b"completed_at", "created_at", b"created_at", "dimensions", b"dimensions", "error", b"error", "lease_expires_at", b"lease_expires_at", "parallel_tool_calls", b"parallel_tool_calls", "params", b"params", "prompt", b"prompt", "prompt_details", b"prompt_details", "prompt_options", b"prompt_options", "response_format", b"response_format", "result", b"result", "started_at", b"started_at", "stop_token_id", b"stop_token_id", "store", b"store", "timeout_seconds", b"timeout_seconds", "usage", b"usage", "use_activation", b"use_activation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "_parallel_tool_calls", b"_parallel_tool_calls", "_prompt", b"_prompt", "_result", b"_result", "_stop_token_id", b"_stop_token_id", "_store", b"_store", "_timeout_seconds", b"_timeout_seconds", "api_notes", b"api_notes", "attempt", b"attempt", "attempts", b"attempts", "cache_salt", b"cache_salt", "cancel_requested_at", b"cancel_requested_at", "completed_at", b"completed_at", "conversation_id", b"conversation_id", "created_at", b"created_at", "dimensions", b"dimensions", "error", b"error", "finish_reason", b"finish_reason", "inputs", b"inputs", "job_id", b"job_id", "lease_expires_at", b"lease_expires_at", "lease_id", b"lease_id", "logprobs", b"logprobs", "max_attempts", b"max_attempts", "messages", b"messages", "metadata", b"metadata", "miner_id", b"miner_id", "model", b"model", "outputs", b"outputs", "parallel_tool_calls", b"parallel_tool_calls", "params", b"params", "priority", b"priority", "prompt", b"prompt", "prompt_details", b"prompt_details", "prompt_options", b"prompt_options", "prompt_token_ids", b"prompt_token_ids", "raw_prompt", b"raw_prompt", "reasoning", b"reasoning", "receipt_id", b"receipt_id", "response_format", b"response_format", "result", b"result", "started_at", b"started_at", "status", b"status", "stop_string", b"stop_string", "stop_token_id", b"stop_token_id", "store", b"store", "task", b"task", "timeout_seconds", b"timeout_seconds", "token_ids", b"token_ids", "tool_calls", b"tool_calls", "tool_choice", b"tool_choice", "tools", b"tools", "usage", b"usage", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "_parallel_tool_calls", b"_parallel_tool_calls", "_prompt", b"_prompt", "_result", b"_result", "_stop_token_id", b"_stop_token_id", "_store", b"_store", "_timeout_seconds", b"_timeout_seconds", "_use_activation", b"_use_activation", "api_notes", b"api_notes", "attempt", b"attempt", "attempts", b"attempts", "cache_salt", b"cache_salt", "cancel_requested_at", b"cancel_requested_at", "completed_at", b"completed_at", "conversation_id", b"conversation_id", "created_at", b"created_at", "dimensions", b"dimensions", "error", b"error", "finish_reason", b"finish_reason", "inputs", b"inputs", "job_id", b"job_id", "lease_expires_at", b"lease_expires_at", "lease_id", b"lease_id", "logprobs", b"logprobs", "max_attempts", b"max_attempts", "messages", b"messages", "metadata", b"metadata", "miner_id", b"miner_id", "model", b"model", "outputs", b"outputs", "parallel_tool_calls", b"parallel_tool_calls", "params", b"params", "priority", b"priority", "prompt", b"prompt", "prompt_details", b"prompt_details", "prompt_options", b"prompt_options", "prompt_token_ids", b"prompt_token_ids", "raw_prompt", b"raw_prompt", "reasoning", b"reasoning", "receipt_id", b"receipt_id", "response_format", b"response_format", "result", b"result", "started_at", b"started_at", "status", b"status", "stop_string", b"stop_string", "stop_token_id", b"stop_token_id", "store", b"store", "task", b"task", "timeout_seconds", b"timeout_seconds", "token_ids", b"token_ids", "tool_calls", b"tool_calls", "tool_choice", b"tool_choice", "tools", b"tools", "usage", b"usage", "use_activation", b"use_activation", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dimensions: _TypeAlias = _typing.Literal["dimensions"]  # noqa: Y015
     _WhichOneofArgType__dimensions: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions"]  # noqa: Y015
@@ -1420,6 +1490,8 @@ class Job(_message.Message):
     _WhichOneofArgType__store: _TypeAlias = _typing.Literal["_store", b"_store"]  # noqa: Y015
     _WhichOneofReturnType__timeout_seconds: _TypeAlias = _typing.Literal["timeout_seconds"]  # noqa: Y015
     _WhichOneofArgType__timeout_seconds: _TypeAlias = _typing.Literal["_timeout_seconds", b"_timeout_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__use_activation: _TypeAlias = _typing.Literal["use_activation"]  # noqa: Y015
+    _WhichOneofArgType__use_activation: _TypeAlias = _typing.Literal["_use_activation", b"_use_activation"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dimensions) -> _WhichOneofReturnType__dimensions | None: ...
     @_typing.overload
@@ -1434,6 +1506,8 @@ class Job(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__store) -> _WhichOneofReturnType__store | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__timeout_seconds) -> _WhichOneofReturnType__timeout_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__use_activation) -> _WhichOneofReturnType__use_activation | None: ...
 
 Global___Job: _TypeAlias = Job  # noqa: Y015
 
@@ -1487,6 +1561,7 @@ class SubmitJobRequest(_message.Message):
     STORE_FIELD_NUMBER: _builtins.int
     API_NOTES_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
+    USE_ACTIVATION_FIELD_NUMBER: _builtins.int
     prompt: _builtins.str
     """The prompt, at most 1 MiB. Required unless `messages`, `prompt_token_ids` or `inputs` is given. It
     may be blank with `raw_prompt` alone, and never be empty.
@@ -1533,6 +1608,10 @@ class SubmitJobRequest(_message.Message):
     """
     user: _builtins.str
     """Who of the client's own users asks, in its words: noted, and nothing more. At most 512 characters."""
+    use_activation: _builtins.bool
+    """Whether a vector is normalised, and a score brought between 0 and 1, where the model's pooling ends
+    with that. As the model has it by default, which mostly is true.
+    """
     @_builtins.property
     def params(self) -> Global___GenerationParams:
         """How to sample."""
@@ -1592,10 +1671,11 @@ class SubmitJobRequest(_message.Message):
         store: _builtins.bool | None = ...,
         api_notes: _builtins.str = ...,
         user: _builtins.str = ...,
+        use_activation: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "_max_attempts", b"_max_attempts", "_parallel_tool_calls", b"_parallel_tool_calls", "_prompt", b"_prompt", "_store", b"_store", "_timeout_seconds", b"_timeout_seconds", "dimensions", b"dimensions", "max_attempts", b"max_attempts", "parallel_tool_calls", b"parallel_tool_calls", "params", b"params", "prompt", b"prompt", "prompt_options", b"prompt_options", "response_format", b"response_format", "store", b"store", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "_max_attempts", b"_max_attempts", "_parallel_tool_calls", b"_parallel_tool_calls", "_prompt", b"_prompt", "_store", b"_store", "_timeout_seconds", b"_timeout_seconds", "_use_activation", b"_use_activation", "dimensions", b"dimensions", "max_attempts", b"max_attempts", "parallel_tool_calls", b"parallel_tool_calls", "params", b"params", "prompt", b"prompt", "prompt_options", b"prompt_options", "response_format", b"response_format", "store", b"store", "timeout_seconds", b"timeout_seconds", "use_activation", b"use_activation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "_max_attempts", b"_max_attempts", "_parallel_tool_calls", b"_parallel_tool_calls", "_prompt", b"_prompt", "_store", b"_store", "_timeout_seconds", b"_timeout_seconds", "api_notes", b"api_notes", "cache_salt", b"cache_salt", "conversation_id", b"conversation_id", "dimensions", b"dimensions", "inputs", b"inputs", "max_attempts", b"max_attempts", "messages", b"messages", "metadata", b"metadata", "model", b"model", "parallel_tool_calls", b"parallel_tool_calls", "params", b"params", "priority", b"priority", "prompt", b"prompt", "prompt_options", b"prompt_options", "prompt_token_ids", b"prompt_token_ids", "raw_prompt", b"raw_prompt", "request_id", b"request_id", "response_format", b"response_format", "store", b"store", "task", b"task", "timeout_seconds", b"timeout_seconds", "tool_choice", b"tool_choice", "tools", b"tools", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "_max_attempts", b"_max_attempts", "_parallel_tool_calls", b"_parallel_tool_calls", "_prompt", b"_prompt", "_store", b"_store", "_timeout_seconds", b"_timeout_seconds", "_use_activation", b"_use_activation", "api_notes", b"api_notes", "cache_salt", b"cache_salt", "conversation_id", b"conversation_id", "dimensions", b"dimensions", "inputs", b"inputs", "max_attempts", b"max_attempts", "messages", b"messages", "metadata", b"metadata", "model", b"model", "parallel_tool_calls", b"parallel_tool_calls", "params", b"params", "priority", b"priority", "prompt", b"prompt", "prompt_options", b"prompt_options", "prompt_token_ids", b"prompt_token_ids", "raw_prompt", b"raw_prompt", "request_id", b"request_id", "response_format", b"response_format", "store", b"store", "task", b"task", "timeout_seconds", b"timeout_seconds", "tool_choice", b"tool_choice", "tools", b"tools", "use_activation", b"use_activation", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dimensions: _TypeAlias = _typing.Literal["dimensions"]  # noqa: Y015
     _WhichOneofArgType__dimensions: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions"]  # noqa: Y015
@@ -1609,6 +1689,8 @@ class SubmitJobRequest(_message.Message):
     _WhichOneofArgType__store: _TypeAlias = _typing.Literal["_store", b"_store"]  # noqa: Y015
     _WhichOneofReturnType__timeout_seconds: _TypeAlias = _typing.Literal["timeout_seconds"]  # noqa: Y015
     _WhichOneofArgType__timeout_seconds: _TypeAlias = _typing.Literal["_timeout_seconds", b"_timeout_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__use_activation: _TypeAlias = _typing.Literal["use_activation"]  # noqa: Y015
+    _WhichOneofArgType__use_activation: _TypeAlias = _typing.Literal["_use_activation", b"_use_activation"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dimensions) -> _WhichOneofReturnType__dimensions | None: ...
     @_typing.overload
@@ -1621,6 +1703,8 @@ class SubmitJobRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__store) -> _WhichOneofReturnType__store | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__timeout_seconds) -> _WhichOneofReturnType__timeout_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__use_activation) -> _WhichOneofReturnType__use_activation | None: ...
 
 Global___SubmitJobRequest: _TypeAlias = SubmitJobRequest  # noqa: Y015
 

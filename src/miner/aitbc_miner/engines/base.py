@@ -40,6 +40,12 @@ class Params(TypedDict, total=False):
     return_token_ids: bool
     # What only the engine knows.
     extra_args: dict[str, Any]
+    # Tokens that the model may reason with, and whether an engine may pass it over that cannot tell
+    # the reasoning from the answer.
+    thinking_token_budget: int
+    is_thinking_token_budget_optional: bool
+    # When an answer repeats itself, in vLLM's words.
+    repetition_detection: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +66,11 @@ class PromptOptions:
     truncate_prompt_tokens: int | None = None
     # In the model's words.
     reasoning_effort: str = ""
+    # From which side tokens are taken away, `left` or `right`; "" is the engine's to choose.
+    truncation_side: str = ""
+    # Tokens of a query and of a document that a score is made of; 0 is all.
+    max_tokens_per_query: int = 0
+    max_tokens_per_document: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +222,8 @@ class Job:
     inputs: tuple[Input, ...] = ()
     # Numbers that a vector is cut to.
     dimensions: int | None = None
+    # Whether the model's pooling ends with its activation; None is as the model has it.
+    use_activation: bool | None = None
     prompt: str | None = None
     prompt_token_ids: tuple[int, ...] = ()
     messages: tuple[Message, ...] = ()
@@ -245,8 +258,8 @@ class Chunk:
     reasoning: str = ""
     # Tokens that the text and the reasoning stand for.
     tokens: int = 0
-    # `stop`, `length`, `tool_calls` or `content_filter`. Other words for them are understood, and
-    # one that nobody knows is a `stop`: see engines/border.py.
+    # `stop`, `length`, `tool_calls`, `content_filter` or `repetition`. Other words for them are
+    # understood, and one that nobody knows is a `stop`: see engines/border.py.
     finish_reason: str | None = None
     # Tokens of the prompt without a resumed text, in the last chunk at the latest, when the engine
     # knows.

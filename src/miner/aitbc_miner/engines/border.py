@@ -34,7 +34,9 @@ _ID_BYTES = 4
 _BYTES_A_TOKEN = 4
 
 STOP, LENGTH, TOOL_CALLS, CONTENT_FILTER = "stop", "length", "tool_calls", "content_filter"
+REPETITION = "repetition"
 _FINISHED = {
+    REPETITION: REPETITION,
     LENGTH: LENGTH,
     "max_tokens": LENGTH,
     "max_output_tokens": LENGTH,

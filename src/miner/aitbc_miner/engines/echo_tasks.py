@@ -23,7 +23,8 @@ def perform(job: Job) -> Made:
     """Does what the job asks. Raises BadRequest."""
     if job.task is Task.EMBED:
         size = job.dimensions or DIMENSIONS
-        texts = [_text_of(*placed) for placed in enumerate(job.inputs)]
+        texts = [text.encode() for text in _said(job)]
+        texts += [_text_of(*placed) for placed in enumerate(job.inputs)]
         return Made(
             outputs=[Output(vector=_vector(text, size)) for text in texts],
             prompt_tokens=sum(map(len, texts)),
@@ -37,8 +38,7 @@ def perform(job: Job) -> Made:
     if job.task is Task.DETOKENIZE:
         texts = [_text_of(*placed) for placed in enumerate(job.inputs)]
         return Made(outputs=[Output(text=text.decode("utf-8", "replace")) for text in texts])
-    said = ["\n".join(one["content"] for one in job.messages)] if job.messages else []
-    texts = [text.encode() for text in (*said, *(one.text for one in job.inputs))]
+    texts = [text.encode() for text in (*_said(job), *(one.text for one in job.inputs))]
     has_texts = job.params.get("return_token_ids", False)
     return Made(
         outputs=[
@@ -46,6 +46,10 @@ def perform(job: Job) -> Made:
             for text in texts
         ]
     )
+
+
+def _said(job: Job) -> list[str]:
+    return ["\n".join(one["content"] for one in job.messages)] if job.messages else []
 
 
 def _text_of(place: int, one: Input) -> bytes:

@@ -16,7 +16,7 @@ from aitbc_miner.engines.base import Chunk, EngineLoad, Job
 from aitbc_miner.engines.openai_answers import AnswerReader
 from aitbc_miner.engines.openai_details import lengths_of
 from aitbc_miner.engines.openai_faults import MOST_BODY_BYTES, may_refuse, refusal, unreachable
-from aitbc_miner.engines.openai_requests import HINTS, body_of
+from aitbc_miner.engines.openai_requests import CACHE_SALT, body_of, hints_of
 from aitbc_miner.engines.openai_tasks import DEFAULT_TASKS, OpenAITasks, parse_tasks
 from aitbc_miner.engines.options import EngineOptions
 from aitbc_miner.engines.resuming import is_resumable
@@ -51,7 +51,7 @@ class OpenAIOptions:
     # Whether the chat endpoint goes on with a last message of the assistant, as vLLM and SGLang do
     # when `continue_final_message` says so.
     continues: bool = False
-    # Whether it takes `cache_salt`, as vLLM does: others refuse what they do not know.
+    # Whether it is sent `cache_salt`, which vLLM takes, and others refuse or pass over.
     is_salted: bool = False
     # What it does.
     tasks: tuple[Task, ...] = DEFAULT_TASKS
@@ -72,7 +72,7 @@ class OpenAIOptions:
             api_key=_key(options),
             endpoint=options.choice("endpoint", _CHAT, _COMPLETIONS),
             continues=options.choice("continues", "false", "true") == "true",
-            is_salted=options.choice("cache_salt", "false", "true") == "true",
+            is_salted=options.choice("cache_salt", "true", "false") == "true",
             tasks=parse_tasks(options.text("tasks")),
             timeout_s=options.number("timeout", minimum=0.001) or _DEFAULT_SILENCE_S,
         )
@@ -149,7 +149,11 @@ class OpenAIEngine:
         left_out: set[str] = set()
         while not _is_answer(response):
             told = await _read_some(response)
-            hints = _refused_hints(body, told) if response.status_code in _REFUSED_STATUS else set()
+            hints = (
+                _refused_hints(job, body, told)
+                if response.status_code in _REFUSED_STATUS
+                else set()
+            )
             if not hints:
                 raise refusal(response.status_code, response.headers, told)
             # Without `stream_options`, for one, a server tells no usage.
@@ -176,10 +180,10 @@ class OpenAIEngine:
         body = body_of(
             job, self._sources[job.model], is_raw=is_raw, reasoning_word=self._reasoning_word
         )
-        for hint in self._unknown:
-            body.pop(hint, None)
         if self._options.is_salted and job.cache_salt:
-            body["cache_salt"] = job.cache_salt
+            body[CACHE_SALT] = job.cache_salt
+        for hint in self._unknown & hints_of(job).keys():
+            body.pop(hint, None)
         path = "completions" if is_raw else "chat/completions"
         return f"{self._options.base_url}/{path}", body
 
@@ -225,12 +229,12 @@ def _key(options: EngineOptions) -> str | None:
         raise Misconfigured(f"--engine-opt api_key_file={file}: cannot read it: {error}") from error
 
 
-def _refused_hints(body: Mapping[str, Any], told: bytes) -> set[str]:
+def _refused_hints(job: Job, body: Mapping[str, Any], told: bytes) -> set[str]:
     """Returns those of a body that a refusal may be about."""
     others = body.keys() - _NEEDED
     return {
         hint
-        for hint, names in HINTS.items()
+        for hint, names in hints_of(job).items()
         if hint in body and may_refuse(names, others - {hint}, told)
     }
 

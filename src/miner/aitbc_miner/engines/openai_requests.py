@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aitbc_miner.engines.base import Job, Message
 from aitbc_miner.engines.tools import AUTO, NONE, REQUIRED
 
-STREAM_OPTIONS = "stream_options"
-# What an answer is right without: by its name, the words in which a server may refuse it. What else
-# it does not know fails the job, for the client would take the answer for what it is not.
-HINTS = {
+STREAM_OPTIONS, CACHE_SALT = "stream_options", "cache_salt"
+_BUDGET = "thinking_token_budget"
+_HINTS = {
     STREAM_OPTIONS: (STREAM_OPTIONS, "include_usage"),
     "return_token_ids": ("return_token_ids",),
     "return_prompt_text": ("return_prompt_text",),
     "reasoning_effort": ("reasoning_effort",),
+    CACHE_SALT: (CACHE_SALT,),
 }
 # Options of a prompt that has no chat template.
-_OF_TEXTS = {"add_special_tokens", "truncate_prompt_tokens"}
+_OF_TEXTS = {"add_special_tokens", "truncate_prompt_tokens", "truncation_side"}
+
+
+def hints_of(job: Job) -> Mapping[str, Sequence[str]]:
+    """Returns what an answer is right without: by its name, the words in which it may be refused.
+
+    What else a server does not know fails the job, for its client would take the answer for what it
+    is not.
+    """
+    if job.params.get("is_thinking_token_budget_optional", False):
+        return {**_HINTS, _BUDGET: (_BUDGET,)}
+    return _HINTS
 
 
 def body_of(job: Job, model: str, *, is_raw: bool, reasoning_word: str | None) -> dict[str, Any]:
@@ -59,6 +71,7 @@ def _streaming(job: Job) -> dict[str, Any]:
 
 def _asked(job: Job) -> dict[str, Any]:
     asked: dict[str, Any] = dict(job.params)
+    asked.pop("is_thinking_token_budget_optional", None)
     if "extra_args" in asked:
         asked["vllm_xargs"] = asked.pop("extra_args")
     if job.wants_details:
@@ -88,6 +101,9 @@ def options_of(job: Job) -> dict[str, Any]:
         "add_special_tokens": options.add_special_tokens,
         "truncate_prompt_tokens": options.truncate_prompt_tokens,
         "reasoning_effort": options.reasoning_effort or None,
+        "truncation_side": options.truncation_side or None,
+        "max_tokens_per_query": options.max_tokens_per_query or None,
+        "max_tokens_per_doc": options.max_tokens_per_document or None,
     }
     if options.continue_final_message and options.add_generation_prompt is None:
         asked["add_generation_prompt"] = False

@@ -66,6 +66,10 @@ class OpenAITasks:
             raise unreachable(error) from error
 
     async def _embed(self, job: Job, model: str) -> Made:
+        if job.messages:
+            given: Any = [turn_of(turn, None) for turn in job.messages]
+            (vector,), count = await self._vectors(job, model, {"messages": given}, 1)
+            return _made([Output(vector=vector)], [count], job)
         outputs: dict[int, Output] = {}
         counts = []
         # A request has either texts or tokens.
@@ -78,17 +82,22 @@ class OpenAITasks:
             if not chosen:
                 continue
             given = [list(one.token_ids) if has_tokens else one.text for one in chosen.values()]
-            body: dict[str, Any] = {"model": model, "input": given, "encoding_format": "float"}
-            body |= options_of(job)
-            if job.dimensions is not None:
-                body["dimensions"] = job.dimensions
-            told = await self._post(f"{self._base_url}/embeddings", body)
-            vectors = _in_order(told.get("data"), "embedding", len(given))
+            vectors, count = await self._vectors(job, model, {"input": given}, len(given))
             outputs |= {
                 place: Output(vector=one) for place, one in zip(chosen, vectors, strict=True)
             }
-            counts.append(_counted(told))
+            counts.append(count)
         return _made([outputs[place] for place in sorted(outputs)], counts, job)
+
+    async def _vectors(
+        self, job: Job, model: str, given: dict[str, Any], count: int
+    ) -> tuple[list[Any], int | None]:
+        """Returns so many vectors, and the tokens read where the server counts them."""
+        body = {"model": model, **given, "encoding_format": "float", **_pooling_of(job)}
+        if job.dimensions is not None:
+            body["dimensions"] = job.dimensions
+        told = await self._post(f"{self._base_url}/embeddings", body)
+        return _in_order(told.get("data"), "embedding", count), _counted(told)
 
     async def _score(self, job: Job, model: str) -> Made:
         if self._has_scores:
@@ -103,7 +112,7 @@ class OpenAITasks:
     async def _score_pairs(self, job: Job, model: str) -> Made:
         body = {
             "model": model,
-            **options_of(job),
+            **_pooling_of(job),
             "text_1": [one.text for one in job.inputs],
             "text_2": [one.text_pair for one in job.inputs],
         }
@@ -114,7 +123,8 @@ class OpenAITasks:
     async def _rank(self, job: Job, model: str) -> Made:
         outputs, counts = [], []
         for query, documents in _by_query(job.inputs):
-            body = {"model": model, "query": query, "documents": documents, "top_n": len(documents)}
+            body = {"model": model, "query": query, "documents": documents, **_pooling_of(job)}
+            body["top_n"] = len(documents)
             told = await self._post(f"{self._base_url}/rerank", body)
             scores = _in_order(told.get("results"), "relevance_score", len(documents))
             outputs += [Output(score=score) for score in scores]
@@ -160,6 +170,11 @@ class OpenAITasks:
         if not isinstance(answer, dict):
             raise EngineAnswerInvalid("the server answered what is no object")
         return answer
+
+
+def _pooling_of(job: Job) -> dict[str, Any]:
+    activation = {} if job.use_activation is None else {"use_activation": job.use_activation}
+    return {**options_of(job), **activation}
 
 
 def _refusal(response: httpx.Response) -> EngineError:

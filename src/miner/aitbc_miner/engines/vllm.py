@@ -133,7 +133,7 @@ class VllmEngine:
         if self._llm.model_config.runner_type != "pooling":
             return None
         supported = await self._llm.get_supported_tasks()
-        return Pooling(self._llm, supported, self._prompts.template, self._adapters)
+        return Pooling(self._llm, supported, self._prompts, self._adapters)
 
     def _load(self, path: str) -> Any:
         _prepare_environment(is_offline=self._is_offline)
@@ -165,7 +165,7 @@ class VllmEngine:
 
     async def generate(self, job: Job) -> AsyncGenerator[Chunk, None]:
         """Streams the answer. Closing the iterator aborts the request in vLLM."""
-        self._parsing.check(job)
+        job = self._parsing.accepted(job)
         with _blaming() as begun, refusing(job):
             async for chunk in self._answer(job):
                 begun.set()

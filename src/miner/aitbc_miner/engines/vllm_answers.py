@@ -10,7 +10,7 @@ from aitbc_miner.engines.base import Chunk, Job, Logprob, PromptDetails
 from aitbc_miner.engines.vllm_parsing import AnswerParser
 from aitbc_miner.errors import EngineFailed
 
-_FINISHED = {"stop": "stop", "length": "length", "repetition": "stop"}
+_FINISHED = {"stop": "stop", "length": "length", "repetition": "repetition"}
 
 
 class AnswerReader:
@@ -99,7 +99,8 @@ def _chunk(output: Any, resumed_tokens: int) -> Chunk:
     reason = completion.finish_reason
     if reason is not None and reason not in _FINISHED:
         raise EngineFailed(f"vLLM ended the generation with {reason!r}")
-    stop = completion.stop_reason
+    # What vLLM says of a repetition is no string of the answer.
+    stop = completion.stop_reason if reason == "stop" else None
     return Chunk(
         text=completion.text,
         # vLLM merges chunks for a slow reader: tokens count, not chunks.

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from dataclasses import replace
+from typing import Any, NamedTuple, Protocol, cast
 
-from aitbc_miner.engines.base import Job, ToolCallPart
+from aitbc_miner.engines.base import Job, Params, ToolCallPart
 from aitbc_miner.engines.tools import AUTO, CallFeed, is_calling
 from aitbc_miner.engines.vllm_refusals import form_field, refusing
 from aitbc_miner.errors import BadRequest, Misconfigured
 
 TOOLS, REASONING = "tool_parser", "reasoning_parser"
+_BUDGET = "thinking_token_budget"
 # Of an answer that they cannot read, they tell a part.
 _LOGGERS = ("vllm.tool_parsers", "vllm.reasoning", "vllm.parser")
 
@@ -166,6 +168,9 @@ class Parsing:
         self._has_language = tools is not None
         # Whether the model thinks before it answers.
         self.has_reasoning = reasoning is not None
+        thinking = llm.vllm_config.reasoning_config
+        # Whether vLLM knows the tokens that begin and end what it thinks.
+        self._bounds_reasoning = thinking is not None and thinking.enabled
         self._parser: Any = self._named(tools, reasoning)
         if tools is None:
             self._parser = _json_parser(self._parser)
@@ -187,13 +192,22 @@ class Parsing:
             options = " ".join(f"--engine-opt {key}={name}" for key, name in given.items() if name)
             raise Misconfigured(f"{options}: {error}") from error
 
-    def check(self, job: Job) -> None:
-        """Raises BadRequest for a job whose answer could not be read."""
+    def accepted(self, job: Job) -> Job:
+        """Returns the job as it can be answered. Raises BadRequest for one that cannot."""
         if is_calling(job) and job.tool_choice == AUTO and not self._has_language:
             raise BadRequest(
                 "tools: the miner was started without a parser of this model's calls"
                 f" (--engine-opt {TOOLS}=NAME): set tool_choice to required, or to one tool"
             )
+        if _BUDGET not in job.params or self._bounds_reasoning:
+            return job
+        if not job.params.get("is_thinking_token_budget_optional", False):
+            raise BadRequest(
+                f"{_BUDGET}: the miner was started without a parser that tells where this model's"
+                f" reasoning ends (--engine-opt {REASONING}=NAME)"
+            )
+        params = {name: value for name, value in job.params.items() if name != _BUDGET}
+        return replace(job, params=cast("Params", params))
 
     def reader(
         self,

@@ -13,7 +13,13 @@ from aitbc_miner.engines.tools import AUTO, REQUIRED, is_calling
 from aitbc_miner.engines.vllm_refusals import refusing
 
 # Parameters of a job that a request has under other names, or not at all.
-_ANOTHER_NAME = {"logprobs", "logit_bias", "extra_args", "return_token_ids"}
+_ANOTHER_NAME = {
+    "logprobs",
+    "logit_bias",
+    "extra_args",
+    "return_token_ids",
+    "is_thinking_token_budget_optional",
+}
 
 
 def request_of(job: Job, *, is_chat: bool) -> Any:
@@ -53,6 +59,7 @@ def _prompting(job: Job, *, is_chat: bool) -> dict[str, Any]:
         "chat_template_kwargs": options.chat_template_kwargs,
         "add_generation_prompt": options.add_generation_prompt,
         "reasoning_effort": options.reasoning_effort or None,
+        "truncation_side": options.truncation_side or None,
     }
     if options.add_special_tokens is None and not is_chat:
         asked["add_special_tokens"] = True

@@ -80,6 +80,7 @@ class Thinking(Schema, table="anthropic_thinking"):
     """Whether the model thinks before it answers."""
 
     type: Literal["enabled", "disabled", "adaptive"]
+    budget_tokens: Annotated[int, ruled(_PARAMS, "thinking_token_budget"), WHOLE] | None = None
 
 
 class JsonFormat(Schema):
@@ -241,6 +242,10 @@ class MessagesRequest(Prompt, table="anthropic_messages"):
                 extra_args=json_text(self.vllm_xargs) if self.vllm_xargs else "",
             )
         )
+        if self.thinking and self.thinking.type == "enabled" and self.thinking.budget_tokens:
+            job.params.thinking_token_budget = self.thinking.budget_tokens
+            # Clients send one to every model: one that does not think keeps to it.
+            job.params.is_thinking_token_budget_optional = True
         job.cache_salt = self.cache_salt
         if self.metadata and self.metadata.user_id:
             job.user = self.metadata.user_id

@@ -37,6 +37,8 @@ def asked_beside(job: jobs_pb2.Job | jobs_pb2.SubmitJobRequest) -> bytes:
         asked["prompt_options"] = options
     if job.HasField("dimensions"):
         asked["dimensions"] = str(job.dimensions)
+    if job.HasField("use_activation"):
+        asked["use_activation"] = job.use_activation
     if job.HasField("params") and (params := _params_of(job.params)):
         asked["params"] = params
     if job.tools:
@@ -116,7 +118,9 @@ CONTENTS = Contents(_asked, _answered)
 
 
 def _plain(message: Message) -> dict[str, Any]:
-    return {field.name: _value(field, value) for field, value in message.ListFields()}
+    plain = {field.name: _value(field, value) for field, value in message.ListFields()}
+    # A message that says nothing is the same as none.
+    return {name: value for name, value in plain.items() if value != {}}
 
 
 def _value(field: FieldDescriptor, value: Any) -> Any:

@@ -23,6 +23,8 @@ _FORMS = (
     (jobs_pb2.RESPONSE_FORMAT_TYPE_STRUCTURAL_TAG, "structural_tag", "structural_tag"),
 )
 METADATA_KEY = 64
+# What is there once does not repeat itself.
+_FEWEST_REPETITIONS = 2
 # What one token, of a few characters, and its probability count of a result: twice their bytes.
 _LOGPROB_BYTES = 40
 # What one number of a vector takes.
@@ -124,10 +126,20 @@ def _check_params(params: jobs_pb2.GenerationParams) -> None:
     has_both = params.HasField("min_tokens") and params.HasField("max_tokens")
     if has_both and params.min_tokens > params.max_tokens:
         raise InvalidArgument("params.min_tokens", "must be at most params.max_tokens")
+    if params.HasField("repetition_detection"):
+        _check_repetition(params.repetition_detection)
     if params.extra_args:
         check_object("params.extra_args", params.extra_args)
     if params.logit_bias and (least := min(params.logit_bias)) < 0:
         raise InvalidArgument(f"params.logit_bias[{least}]", "is no token: must be at least 0")
+
+
+def _check_repetition(asked: jobs_pb2.RepetitionDetection) -> None:
+    path = "params.repetition_detection"
+    if asked.min_pattern_size > asked.max_pattern_size:
+        raise InvalidArgument(f"{path}.min_pattern_size", "must be at most max_pattern_size")
+    if asked.max_pattern_size and asked.min_count < _FEWEST_REPETITIONS:
+        raise InvalidArgument(f"{path}.min_count", f"must be at least {_FEWEST_REPETITIONS}")
 
 
 def _check_format(form: jobs_pb2.ResponseFormat) -> None:
@@ -146,11 +158,9 @@ def _check_format(form: jobs_pb2.ResponseFormat) -> None:
 def _check_tools(request: jobs_pb2.SubmitJobRequest) -> None:
     if request.raw_prompt or request.prompt_token_ids:
         raise InvalidArgument("tools", "go with messages or a prompt that is not raw")
-    names = set()
+    # Some may have the same: whoever made them knows which one a call means.
+    names = {tool.name for tool in request.tools}
     for index, tool in enumerate(request.tools):
-        if tool.name in names:
-            raise InvalidArgument(f"tools[{index}].name", "is the name of a tool before it")
-        names.add(tool.name)
         if tool.parameters:
             schema = check_object(f"tools[{index}].parameters", tool.parameters)
             if schema.get("type", "object") != "object":

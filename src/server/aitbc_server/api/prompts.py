@@ -18,8 +18,13 @@ _TASKS = {
 }
 # Fields that say how an answer is generated.
 _OF_GENERATION = ("response_format", "raw_prompt", "tool_choice", "parallel_tool_calls")
+# Tasks that take a conversation.
+_OF_MESSAGES = frozenset({jobs_pb2.JOB_TASK_EMBED, jobs_pb2.JOB_TASK_TOKENIZE})
+_POOLS = frozenset({jobs_pb2.JOB_TASK_EMBED, jobs_pb2.JOB_TASK_SCORE})
+_OF_SCORES = ("max_tokens_per_query", "max_tokens_per_document")
 # What only a chat template reads.
-_OF_TEMPLATES = ("chat_template_kwargs", "documents", "continue_final_message", "reasoning_effort")
+_VARIABLES = "chat_template_kwargs"
+_OF_TEMPLATES = (_VARIABLES, "documents", "continue_final_message", "reasoning_effort")
 
 # Fields that a part has, by its type: all of them are required, but for the text, which may be
 # empty.
@@ -44,6 +49,8 @@ def check_prompt(request: jobs_pb2.SubmitJobRequest) -> int:
         _check_generating(request)
     else:
         _check_task(request)
+    if request.HasField("use_activation") and request.task not in _POOLS:
+        raise InvalidArgument("use_activation", "goes with the tasks embed and score: set task")
     if request.HasField("prompt_options"):
         _check_options(request)
     media = 0
@@ -69,17 +76,19 @@ def _check_generating(request: jobs_pb2.SubmitJobRequest) -> None:
 
 def _check_task(request: jobs_pb2.SubmitJobRequest) -> None:
     task = _TASKS[request.task]
-    is_tokenize = request.task == jobs_pb2.JOB_TASK_TOKENIZE
+    takes_messages = request.task in _OF_MESSAGES
     fields = {field.name for field, _ in request.ListFields()}
     for name in ("prompt", "prompt_token_ids", "messages"):
-        if name in fields and not (is_tokenize and name == "messages"):
-            given = "inputs or messages" if is_tokenize else "inputs"
+        if name in fields and not (takes_messages and name == "messages"):
+            given = "inputs or messages" if takes_messages else "inputs"
             raise InvalidArgument(name, f"is not what the task {task} takes: give {given}")
     for name in _OF_GENERATION:
         # Whether a tool may be called can change whether the prompt has it.
         if name in fields and not (name == "tool_choice" and request.tools):
             raise InvalidArgument(name, f"goes with the task generate, not with {task}")
-    if request.tools and not (is_tokenize and request.messages):
+    if request.tools and request.task != jobs_pb2.JOB_TASK_TOKENIZE:
+        raise InvalidArgument("tools", f"are not what the task {task} takes")
+    if request.tools and not request.messages:
         raise InvalidArgument("tools", f"go with messages, not with the inputs of {task}")
     if request.HasField("dimensions") and request.task != jobs_pb2.JOB_TASK_EMBED:
         raise InvalidArgument("dimensions", f"go with the task embed, not with {task}")
@@ -110,12 +119,17 @@ def _check_options(request: jobs_pb2.SubmitJobRequest) -> None:
     options = request.prompt_options
     if request.raw_prompt or request.prompt_token_ids or request.inputs:
         for name in _OF_TEMPLATES:
-            if getattr(options, name):
+            # Pairs have a template of their own, which reads its variables, too.
+            is_of_pairs = request.task == jobs_pb2.JOB_TASK_SCORE and name == _VARIABLES
+            if getattr(options, name) and not is_of_pairs:
                 raise InvalidArgument(
                     f"prompt_options.{name}", "goes with messages or a prompt that is not raw"
                 )
     if options.chat_template_kwargs:
         check_object("prompt_options.chat_template_kwargs", options.chat_template_kwargs)
+    for name in _OF_SCORES:
+        if getattr(options, name) and request.task != jobs_pb2.JOB_TASK_SCORE:
+            raise InvalidArgument(f"prompt_options.{name}", "goes with the task score")
     if options.documents:
         check_objects("prompt_options.documents", options.documents)
     if options.continue_final_message and options.add_generation_prompt:

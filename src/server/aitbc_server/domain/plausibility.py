@@ -20,7 +20,7 @@ MOST_TOKENS = 1_000_000
 _TOKEN_BYTES = 512
 _BYTES_BESIDE = 65_536
 
-FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter"})
+FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter", "repetition"})
 
 
 class Told(NamedTuple):

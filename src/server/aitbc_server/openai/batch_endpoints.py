@@ -132,6 +132,10 @@ class _Embeddings:
         if request.model is None:
             # Which one is served may have changed when the line's turn comes.
             raise missing("model")
+        if request.is_bytes:
+            raise unsupported(
+                "encoding_format", "a line of a batch is answered in JSON: give base64"
+            )
         return await by_size(len(body), request.submissions, request.model, most_bytes)
 
     async def answer(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
+import json
 import time
-from array import array
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from itertools import accumulate
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -15,10 +15,11 @@ from pydantic import Discriminator, Field, Tag
 from aitbc.v1 import jobs_pb2
 from aitbc_server.aside import by_size
 from aitbc_server.openai.call import Call
-from aitbc_server.openai.errors import OpenAIError
+from aitbc_server.openai.chat_messages import ChatMessage, part_places
+from aitbc_server.openai.errors import OpenAIError, missing
 from aitbc_server.openai.origins import Path, Places
 from aitbc_server.openai.ruled import counted, ruled
-from aitbc_server.openai.schema import WHOLE
+from aitbc_server.openai.schema import WHOLE, Several, few, json_text
 from aitbc_server.openai.task_jobs import (
     MOST_INPUTS,
     Pooling,
@@ -26,13 +27,19 @@ from aitbc_server.openai.task_jobs import (
     Words,
     in_parts,
     inputs_of,
+    outputs_of,
     read_tokens,
 )
+from aitbc_server.openai.vectors import Endianness, Format, packed
 
 _SUBMIT = jobs_pb2.SubmitJobRequest.DESCRIPTOR
 _INPUT = jobs_pb2.TaskInput.DESCRIPTOR
 # Bytes of the vectors of one request: as texts of numbers they have five times as many.
 _MOST_BYTES = 32 * 1024 * 1024
+# Each is a job of its own.
+_MOST_CONVERSATIONS = 256
+# Answers that are no JSON.
+_OF_BYTES = frozenset({"bytes", "bytes_only"})
 
 
 def _form_of(value: Any) -> str:
@@ -40,8 +47,16 @@ def _form_of(value: Any) -> str:
         return "(text)"
     first = value[0] if isinstance(value, list) and value else None
     if isinstance(first, list):
-        return "(lists of tokens)"
+        is_tokens = not first or isinstance(first[0], int | float)
+        return "(lists of tokens)" if is_tokens else "(conversations)"
+    if isinstance(first, dict):
+        return "(messages)"
     return "(tokens)" if isinstance(first, int | float) else "(texts)"
+
+
+def _conversations_of(value: Any) -> str:
+    first = value[0] if isinstance(value, list) and value else None
+    return "(conversations)" if isinstance(first, list) else "(messages)"
 
 
 _Many = Field(min_length=1, max_length=MOST_INPUTS, strict=False, fail_fast=True)
@@ -50,30 +65,69 @@ _Tokens = Annotated[
     counted(_INPUT, "token_ids"),
     Field(min_length=1, strict=False, fail_fast=True),
 ]
+_Messages = Annotated[Several[ChatMessage], counted(_SUBMIT, "messages"), Field(min_length=1)]
+_Conversations = Annotated[
+    Several[_Messages], Field(min_length=1, max_length=_MOST_CONVERSATIONS, fail_fast=True)
+]
 
 
 class EmbeddingRequest(Pooling, table="embeddings"):
-    """The body of a request: one text, or one list of tokens, or many of either."""
+    """The body of a request: a text, a list of tokens or a conversation, or many of one of them."""
 
-    input: Annotated[
-        Annotated[Words, Tag("(text)")]
-        | Annotated[tuple[Words, ...], _Many, Tag("(texts)")]
-        | Annotated[_Tokens, Tag("(tokens)")]
-        | Annotated[tuple[_Tokens, ...], _Many, Tag("(lists of tokens)")],
-        Discriminator(_form_of),
-    ]
-    encoding_format: Literal["float", "base64"] = "float"
+    input: (
+        Annotated[
+            Annotated[Words, Tag("(text)")]
+            | Annotated[tuple[Words, ...], _Many, Tag("(texts)")]
+            | Annotated[_Tokens, Tag("(tokens)")]
+            | Annotated[tuple[_Tokens, ...], _Many, Tag("(lists of tokens)")]
+            | Annotated[_Messages, Tag("(messages)")]
+            | Annotated[_Conversations, Tag("(conversations)")],
+            Discriminator(_form_of),
+        ]
+        | None
+    ) = None
+    # vLLM's: conversations in other words, and how their prompts are made.
+    messages: (
+        Annotated[
+            Annotated[_Messages, Tag("(messages)")]
+            | Annotated[_Conversations, Tag("(conversations)")],
+            Discriminator(_conversations_of),
+        ]
+        | None
+    ) = None
+    add_generation_prompt: bool = False
+    continue_final_message: bool = False
+    chat_template_kwargs: Annotated[dict[str, Any], few(1000)] = Field(default={})
+    encoding_format: Literal["float", "base64", "bytes", "bytes_only"] = "float"
+    embed_dtype: Format = "float32"
+    endianness: Endianness = "native"
     dimensions: Annotated[int, ruled(_SUBMIT, "dimensions"), WHOLE] | None = None
 
+    @property
+    def is_bytes(self) -> bool:
+        """Whether it is answered with the bytes of the vectors alone."""
+        return self.encoding_format in _OF_BYTES
+
     def parts(self, model: str) -> Iterator[jobs_pb2.SubmitJobRequest]:
-        """Yields the jobs that it asks for."""
+        """Yields the jobs that it asks for. Raises OpenAIError."""
         job = self.job(model, jobs_pb2.JOB_TASK_EMBED)
         if self.dimensions is not None:
             job.dimensions = self.dimensions
-        return in_parts(job, self._inputs())
+        if self.input is not None and self.messages is not None:
+            raise OpenAIError(
+                400,
+                "Invalid 'messages': give either input or messages.",
+                code="invalid_value",
+                param="messages",
+            )
+        if self.input is None and self.messages is None:
+            raise missing("input")
+        return self._of_conversations(job) if self._is_spoken else in_parts(job, self._inputs())
 
     def places(self, job: int) -> Places:
         """Returns where what a job has came from."""
+        if self._is_spoken:
+            return {**super().places(job), **self._turn_places(job)}
         origins: dict[Path, list[Path]] = {
             ("inputs", place): [("input",) if self._is_one else ("input", origin)]
             for place, origin in enumerate(inputs_of(self, job))
@@ -85,6 +139,39 @@ class EmbeddingRequest(Pooling, table="embeddings"):
         given: Any = self.input
         return isinstance(given, str) or isinstance(given[0], int)
 
+    @property
+    def _given(self) -> Any:
+        return self.input if self.messages is None else self.messages
+
+    @property
+    def _is_spoken(self) -> bool:
+        return self.messages is not None or isinstance(_innermost(self.input), ChatMessage)
+
+    def _of_conversations(
+        self, job: jobs_pb2.SubmitJobRequest
+    ) -> Iterator[jobs_pb2.SubmitJobRequest]:
+        options = job.prompt_options
+        options.add_generation_prompt = self.add_generation_prompt
+        options.continue_final_message = self.continue_final_message
+        if self.chat_template_kwargs:
+            options.chat_template_kwargs = json_text(self.chat_template_kwargs)
+        for conversation in _each(self._given):
+            made = jobs_pb2.SubmitJobRequest()
+            made.CopyFrom(job)
+            made.messages.extend(message.turn() for message in conversation)
+            yield made
+
+    def _turn_places(self, job: int) -> Places:
+        name = "input" if self.messages is None else "messages"
+        is_one = isinstance(self._given[0], ChatMessage)
+        at: Path = (name,) if is_one else (name, job)
+        turns = _each(self._given)[job]
+        places: dict[Path, list[Path]] = {("messages",): [at]}
+        places |= {("messages", number): [(*at, number)] for number in range(len(turns))}
+        for path, origins in part_places(turns).items():
+            places[path] = [(*at, *origin[1:]) for origin in origins]
+        return places
+
     def _inputs(self) -> Iterator[jobs_pb2.TaskInput]:
         given: Any = self.input
         for one in (given,) if self._is_one else given:
@@ -92,6 +179,17 @@ class EmbeddingRequest(Pooling, table="embeddings"):
                 yield jobs_pb2.TaskInput(text=one)
             else:
                 yield jobs_pb2.TaskInput(token_ids=one)
+
+
+def _innermost(given: Any) -> Any:
+    while isinstance(given, tuple):
+        given = given[0]
+    return given
+
+
+def _each(given: Any) -> tuple[tuple[ChatMessage, ...], ...]:
+    """Returns the conversations that one or several are."""
+    return (given,) if isinstance(given[0], ChatMessage) else given
 
 
 class Embeddings:
@@ -105,7 +203,22 @@ class Embeddings:
         request, model = await self._jobs.read(call, EmbeddingRequest)
         jobs = await self._jobs.run_all(call, request, model, _check_size)
         with call.holding(jobs):
-            await call.answer(await embedding_list(request, model, jobs, int(time.time())))
+            await self._tell(call, request, model, jobs)
+
+    async def _tell(
+        self, call: Call, request: EmbeddingRequest, model: str, jobs: list[jobs_pb2.Job]
+    ) -> None:
+        created = int(time.time())
+        if not request.is_bytes:
+            await call.answer(await embedding_list(request, model, jobs, created))
+            return
+        vectors = [one for job in jobs for one in await _packed(request, job)]
+        headers = []
+        if request.encoding_format == "bytes":
+            data = _located(request, vectors, jobs)
+            told = json.dumps({**_about(model, jobs, created), "data": data})
+            headers = [(b"metadata", told.encode())]
+        await call.send_content(_pieces(vectors), headers)
 
 
 async def embedding_list(
@@ -115,19 +228,57 @@ async def embedding_list(
     _check_size(sum(job.ByteSize() for job in jobs))
     data: list[dict[str, Any]] = []
     for job in jobs:
-        vectors = await by_size(job.ByteSize(), _encoded, job, request.encoding_format)
+        if request.encoding_format == "float":
+            vectors: list[Any] = await by_size(job.ByteSize(), _numbers, job)
+        else:
+            vectors = [b64encode(one).decode() for one in await _packed(request, job)]
         data += [
             {"object": "embedding", "index": index, "embedding": vector}
             for index, vector in enumerate(vectors, start=len(data))
         ]
+    return {**_about(model, jobs, created), "object": "list", "data": data}
+
+
+def _about(model: str, jobs: Sequence[jobs_pb2.Job], created: int) -> dict[str, Any]:
     return {
         "id": f"embd-{jobs[0].job_id.removeprefix('job-')}",
-        "object": "list",
         "created": created,
         "model": model,
-        "data": data,
         "usage": read_tokens(jobs),
     }
+
+
+def _located(
+    request: EmbeddingRequest, vectors: Sequence[bytes], jobs: Sequence[jobs_pb2.Job]
+) -> list[dict[str, Any]]:
+    """Returns where among the bytes each vector is, as vLLM tells it."""
+    ends = list(accumulate(map(len, vectors)))
+    return [
+        {
+            "index": index,
+            "embed_dtype": request.embed_dtype,
+            "endianness": request.endianness,
+            "start": end - len(vector),
+            "end": end,
+            "shape": [len(output.vector)],
+        }
+        for index, (vector, end, output) in enumerate(
+            zip(vectors, ends, outputs_of(jobs), strict=True)
+        )
+    ]
+
+
+async def _pieces(vectors: Sequence[bytes]) -> AsyncGenerator[bytes, None]:
+    for vector in vectors:
+        yield vector
+
+
+async def _packed(request: EmbeddingRequest, job: jobs_pb2.Job) -> list[bytes]:
+    def pack() -> list[bytes]:
+        form, endianness = request.embed_dtype, request.endianness
+        return [packed(output.vector, form, endianness) for output in job.outputs]
+
+    return await by_size(job.ByteSize(), pack)
 
 
 def _check_size(size: int) -> None:
@@ -141,14 +292,5 @@ def _check_size(size: int) -> None:
         )
 
 
-def _encoded(job: jobs_pb2.Job, form: str) -> list[Any]:
-    if form == "base64":
-        return [b64encode(_little_endian(output.vector)).decode() for output in job.outputs]
+def _numbers(job: jobs_pb2.Job) -> list[orjson.Fragment]:
     return [orjson.Fragment(orjson.dumps(list(output.vector))) for output in job.outputs]
-
-
-def _little_endian(vector: Sequence[float]) -> bytes:
-    numbers = array("f", vector)
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    return numbers.tobytes()

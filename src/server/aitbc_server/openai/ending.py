@@ -23,7 +23,12 @@ def finish_reason_of(job: jobs_pb2.Job, *, names_tool: bool) -> str:
 
 
 def stop_reason_of(job: jobs_pb2.Job) -> str | int | None:
-    """Returns the string or the token that ended an answer; None when something else did."""
+    """Returns the string or the token that ended an answer; None when something else did.
+
+    Of one that repeated itself, what vLLM says of it.
+    """
+    if job.finish_reason == "repetition":
+        return "repetition_detected"
     if job.HasField("stop_token_id"):
         return job.stop_token_id
     return job.stop_string or None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -13,6 +14,7 @@ from aitbc_server.openai.ruled import counted, ruled, sized
 from aitbc_server.openai.schema import (
     Noted,
     Sampling,
+    Schema,
     Several,
     Shared,
     conversation_id,
@@ -22,6 +24,7 @@ from aitbc_server.openai.schema import (
 
 _PARAMS = jobs_pb2.GenerationParams.DESCRIPTOR
 _OPTIONS = jobs_pb2.PromptOptions.DESCRIPTOR
+_REPETITION = jobs_pb2.RepetitionDetection.DESCRIPTOR
 _Token = Annotated[int, ruled(_PARAMS, "stop_token_ids")]
 # As vLLM has it: what is said more is cut to it.
 _MOST_BIAS = 100.0
@@ -38,10 +41,32 @@ _SAME = frozenset(
 )
 # Parameters of which only the value that is not the default says something.
 _UNLESS_TRUE = frozenset({"skip_special_tokens", "spaces_between_special_tokens"})
-_OTHERS = frozenset({"logit_bias", "vllm_xargs", "cache_salt", "session_id"})
+_OTHERS = frozenset(
+    {
+        "logit_bias",
+        "vllm_xargs",
+        "cache_salt",
+        "session_id",
+        "thinking_token_budget",
+        "repetition_detection",
+    }
+)
 _OWN = _SAME | _UNLESS_TRUE | _OTHERS
-_OF_PROMPTS = frozenset({"add_special_tokens", "truncate_prompt_tokens"})
+_OF_PROMPTS = frozenset({"add_special_tokens", "truncate_prompt_tokens", "truncation_side"})
+# The word for as much as the model likes to.
+_UNLIMITED = -1
 _OF_FORMS = frozenset(Guided.model_fields)
+
+
+_BUDGET = replace(ruled(_PARAMS, "thinking_token_budget"), ge=_UNLIMITED)
+
+
+class Repetition(Schema, table="repetition_detection"):
+    """When an answer repeats itself."""
+
+    max_pattern_size: Annotated[int, ruled(_REPETITION, "max_pattern_size")] = 0
+    min_pattern_size: Annotated[int, ruled(_REPETITION, "min_pattern_size")] = 0
+    min_count: Annotated[int, ruled(_REPETITION, "min_count")] = 0
 
 
 class EngineSampling(Shared):
@@ -75,6 +100,8 @@ class EngineSampling(Shared):
     ) = None
     session_id: Noted | None = None
     vllm_xargs: Annotated[dict[str, Any], few(100)] = Field(default={})
+    thinking_token_budget: Annotated[int, _BUDGET] = _UNLIMITED
+    repetition_detection: Repetition = Repetition()
 
     def job(self, **fields: Any) -> jobs_pb2.SubmitJobRequest:
         """Returns the job that the parameters ask for, with more fields of its params."""
@@ -89,6 +116,10 @@ class EngineSampling(Shared):
                 token: max(-_MOST_BIAS, min(bias, _MOST_BIAS))
                 for token, bias in self.logit_bias.items()
             }
+        if self.thinking_token_budget != _UNLIMITED:
+            params["thinking_token_budget"] = self.thinking_token_budget
+        if self.repetition_detection.max_pattern_size:
+            params["repetition_detection"] = self.repetition_detection.model_dump()
         if self.vllm_xargs:
             params["extra_args"] = json_text(self.vllm_xargs)
         job = super().job(**{**params, **fields})
@@ -105,6 +136,7 @@ class EngineParameters(EngineSampling, Sampling, Guided):
     prompt_logprobs: Annotated[int, ruled(_PARAMS, "prompt_logprobs")] | None = None
     add_special_tokens: bool | None = None
     truncate_prompt_tokens: Annotated[int, ruled(_OPTIONS, "truncate_prompt_tokens")] | None = None
+    truncation_side: Literal["left", "right"] | None = None
     return_token_ids: bool = False
     return_tokens_as_token_ids: bool = False
     echo: bool = False

@@ -56,8 +56,12 @@ _NAMES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "return_tokens_as_token_ids",
         ),
         "stop": ("stop", "stop_sequences"),
+        "thinking_token_budget": ("thinking_token_budget", "thinking.budget_tokens"),
+        "is_thinking_token_budget_optional": ("thinking.budget_tokens",),
     },
     "PromptOptions": {
+        "chat_template_kwargs": ("chat_template_kwargs", "instruction"),
+        "max_tokens_per_document": ("max_tokens_per_doc",),
         "reasoning_effort": (
             "reasoning_effort",
             "reasoning.effort",

@@ -12,7 +12,8 @@ from aitbc.v1 import jobs_pb2
 from aitbc_server.openai.call import Call
 from aitbc_server.openai.errors import OpenAIError, missing
 from aitbc_server.openai.origins import Path, Places
-from aitbc_server.openai.schema import BY_FORM, LIST, TEXT, WHOLE, Schema
+from aitbc_server.openai.ruled import ruled
+from aitbc_server.openai.schema import BY_FORM, LIST, TEXT, WHOLE, Schema, few, json_text
 from aitbc_server.openai.task_jobs import (
     MOST_INPUTS,
     Pooling,
@@ -24,6 +25,7 @@ from aitbc_server.openai.task_jobs import (
     read_tokens,
 )
 
+_OPTIONS = jobs_pb2.PromptOptions.DESCRIPTOR
 # What the two sides of pairs are called.
 Sides = tuple[str, str]
 
@@ -73,6 +75,27 @@ def _pair_places(request: Pooling, sides: Sides, job: int) -> Places:
 
 class _Pairing(Pooling):
     """What requests have in common that compare the texts of two sides."""
+
+    max_tokens_per_query: Annotated[int, ruled(_OPTIONS, "max_tokens_per_query"), WHOLE] = 0
+    max_tokens_per_doc: Annotated[int, ruled(_OPTIONS, "max_tokens_per_document"), WHOLE] = 0
+    # Of the template of pairs: its variable `instruction`, and all of them.
+    instruction: Words | None = None
+    chat_template_kwargs: Annotated[dict[str, Any], few(1000)] = Field(default={})
+
+    def job(self, model: str, task: jobs_pb2.JobTask.ValueType) -> jobs_pb2.SubmitJobRequest:
+        """Returns a job without its inputs."""
+        job = super().job(model, task)
+        variables = self.chat_template_kwargs
+        if self.instruction is not None:
+            variables = {"instruction": self.instruction, **variables}
+        options = jobs_pb2.PromptOptions(
+            chat_template_kwargs=json_text(variables) if variables else "",
+            max_tokens_per_query=self.max_tokens_per_query,
+            max_tokens_per_document=self.max_tokens_per_doc,
+        )
+        if options.ByteSize():
+            job.prompt_options.MergeFrom(options)
+        return job
 
     @property
     def _sides(self) -> Sides:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import StringConstraints
 
@@ -62,6 +62,8 @@ class Pooling(Asking):
     truncate_prompt_tokens: (
         Annotated[int, ruled(_OPTIONS, "truncate_prompt_tokens"), WHOLE] | None
     ) = None
+    truncation_side: Literal["left", "right"] | None = None
+    use_activation: bool | None = None
     cache_salt: Annotated[str, sized(_SUBMIT, "cache_salt")] = ""
 
     def job(self, model: str, task: jobs_pb2.JobTask.ValueType) -> jobs_pb2.SubmitJobRequest:
@@ -70,6 +72,10 @@ class Pooling(Asking):
         job.cache_salt = self.cache_salt
         if self.truncate_prompt_tokens is not None:
             job.prompt_options.truncate_prompt_tokens = self.truncate_prompt_tokens
+        if self.truncation_side is not None:
+            job.prompt_options.truncation_side = self.truncation_side
+        if self.use_activation is not None:
+            job.use_activation = self.use_activation
         return job
 
     def parts(self, model: str) -> Iterator[jobs_pb2.SubmitJobRequest]:
