@@ -142,7 +142,8 @@ fields `model`, `task`, `params`, `prompt_options`, `dimensions`, `use_activatio
 `conversation`: true when it has `messages`; and `tokens`: true when it has `prompt_token_ids`.
 **answered** is canonical JSON of what the answer has beside its text: those of `finish_reason`,
 `reasoning`, `tool_calls`, `outputs`, `stop_string` and `stop_token_id` that are set; and `logprobs`
-and `token_ids`: integers, of how many tokens there are log probabilities and ids, unless they are 0.
+and `token_ids`: integers, of how many tokens there are log probabilities and ids, unless they are
+0.
 
 The values have the form in which the REST API shows the job, with these rules:
 

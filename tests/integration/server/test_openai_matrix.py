@@ -48,6 +48,11 @@ REFUSED_BY_VLLM = {
     'completions: stream_options={"include_usage": true}',
     "completions: suffix",
     "completions: many stops",
+    "chat: repetition_detection without min_count",
+    "chat: thinking_token_budget=5, no reasoning parser",
+    'chat: mm_processor_kwargs={"a": 1}',
+    'chat: media_io_kwargs={"image": {"a": 1}}',
+    'chat: chat_template="{{ messages }}"',
     "responses: background=true",
 }
 # Rows that an engine refuses, after the coordinator has taken them.
@@ -56,6 +61,7 @@ REFUSED_BY_ENGINES = {
     "chat: max_tokens 32768",
     "chat: image_url part",
     "chat: bad schema",
+    "chat: thinking_token_budget=5, no reasoning parser",
 }
 
 
