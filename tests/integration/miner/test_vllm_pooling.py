@@ -138,7 +138,7 @@ async def check_options(session: FakeSession) -> None:
     options = jobs_pb2.PromptOptions(max_tokens_per_query=3, max_tokens_per_document=4)
     whole = await one(session, asking("whole pair", SCORE, pair))
     short = await one(session, asking("short pair", SCORE, pair, prompt_options=options))
-    assert whole.completion.usage.prompt_tokens == 9 + 9
+    assert whole.completion.usage.prompt_tokens == 19
     assert short.completion.usage.prompt_tokens == 12
 
 

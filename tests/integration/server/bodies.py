@@ -115,6 +115,8 @@ RIGHT: dict[str, list[Body]] = {
     "createEmbedding": [
         *({"model": "m", "input": words} for words in ("a", ["a", "b"], [1, 2], [[1], [2]])),
         {"model": "m", "input": "a", "encoding_format": "base64", "dimensions": 8},
+        {"model": "m", "messages": [_HI], "encoding_format": "bytes", "embed_dtype": "float16"},
+        {"model": "m", "input": [[_HI], [_HI]], "add_generation_prompt": True},
     ],
     "rerank": [
         {"model": "m", "query": "a", "documents": ["b", {"text": "c"}], "top_n": 1},

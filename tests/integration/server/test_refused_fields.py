@@ -72,7 +72,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     (CHAT, {"messages": HI, "stop": ["", "x", NUL]}, "stop[2]", "NUL"),
     (CHAT, {"messages": HI, "min_tokens": 9, "max_tokens": 8}, "min_tokens", "max_tokens"),
     (CHAT, {"messages": HI, "bad_words": ["x", ""]}, "bad_words[1]", "empty"),
-    (CHAT, {"messages": HI, "tools": [tool("f"), tool("f")]}, "tools[1].function.name", "name"),
+    (CHAT, {"messages": HI, "tools": [tool("f"), tool("f\n")]}, "tools[1].function.name", "name"),
     (
         CHAT,
         {"messages": [{"role": "system", "content": "x"}, {"role": "a king", "content": "x"}]},

@@ -10,13 +10,14 @@ from itertools import accumulate
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import Discriminator, Field, Tag
+from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator
+from pydantic_core import PydanticKnownError
 
 from aitbc.v1 import jobs_pb2
 from aitbc_server.aside import by_size
 from aitbc_server.openai.call import Call
 from aitbc_server.openai.chat_messages import ChatMessage, part_places
-from aitbc_server.openai.errors import OpenAIError, missing
+from aitbc_server.openai.errors import OpenAIError
 from aitbc_server.openai.origins import Path, Places
 from aitbc_server.openai.ruled import counted, ruled
 from aitbc_server.openai.schema import WHOLE, Several, few, json_text
@@ -74,6 +75,19 @@ _Conversations = Annotated[
 class EmbeddingRequest(Pooling, table="embeddings"):
     """The body of a request: a text, a list of tokens or a conversation, or many of one of them."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["input"]}, {"required": ["messages"]}]}
+    )
+
+    # vLLM's: conversations in other words.
+    messages: (
+        Annotated[
+            Annotated[_Messages, Tag("(messages)")]
+            | Annotated[_Conversations, Tag("(conversations)")],
+            Discriminator(_conversations_of),
+        ]
+        | None
+    ) = None
     input: (
         Annotated[
             Annotated[Words, Tag("(text)")]
@@ -85,16 +99,8 @@ class EmbeddingRequest(Pooling, table="embeddings"):
             Discriminator(_form_of),
         ]
         | None
-    ) = None
-    # vLLM's: conversations in other words, and how their prompts are made.
-    messages: (
-        Annotated[
-            Annotated[_Messages, Tag("(messages)")]
-            | Annotated[_Conversations, Tag("(conversations)")],
-            Discriminator(_conversations_of),
-        ]
-        | None
-    ) = None
+    ) = Field(default=None, validate_default=True)
+    # vLLM's: how prompts are made of conversations.
     add_generation_prompt: bool = False
     continue_final_message: bool = False
     chat_template_kwargs: Annotated[dict[str, Any], few(1000)] = Field(default={})
@@ -102,6 +108,14 @@ class EmbeddingRequest(Pooling, table="embeddings"):
     embed_dtype: Format = "float32"
     endianness: Endianness = "native"
     dimensions: Annotated[int, ruled(_SUBMIT, "dimensions"), WHOLE] | None = None
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _is_given(cls, given: Any, info: ValidationInfo) -> Any:
+        # Messages that are wrong are no part of the data.
+        if given is None and info.data.get("messages", ()) is None:
+            raise PydanticKnownError("missing")
+        return given
 
     @property
     def is_bytes(self) -> bool:
@@ -120,8 +134,6 @@ class EmbeddingRequest(Pooling, table="embeddings"):
                 code="invalid_value",
                 param="messages",
             )
-        if self.input is None and self.messages is None:
-            raise missing("input")
         return self._of_conversations(job) if self._is_spoken else in_parts(job, self._inputs())
 
     def places(self, job: int) -> Places:
