@@ -21,6 +21,7 @@ from tests.certificates import Authority
 from tests.conftest import CLEAN_ENV, Launcher
 from tests.e2e.keys import create_key
 from tests.e2e.test_hostile_networks import free_port, is_open, nginx_command
+from tests.unit.connect.wire import ended, envelope
 
 DEPLOY = ROOT / "deploy"
 FILES = sorted(path for path in DEPLOY.iterdir())
@@ -116,7 +117,7 @@ def behind_nginx(
     yield f"{name}:{port}"
 
 
-def test_nginx_passes_rest_grpc_and_events_on_one_port(launcher: Launcher, tmp_path: Path) -> None:
+def test_nginx_passes_all_protocols_on_one_port(launcher: Launcher, tmp_path: Path) -> None:
     coordinator = launcher.coordinator("--auth", "required", env=proxied())
     key = create_key(coordinator.data, "client")
     launcher.miner(coordinator, "--api-key", create_key(coordinator.data, "miner"))
@@ -139,6 +140,19 @@ def test_nginx_passes_rest_grpc_and_events_on_one_port(launcher: Launcher, tmp_p
                 assert "event: final" in events.read().decode()
             job = http.get(f"/v1/jobs/{job_id}", params={"wait": 60}).json()
             assert job["result"] == "through nginx"
+            asked = jobs_pb2.GetJobRequest(job_id=job_id).SerializeToString()
+            for kind, content in (
+                ("application/proto", asked),
+                ("application/grpc-web+proto", envelope(asked)),
+                ("application/connect+proto", envelope(asked)),
+            ):
+                method = "StreamJob" if "connect" in kind else "GetJob"
+                path, typed = f"/aitbc.v1.JobService/{method}", {"content-type": kind}
+                over = ended(http.post(path, content=content, headers=typed))
+                assert over.code == "ok"
+                assert over.messages
+            work = http.post("/aitbc.v1.MinerService/Work", json={})
+            assert work.json()["code"] == "unimplemented"
         credentials = grpc.ssl_channel_credentials(ca.read_bytes())
         with grpc.secure_channel(address, credentials) as channel:
             get = channel.unary_unary(

@@ -7,6 +7,7 @@ became of the attacked. An attack is made of random numbers alone: the same numb
 from __future__ import annotations
 
 from tests.hostile.borders import (
+    connect_bytes,
     damaged_disk,
     grpc_bytes,
     http_bytes,
@@ -20,6 +21,7 @@ BORDERS: dict[str, Border] = {
     "grpc": grpc_bytes.border,
     "http": http_bytes.border,
     "json": json_bodies.border,
+    "connect": connect_bytes.border,
     "work": work_messages.border,
     "upstream": upstream_events.border,
     "disk": damaged_disk.border,
