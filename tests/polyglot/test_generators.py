@@ -149,6 +149,19 @@ def test_grpclib(clone: Clone, coordinator: Coordinator) -> None:
     assert _lines(printed) == ["hello from grpclib"]
 
 
+def test_connectrpc(clone: Clone, coordinator: Coordinator) -> None:
+    """The client of PyPI's `connectrpc`, with messages of Google's runtime."""
+    clone.run("bash", "-c", commands()["Python"])
+    program = PROGRAMS / "connectrpc_client.py"
+    printed = clone.run(
+        *(POLYGLOT_BIN / "python", program, coordinator.url, "hello from connectrpc"),
+        PYTHONPATH=str(clone.out),
+        NO_PROXY="127.0.0.1",
+    )
+    said = "hello from connectrpc"
+    assert _lines(printed) == [f"{said} | {said} | not_found"] * 4
+
+
 def test_grpcurl_needs_no_protos(clone: Clone, coordinator: Coordinator) -> None:
     lines = [
         pointed_at(line.removeprefix("$ "), coordinator)
