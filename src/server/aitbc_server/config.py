@@ -160,7 +160,7 @@ class Settings(BaseSettings):
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Origins whose pages may call the REST API from a browser, such as "
+        description="Origins whose pages may call the API from a browser, such as "
         "`https://app.example`, or `*` for all. By default none.",
     )
     openai_strict: bool = Field(

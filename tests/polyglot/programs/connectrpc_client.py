@@ -28,9 +28,7 @@ def method(name, asked, answered, kind=UNARY, level=IdempotencyLevel.UNKNOWN):
 
 
 SUBMIT = method("SubmitJob", jobs_pb2.SubmitJobRequest, jobs_pb2.SubmitJobResponse)
-GET = method(
-    "GetJob", jobs_pb2.GetJobRequest, jobs_pb2.Job, level=IdempotencyLevel.NO_SIDE_EFFECTS
-)
+GET = method("GetJob", jobs_pb2.GetJobRequest, jobs_pb2.Job, level=IdempotencyLevel.NO_SIDE_EFFECTS)
 FOLLOW = method("StreamJob", jobs_pb2.StreamJobRequest, jobs_pb2.JobEvent, STREAM)
 
 

@@ -74,6 +74,8 @@ class ConnectApp:
         self._methods: Sequence[MethodDescriptor] = ()
         self._rpcs: dict[str, Rpc] = {}
         self._alarms = Alarms(_WATCH_CLIENT_AFTER_S)
+        # The one in which it serves.
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send, self._unread)
@@ -133,10 +135,16 @@ class ConnectApp:
     ) -> None:
         """Answers a call of a method with one response; `body`, where it has come already."""
         headers, caller = exchange.headers, exchange.reader.caller
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
         async with until(_deadline(head)):
             request = await self._request(exchange, rpc, wire, head, body)
             watch = ClientWatch(
-                exchange.receive, _WATCH_CLIENT_AFTER_S, self._call_timeout_s, alarms=self._alarms
+                exchange.receive,
+                _WATCH_CLIENT_AFTER_S,
+                self._call_timeout_s,
+                self._loop,
+                self._alarms,
             )
             try:
                 message = await self._backend.call(rpc.method, request, headers, caller)

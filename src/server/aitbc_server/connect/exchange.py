@@ -89,9 +89,13 @@ class Exchange:
             await body.end(wire.end(failure))
 
 
-@contextlib.asynccontextmanager
-async def until(deadline: float | None) -> AsyncIterator[None]:
+def until(deadline: float | None) -> contextlib.AbstractAsyncContextManager[None]:
     """Raises CallTimeout at a time of the event loop, where there is one."""
+    return contextlib.nullcontext() if deadline is None else _until(deadline)
+
+
+@contextlib.asynccontextmanager
+async def _until(deadline: float) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout_at(deadline):
             yield

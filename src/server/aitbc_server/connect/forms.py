@@ -16,7 +16,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 
 from aitbc_server.rest import values
 from aitbc_server.rest.codec import Form
-from aitbc_server.rest.times import format_duration
+from aitbc_server.rest.times import format_duration, format_timestamp
 from aitbc_server.rest.values import Decode, Encode, is_time
 
 _INT64 = frozenset({FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64})
@@ -42,8 +42,15 @@ def _encode_message(message_type: Descriptor) -> Callable[[Any], Any]:
         return json_format.MessageToDict
     if message_type.full_name == "google.protobuf.Duration":
         return format_duration
-    # To the nanosecond.
-    return lambda timestamp: timestamp.ToJsonString()
+    return _encode_timestamp
+
+
+def _encode_timestamp(timestamp: Any) -> str:
+    # Ours are whole microseconds, which are written sooner.
+    if timestamp.nanos % 1000:
+        text: str = timestamp.ToJsonString()
+        return text
+    return format_timestamp(timestamp)
 
 
 def _encode_float(value: float) -> float | str:
