@@ -99,6 +99,7 @@ def test_what_the_runtime_reads_is_read(said: Any, read: dict[str, Any]) -> None
         ({"i32Value": "4294967296"}, "i32_value"),
         ({"i32Value": "NaN"}, "i32_value"),
         ({"children": [{}, {"flagValue": 1}]}, "children[1].flag_value"),
+        ({"f32Value": 3.5e38}, "f32_value"),
         ({"nothing": 1}, "nothing"),
     ],
 )
@@ -112,3 +113,13 @@ def test_what_is_wrong_is_refused_by_its_field(said: Any, field: str) -> None:
 
 def test_what_is_no_number_at_all_is_read() -> None:
     assert _read({"f64Value": "NaN"})["f64_value"] != _read({"f64Value": "NaN"})["f64_value"]
+
+
+@pytest.mark.parametrize("said", [3.4028235e38, "3.4028235e38"])
+def test_the_largest_number_is_read_in_the_digits_that_the_runtime_writes(said: Any) -> None:
+    # And which it does not read itself.
+    largest = (2 - 2**-23) * 2.0**127
+    assert "3.4028235e+38" in json_format.MessageToJson(Thing(f32_value=largest))
+    assert Thing(**_read({"f32Value": said, "f32List": [said]})) == Thing(
+        f32_value=largest, f32_list=[largest]
+    )

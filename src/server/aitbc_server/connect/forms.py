@@ -8,7 +8,9 @@ the short names of enums, times without an offset. An unknown field is refused, 
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from google.protobuf import json_format
@@ -21,6 +23,8 @@ from aitbc_server.rest.values import Decode, Encode, is_time
 
 _INT64 = frozenset({FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64})
 _FLOATS = frozenset({FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE})
+_FLOAT = struct.Struct("<f")
+_LARGEST = (2 - 2**-23) * 2.0**127
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -63,9 +67,23 @@ def _decode_of(field: FieldDescriptor) -> Decode:
     decode = values.decode_of(field)
     if field.enum_type is not None:
         return _or_number(field.enum_type, decode)
+    if field.cpp_type == FieldDescriptor.CPPTYPE_FLOAT:
+        decode = _of_nearest(decode)
     if field.cpp_type in values.INTEGERS or field.cpp_type in _FLOATS:
         return _or_text(decode, takes_all=field.cpp_type in _FLOATS)
     return decode
+
+
+def _of_nearest(decode: Decode) -> Decode:
+    """Reads the largest numbers of 32 bits too, which are written in few digits, rounded up."""
+
+    def decode_float(value: Any) -> Any:
+        if type(value) is float and abs(value) > _LARGEST:
+            with suppress(OverflowError):
+                (value,) = _FLOAT.unpack(_FLOAT.pack(value))
+        return decode(value)
+
+    return decode_float
 
 
 def _or_number(enum: EnumDescriptor, decode: Decode) -> Decode:
