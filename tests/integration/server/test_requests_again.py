@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import httpx
+import openai
 import pytest
 
 from aitbc.v1 import jobs_pb2
@@ -141,6 +143,33 @@ async def test_what_was_cancelled_on_purpose_stays_cancelled(tmp_path: Path) -> 
         for refused in (await asking, await ask(http)):
             assert refused.status_code == 409
             assert refused.json()["error"]["code"] == "cancelled"
+
+
+@pytest.mark.parametrize("name", ["openai", "anthropic"])
+async def test_the_official_clients_do_not_run_anew_what_was_cancelled_on_purpose(
+    tmp_path: Path, name: str
+) -> None:
+    message: Any = {"role": "user", "content": "hi"}
+    async with (
+        served(tmp_path) as (client, miner, _),
+        openai.AsyncOpenAI(base_url=f"{client.url}/v1", api_key="x") as one,
+        anthropic.AsyncAnthropic(base_url=client.url, api_key="x") as other,
+    ):
+        asking: asyncio.Future[Any] = asyncio.ensure_future(
+            one.chat.completions.create(model="m", messages=[message])
+            if name == "openai"
+            else other.messages.create(model="m", messages=[message], max_tokens=5)
+        )
+        [assignment] = await miner.assignments()
+        request = jobs_pb2.CancelJobRequest(job_id=assignment.job.job_id)
+        cancelling = asyncio.ensure_future(client.jobs.CancelJob(request))
+        await miner.expect("cancellations")
+        await miner.fail(assignment.lease_id, "CANCELLED", retryable=False)
+        await cancelling
+        with pytest.raises((openai.ConflictError, anthropic.ConflictError)):
+            await asking
+        listed = await client.jobs.ListJobs(jobs_pb2.ListJobsRequest())
+        assert len(listed.jobs) == 1
 
 
 @pytest.mark.parametrize("stream", [False, True])

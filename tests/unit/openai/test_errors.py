@@ -23,6 +23,7 @@ async def test_what_is_no_object_is_told_in_words_of_json(field: str) -> None:
         ("BAD_REQUEST", 400, "invalid_value"),
         ("UNSUPPORTED_PART", 400, "unsupported_parameter"),
         ("MODEL_NOT_SERVED", 400, "model_not_served"),
+        ("JOB_TOO_LARGE", 413, "job_too_large"),
         ("ENGINE_FAILED", 500, "engine_failed"),
         ("ENGINE_BUSY", 503, "engine_busy"),
         ("DEADLINE_EXCEEDED", 504, "deadline_exceeded"),

@@ -17,6 +17,9 @@ from aitbc_server.rest.asgi import Headers, Response, json_response
 from aitbc_server.rest.errors import error_response
 
 _INVALID = "invalid_request_error"
+# What conflicts does so until somebody does something: a job that was cancelled on purpose would be
+# run again.
+_CONFLICT = 409
 # Kind of a validation error of a parameter that the table of parameters refuses. It is that of the
 # object that has it; `name` in its context says which.
 UNSUPPORTED = "unsupported_parameter"
@@ -58,8 +61,8 @@ class OpenAIError(Exception):
     ) -> None:
         super().__init__(message)
         self.status = status
-        # Whether the official clients may send it again by themselves, as they do with 5xx.
-        self.may_retry = True
+        # Whether the official clients may send it again by themselves, as they do with 409 and 5xx.
+        self.may_retry = status != _CONFLICT
         self.code = code
         self.param = param
 
@@ -74,6 +77,8 @@ class JobFailed(OpenAIError):
             status = 409
         elif code in CLIENTS_CODES or code == "MODEL_NOT_SERVED":
             status = 400
+        elif code == "JOB_TOO_LARGE":
+            status = 413
         elif code == "DEADLINE_EXCEEDED":
             status = 504
         elif code == "ENGINE_BUSY":
@@ -90,7 +95,7 @@ class JobFailed(OpenAIError):
         # Whether its prompt is longer than its model takes.
         self.is_too_long = code == "CONTEXT_LENGTH_EXCEEDED"
         # Miners ended while they had it: another round would end more.
-        self.may_retry = code != "POISON"
+        self.may_retry &= code != "POISON"
 
 
 class AnswerRestarted(OpenAIError):
@@ -186,13 +191,14 @@ def openai_response(
     `messages`: of some reasons, what is told in place of the coordinator's own words.
     """
     if isinstance(error, OpenAIError):
-        if not error.may_retry:
-            headers = [*headers, (b"x-should-retry", b"false")]
-        return json_response(error.status, error_body(error), headers)
-    known = error_response(error, where)
-    kept = [header for header in known.headers if header[0] in _KEPT_HEADERS]
-    body = error_body(_translated(error, known, messages))
-    return json_response(known.status, body, [*headers, *kept])
+        told, kept = error, []
+    else:
+        known = error_response(error, where)
+        told = _translated(error, known, messages)
+        kept = [header for header in known.headers if header[0] in _KEPT_HEADERS]
+    if not told.may_retry:
+        kept.append((b"x-should-retry", b"false"))
+    return json_response(told.status, error_body(told), [*headers, *kept])
 
 
 def error_body(error: OpenAIError) -> bytes:
