@@ -21,7 +21,7 @@ from tests.certificates import Authority
 from tests.conftest import CLEAN_ENV, Launcher
 from tests.e2e.keys import create_key
 from tests.e2e.test_hostile_networks import free_port, is_open, nginx_command
-from tests.unit.connect.wire import ended, envelope
+from tests.envelopes import ended, envelope
 
 DEPLOY = ROOT / "deploy"
 FILES = sorted(path for path in DEPLOY.iterdir())

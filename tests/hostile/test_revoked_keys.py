@@ -20,7 +20,7 @@ from aitbc_server.api.errors import from_rpc_error
 from tests.conftest import CLEAN_ENV, Launcher
 from tests.e2e.keys import create_key, revoke_key
 from tests.e2e.test_gateway import start_gateway
-from tests.unit.connect.wire import envelope
+from tests.envelopes import envelope
 
 # Far below heartbeats, leases and heartbeats of streams.
 AT_ONCE_S = 3

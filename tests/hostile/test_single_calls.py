@@ -18,8 +18,8 @@ from scripts.processes import Coordinator
 from aitbc.v1 import work_pb2
 from tests.conftest import Launcher
 from tests.e2e.stream_miner import stream_miner
+from tests.envelopes import ended, envelope
 from tests.hostile.http2 import Connection
-from tests.unit.connect.wire import ended, envelope
 
 # Bounds of one call.
 MOST_S = 0.25

@@ -16,9 +16,9 @@ from scripts.processes import Coordinator
 from aitbc.v1 import jobs_pb2, work_pb2
 from tests.conftest import Launcher
 from tests.e2e.stream_miner import stream_miner
+from tests.envelopes import ended, envelope
 from tests.hostile.http2 import Connection
 from tests.hostile.victim import MIB, cost_of
-from tests.unit.connect.wire import ended, envelope
 
 # Answers of one caller that wait to be read.
 MOST_UNREAD_MIB = 32

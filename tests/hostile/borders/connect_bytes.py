@@ -13,10 +13,10 @@ import httpx
 from google.protobuf import json_format
 
 from tests.conftest import Launcher
+from tests.envelopes import ended, envelope
 from tests.hostile.borders.grpc_bytes import METHODS
 from tests.hostile.borders.mutation import TEXTS, message_of, mutated
 from tests.hostile.borders.victim import Attack, watched
-from tests.unit.connect.wire import ended, envelope
 
 _KINDS = (
     *("application/json", "application/proto"),

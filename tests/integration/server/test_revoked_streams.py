@@ -19,8 +19,8 @@ from aitbc_server.api.errors import from_rpc_error
 from aitbc_server.domain.caller import Role
 from aitbc_server.domain.keys import KeyRecord, digest_of, key_id_of, new_key
 from aitbc_server.store.key_file import open_keys
+from tests.envelopes import ended, envelope
 from tests.integration.server.harness import PATIENCE_S, Client, coordinator
-from tests.unit.connect.wire import ended, envelope
 
 # What a caller sees of the end.
 Seen = Callable[[], Coroutine[Any, Any, str]]

@@ -18,7 +18,7 @@ from aitbc_server.api.errors import from_rpc_error
 from aitbc_server.rest.codec import decoder, encoder, response_encoder
 from aitbc_server.rest.errors import STATUS_OF
 from aitbc_server.rest.route import Route, routes
-from tests.unit.connect.wire import CODES, LAST, TRAILERS, envelope, envelopes, status_in
+from tests.envelopes import CODES, LAST, TRAILERS, envelope, envelopes, status_in
 
 Fields = dict[str, Any]
 

@@ -26,10 +26,13 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
 from aitbc_server.api.errors import CallError, Failure
+from aitbc_server.aside import LARGE_BYTES
 from aitbc_server.auth.unread import Unread
 from aitbc_server.connect.app import ConnectApp
+from aitbc_server.connect.envelopes import unpacked
 from aitbc_server.domain import errors
-from tests.unit.connect.wire import CODES, Ended, ended, envelope, envelopes, status_in
+from aitbc_server.rest.server import RestServer
+from tests.envelopes import CODES, Ended, ended, envelope, envelopes, status_in
 from tests.unit.rest.schema import Thing
 from tests.unit.rest.serving import FakeBackend, client_of, echo, echo_once
 
@@ -451,6 +454,22 @@ async def test_a_packed_message_is_bounded(
     assert backend.request is None
 
 
+@pytest.mark.parametrize("more", [-1, 0, 1, 2, 100, 70_000])
+async def test_what_is_packed_comes_out_whole(more: int) -> None:
+    # Around the size from which it is done beside the loop.
+    data = bytes(LARGE_BYTES + more)
+    assert await unpacked(gzip.compress(data), most=len(data)) == data
+    with pytest.raises(errors.PayloadTooLarge):
+        await unpacked(gzip.compress(data), most=len(data) - 1)
+
+
+async def test_what_is_empty_is_not_packed(backend: FakeBackend, client: httpx.AsyncClient) -> None:
+    kind, body = "application/grpc-web", envelope(b"", 1)
+    assert ended(await call(client, UNARY, kind, body, grpc_encoding="gzip")).code == "ok"
+    plain = await call(client, UNARY, "application/proto", b"", content_encoding="gzip")
+    assert ended(plain).code == "ok"
+
+
 # server_message_size
 
 
@@ -582,6 +601,27 @@ async def test_a_stream_ends_with_its_client(
             await anext(begun.aiter_raw())
         async with asyncio.timeout(10):
             await is_over.wait()
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+async def test_a_stream_is_told_that_the_server_stops(kind: str) -> None:
+    has_begun = asyncio.Event()
+
+    async def one(request: Message) -> AsyncGenerator[Message, None]:
+        yield request
+        has_begun.set()
+        await asyncio.Event().wait()
+
+    backend = FakeBackend()
+    backend.stream = one
+    server = RestServer(ConnectApp(backend, Counter(), MOST_BYTES, 30.0, Unread()))
+    await server.start("127.0.0.1", 0)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
+        asked = asyncio.create_task(call(client, STREAM, kind, STREAMS[kind]))
+        await has_begun.wait()
+        await server.stop(grace_s=0)
+        over = ended(await asked)
+    assert (len(over.messages), over.code, over.reason) == (1, "unavailable", "DRAINING")
 
 
 async def test_calls_are_counted_by_method_and_by_how_they_end(

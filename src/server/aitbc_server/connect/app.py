@@ -156,8 +156,11 @@ class ConnectApp:
         size = message.ByteSize()
         # Large ones are made in turn, and those that wait for theirs are in memory, too.
         with exchange.reader.held(size):
-            data = await by_size(size, rpc.codec(wire.codec).encode, message)
-            await self._respond(exchange, wire.success(data))
+            encode = rpc.codec(wire.codec).encode
+            response = wire.success(await by_size(size, encode, message))
+            # Not in memory while its bytes wait to be read.
+            del message, request
+            await self._respond(exchange, response)
 
     async def _stream(self, exchange: Exchange, rpc: Rpc) -> None:
         """Answers a call of a method with many responses."""

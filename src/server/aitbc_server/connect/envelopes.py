@@ -51,7 +51,8 @@ def unwrapped(body: bytes, packing: str | None, most: int) -> Wrapped:
         raise InvalidArgument("message", "ends before the length that it has given")
     if came > size:
         raise Unimplemented("the call has more than one message, and must have one")
-    return Wrapped(body[HEAD_BYTES:], bool(flags))
+    # What is empty is not packed, whatever its flags say.
+    return Wrapped(body[HEAD_BYTES:], bool(flags and size))
 
 
 def coding(said: str | None, header: bytes) -> str | None:

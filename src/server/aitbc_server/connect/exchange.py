@@ -77,8 +77,8 @@ class Exchange:
             try:
                 async with until(deadline):
                     async for message in messages:
-                        data = await by_size(message.ByteSize(), encode, message)
-                        await body.write(wire.piece(data))
+                        size = message.ByteSize()
+                        await body.write(wire.piece(await by_size(size, encode, message)))
             except asyncio.CancelledError:
                 body.raise_if_ended()
                 # The server stops. This is the last thing the task does.
