@@ -70,15 +70,20 @@ class Stage:
     """A coordinator with keys, and a miner of some language."""
 
     def __init__(self, launcher: Launcher, language: str, directory: Path) -> None:
-        argv, log = command(language, "miner"), directory / "miner.log"
+        self._argv = command(language, "miner")
+        self._directory = directory
         self._launcher = launcher
         self.coordinator: Coordinator = launcher.coordinator(env=SETTINGS)
         self.key = create_key(self.coordinator.data, "client")
-        env = {
-            "AITBC_COORDINATOR": self.coordinator.grpc,
-            "AITBC_API_KEY": create_key(self.coordinator.data, "miner"),
-        }
-        self.miner = launcher.own(Program(argv, log=log, env=CLEAN_ENV | env, cwd=directory))
+        self._miner_key = create_key(self.coordinator.data, "miner")
+        self.miner = self.start_miner("miner")
+
+    def start_miner(self, name: str) -> Program:
+        """Returns a process of the miner, which is always the same one to the coordinator."""
+        env = {"AITBC_COORDINATOR": self.coordinator.grpc, "AITBC_API_KEY": self._miner_key}
+        log = self._directory / f"{name}.log"
+        program = Program(self._argv, log=log, env=CLEAN_ENV | env, cwd=self._directory)
+        return self._launcher.own(program)
 
     def kill(self) -> None:
         """Kills the coordinator and starts it again."""
@@ -125,3 +130,27 @@ async def test_miner_outlives_the_coordinator(
         job, text = await asyncio.wait_for(last, PATIENCE_S)
     assert text == job.result == _prompt(JOBS)
     assert stage.miner.wait(timeout_s=PATIENCE_S) == 0
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+async def test_miner_stops_what_is_not_wanted(
+    language: str, launcher: Launcher, tmp_path: Path
+) -> None:
+    stage = Stage(launcher, language, tmp_path)
+    async with AsyncClient(stage.coordinator.grpc, api_key=stage.key) as client:
+        readers = Readers(client)
+        job_id = (await client.submit("word " * 10_000, model=MODEL)).job_id
+        async for event in client.stream(job_id):
+            if event.type is EventType.DELTA:
+                break
+        await client.cancel(job_id)
+        job = await client.wait(job_id, PATIENCE_S)
+        assert job.status is JobStatus.CANCELLED
+
+        newer = stage.start_miner("newer")
+        # The coordinator tells the older one, and gives this one what comes next.
+        assert await asyncio.to_thread(stage.miner.wait, timeout_s=PATIENCE_S) == 1
+        stage.miner.wait_for_line("another process works under this miner id", timeout_s=0)
+        job, text = await asyncio.wait_for(readers.run(0), PATIENCE_S)
+    assert text == job.result == _prompt(0)
+    assert newer.exit_status is None

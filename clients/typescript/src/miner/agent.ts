@@ -125,6 +125,7 @@ export class Agent {
 
   /** Learns how its leases stand: drops lost ones, and tells again what was not stored. */
   welcome(welcome: Welcome): void {
+    this.#log("session began");
     this.#outbox.mostBytes = Number(welcome.maxMessageBytes) || DEFAULT_MESSAGE_BYTES;
     this.#mostResult = Number(welcome.maxResultBytes) || this.#outbox.mostBytes;
     this.signer?.agree(welcome.statementVersion);
