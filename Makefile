@@ -80,7 +80,7 @@ run: install vllm  ## Start the coordinator and a real vLLM miner, and ask a fir
 	@exec $(BIN)/python -m scripts.run $(ARGS)
 
 clean:  ## Remove environments, caches and build output; data stays
-	@rm -rf .venv .venv-vllm .venv-lowest .venv-compat .venv-polyglot .stamps build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/e2e/node/node_modules tests/polyglot/node/node_modules clients/go/v1 clients/typescript/{node_modules,dist,src/gen}
+	@rm -rf .venv .venv-vllm .venv-lowest .venv-compat .venv-polyglot .stamps build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/e2e/node/node_modules tests/polyglot/node/node_modules clients/go/v1 clients/java/build clients/typescript/{node_modules,dist,src/gen}
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What the tests need and pip does not have. First of all, because it may not be ours to install.

@@ -20,6 +20,19 @@ GO_ENV = os.environ | {
     "GOFLAGS": "",
     "PATH": f"{BIN}:{os.environ['PATH']}",
 }
+# Debian's protoc fits Debian's runtimes.
+DEBIAN = "/usr/bin:/bin"
+JARS = ":".join(
+    f"/usr/share/java/{name}.jar"
+    for name in (
+        *("protobuf", "proto-google-common-protos", "guava", "gson", "jsr305"),
+        *("grpc-api", "grpc-context", "grpc-core", "grpc-netty", "grpc-protobuf", "grpc-stub"),
+        *("grpc-protobuf-lite", "geronimo-annotation-1.3-spec", "perfmark-api", "perfmark-impl"),
+        *("netty-buffer", "netty-codec", "netty-codec-http", "netty-codec-http2", "netty-common"),
+        *("netty-codec-socks", "netty-handler", "netty-handler-proxy", "netty-resolver"),
+        "netty-transport",
+    )
+)
 
 
 def command(language: str, program: str) -> list[str | Path]:
@@ -67,12 +80,27 @@ def _typescript(program: str) -> list[str | Path]:
     return ["node", typescript_package() / "dist" / "examples" / f"{program}.js"]
 
 
+@cache
+def java_jars() -> str:
+    """Returns the class path of the Java client, built."""
+    package = CLIENTS / "java"
+    run(package / "build.sh", env=os.environ | {"PATH": DEBIAN, "CLASSPATH": JARS})
+    return f"{package / 'build' / 'aitbc.jar'}:{JARS}"
+
+
+def _java(program: str) -> list[str | Path]:
+    source = CLIENTS / "java" / "examples" / f"{program.capitalize()}.java"
+    # A program of one file needs not be compiled.
+    return ["java", "-cp", java_jars(), source]
+
+
 def _python(program: str) -> list[str | Path]:
     return [sys.executable, ROOT / "tests" / "polyglot" / "programs" / f"{program}.py"]
 
 
 _COMMANDS: dict[str, Callable[[str], list[str | Path]]] = {
     "go": _go,
+    "java": _java,
     "python": _python,
     "typescript": _typescript,
 }

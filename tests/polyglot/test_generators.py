@@ -9,6 +9,7 @@ import pytest
 from scripts.processes import ROOT, Coordinator
 
 from tests.docs.snippets import pointed_at, snippets
+from tests.polyglot.built import DEBIAN, JARS
 from tests.polyglot.clone import Clone
 from tests.polyglot.guide import PAGE, commands
 
@@ -18,17 +19,6 @@ HERE = ROOT / "tests" / "polyglot"
 PROGRAMS = HERE / "programs"
 NODE_MODULES = HERE / "node" / "node_modules"
 POLYGLOT_BIN = ROOT / ".venv-polyglot" / "bin"
-# Debian's protoc fits Debian's runtimes.
-DEBIAN = "/usr/bin:/bin"
-JAVA = Path("/usr/share/java")
-JARS = [
-    *("protobuf", "proto-google-common-protos", "guava", "gson", "jsr305"),
-    *("grpc-api", "grpc-context", "grpc-core", "grpc-netty", "grpc-protobuf", "grpc-stub"),
-    *("grpc-protobuf-lite", "geronimo-annotation-1.3-spec", "perfmark-api", "perfmark-impl"),
-    *("netty-buffer", "netty-codec", "netty-codec-http", "netty-codec-http2", "netty-common"),
-    *("netty-codec-socks", "netty-handler", "netty-handler-proxy", "netty-resolver"),
-    "netty-transport",
-]
 NOT_FOUND = "JOB_NOT_FOUND"
 
 
@@ -67,14 +57,13 @@ def test_java(clone: Clone, coordinator: Coordinator) -> None:
     plugin = "--plugin=protoc-gen-grpc-java=/usr/bin/grpc_java_plugin --grpc-java_out=out"
     clone.run("bash", "-c", f"{commands()['Java']} {plugin}", PATH=DEBIAN)
     (clone.path / "classes").mkdir()
-    jars = ":".join(str(JAVA / f"{name}.jar") for name in JARS)
     sources = [str(clone.out / name) for name in clone.files("out")]
     clone.run(
-        *("javac", "-proc:none", "-nowarn", "-cp", jars, "-d", "classes"),
+        *("javac", "-proc:none", "-nowarn", "-cp", JARS, "-d", "classes"),
         *(*sources, str(PROGRAMS / "Main.java")),
     )
     printed = clone.run(
-        "java", "-cp", f"classes:{jars}", "Main", coordinator.grpc, "hello from Java"
+        "java", "-cp", f"classes:{JARS}", "Main", coordinator.grpc, "hello from Java"
     )
     assert _lines(printed) == ["hello from Java"]
 

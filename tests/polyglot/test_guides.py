@@ -12,7 +12,7 @@ from scripts.processes import Coordinator, Program
 from tests.conftest import CLEAN_ENV, Launcher
 from tests.docs.snippets import pointed_at, snippets
 from tests.e2e.jobs import final, submit
-from tests.polyglot.built import GO_ENV, go_source, run, typescript_package
+from tests.polyglot.built import GO_ENV, go_source, java_jars, run, typescript_package
 
 pytestmark = [pytest.mark.polyglot, pytest.mark.timeout(600)]
 
@@ -41,6 +41,11 @@ def _typescript(code: str, directory: Path) -> list[str | Path]:
     return ["node", directory / "main.js"]
 
 
+def _java(code: str, directory: Path) -> list[str | Path]:
+    (directory / "FirstJob.java").write_text(code)
+    return ["java", "-cp", java_jars(), directory / "FirstJob.java"]
+
+
 def test_go_package_is_tidy_and_passes_its_tests() -> None:
     package = go_source()
     sources = [path for path in package.rglob("*.go") if path.parent.name != "v1"]
@@ -54,22 +59,23 @@ def test_typescript_package_passes_its_tests() -> None:
     run("npm", "test", cwd=typescript_package())
 
 
-LANGUAGES = [
+MINERS = [
     pytest.param("use-go.md", "go", _go, id="go"),
     pytest.param("use-typescript.md", "typescript", _typescript, id="typescript"),
 ]
+CLIENTS = [*MINERS, pytest.param("use-java.md", "java", _java, id="java")]
 
 
-@pytest.mark.parametrize(("page", "language", "compiled"), LANGUAGES)
+@pytest.mark.parametrize(("page", "language", "compiled"), CLIENTS)
 def test_program_of_the_guide_prints_what_it_says(
     page: str, language: str, compiled: Compile, coordinator: Coordinator, tmp_path: Path
 ) -> None:
-    client, _ = snippets(f"docs/how-to/{page}", language)
+    client = snippets(f"docs/how-to/{page}", language)[0]
     program = compiled(pointed_at(client, coordinator), tmp_path)
     assert run(*program, env=CLEAN_ENV).splitlines() == PRINTED
 
 
-@pytest.mark.parametrize(("page", "language", "compiled"), LANGUAGES)
+@pytest.mark.parametrize(("page", "language", "compiled"), MINERS)
 def test_miner_of_the_guide_works(
     page: str,
     language: str,
