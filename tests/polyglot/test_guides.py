@@ -86,7 +86,7 @@ def test_miner_of_the_guide_works(
     tmp_path: Path,
     model: str,
 ) -> None:
-    _, miner = snippets(f"docs/how-to/{page}", language)
+    miner = snippets(f"docs/how-to/{page}", language)[-1]
     program = compiled(pointed_at(miner, coordinator).replace("llama3.2", model), tmp_path)
     job_id = submit(api, model, prompt="shout this")
     running = launcher.own(Program(program, log=tmp_path / "miner.log", env=CLEAN_ENV))

@@ -18,9 +18,14 @@ from tests.polyglot.built import command
 
 PATIENCE_S = 60
 MODEL = "llama3.2"
+# As pages speak, by the coordinator's HTTP port.
+CONNECT = "typescript over Connect"
 LANGUAGES = [
     "python",
-    *(pytest.param(name, marks=pytest.mark.polyglot) for name in ("go", "java", "typescript")),
+    *(
+        pytest.param(name, marks=pytest.mark.polyglot)
+        for name in ("go", "java", "typescript", CONNECT)
+    ),
 ]
 # The netty of Debian's grpc-java cannot negotiate HTTP/2 over TLS.
 PLAIN = {"java"}
@@ -36,7 +41,7 @@ def expected() -> list[dict[str, Any]]:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_client_does_the_scenario(language: str, launcher: Launcher, tmp_path: Path) -> None:
-    program = command(language, "scenario")
+    program = command(language.split()[0], "scenario")
     authority = Authority(tmp_path)
     cert, key = authority.issue("server")
     trust = {} if language in PLAIN else {"AITBC_TLS_CA": str(authority.cert)}
@@ -57,6 +62,11 @@ def test_client_does_the_scenario(language: str, launcher: Launcher, tmp_path: P
         "AITBC_SPENT_KEY": create_key(data, "client"),
         "AITBC_MODEL": MODEL,
     }
+    if language == CONNECT:
+        env |= {
+            "AITBC_URL": f"https://{coordinator.http}",
+            "NODE_EXTRA_CA_CERTS": str(authority.cert),
+        }
     connection = Connection(
         target=coordinator.grpc,
         api_key=env["AITBC_SPENT_KEY"],

@@ -1,13 +1,15 @@
 // What clients/SCENARIO.md says, step by step.
 import { readFileSync } from "node:fs";
-import { AitbcError, Client, JobEventType, JobStatus } from "aitbc";
+import { createConnectTransport } from "@connectrpc/connect-web";
+import { AitbcError, apiKey, Client, JobEventType, JobStatus } from "aitbc";
 import { grpcTransport } from "aitbc/node";
 
-const { AITBC_COORDINATOR = "", AITBC_MODEL: model = "", AITBC_API_KEY, AITBC_SPENT_KEY, AITBC_TLS_CA } = process.env;
+const { AITBC_COORDINATOR = "", AITBC_URL, AITBC_MODEL: model = "", AITBC_TLS_CA } = process.env;
+const { AITBC_API_KEY: key = "", AITBC_SPENT_KEY: spentKey = "" } = process.env;
 const short = "One two three";
 const long = Array(60).fill("Grüße aus 東京, 🙂!").join(" ");
 
-const client = connect(AITBC_API_KEY);
+const client = connect(key);
 const request = { prompt: short, model, requestId: "scenario" };
 const submitted = await client.submit(request);
 say({ step: "submit", status: name(submitted.status) });
@@ -48,9 +50,11 @@ say({ step: "cancel", status: name((await client.cancel(unserved.jobId)).status)
 await refused("cancel again", () => client.cancel(unserved.jobId));
 await refused("bad request", () => client.submit({ prompt: short, model, params: { maxTokens: 0 } }));
 await refused("wrong key", () => connect("wrong").get(submitted.jobId));
-await refused("spent key", () => connect(AITBC_SPENT_KEY).submit({ prompt: short, model }));
+await refused("spent key", () => connect(spentKey).submit({ prompt: short, model }));
 
-function connect(key: string | undefined): Client {
+function connect(key: string): Client {
+  // As a page would, with what browsers have.
+  if (AITBC_URL) return new Client(createConnectTransport({ baseUrl: AITBC_URL, interceptors: [apiKey(key)] }));
   const tls = AITBC_TLS_CA ? { ca: readFileSync(AITBC_TLS_CA) } : false;
   return new Client(grpcTransport(AITBC_COORDINATOR, { key, tls }));
 }
