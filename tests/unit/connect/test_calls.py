@@ -537,6 +537,15 @@ async def test_a_wrong_timeout_is_refused(client: httpx.AsyncClient, said: str) 
     assert ended(response).code == ("ok" if said == "1S" else "invalid_argument")
 
 
+async def test_the_longest_timeout_is_taken(client: httpx.AsyncClient) -> None:
+    web = await call(
+        client, UNARY, "application/grpc-web", envelope(PROTO), grpc_timeout="99999999H"
+    )
+    assert ended(web).code == "ok"
+    plain = await call(client, UNARY, "application/json", JSON, connect_timeout_ms="9" * 10)
+    assert ended(plain).code == "ok"
+
+
 # Bounds, texts, and ends
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from urllib.parse import unquote
 
 import pytest
@@ -42,6 +43,8 @@ def _wants_html(scope: Scope) -> bool:
         ("/explorer/blocks", b"text/html", "pages"),
         ("/explorer/blocks", b"application/json", "rest"),
         ("/v1/jobs", b"text/html", "rest"),
+        ("/some.v1.Service/Method", b"*/*", "methods"),
+        ("/some.v2.Service/Method", b"*/*", "rest"),
     ],
 )
 async def test_a_request_reaches_the_first_that_takes_it(
@@ -54,12 +57,27 @@ async def test_a_request_reaches_the_first_that_takes_it(
             Mount("/docs", _app("docs", asked)),
             Mount("/static/", _app("static", asked)),
             Mount("/explorer/", _app("pages", asked), _wants_html),
+            Mount("/some.v1.", _app("methods", asked)),
         ],
         _app("rest", asked),
     )
     scope = {"type": "http", "method": "GET", "path": path, "headers": [(b"accept", accept)]}
     await site(scope, _receive, _send)
     assert asked == [expected]
+
+
+@pytest.mark.parametrize("is_counted", [True, False])
+async def test_requests_are_counted_by_their_mount_or_by_itself(is_counted: bool) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send_response(send, error_response(MethodNotAllowed(["GET"]), ""))
+
+    async def send(event: Event) -> None:
+        pass
+
+    calls: Counter[tuple[str, str]] = Counter()
+    site = Site([Mount("/api/x", app, is_counted=is_counted)], app, calls)
+    await site({"type": "http", "method": "POST", "path": "/api/x", "headers": []}, _receive, send)
+    assert calls == ({("/x", "405"): 1} if is_counted else {})
 
 
 async def test_other_kinds_of_connections_go_to_the_rest_layer() -> None:
