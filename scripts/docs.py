@@ -203,7 +203,10 @@ Package `aitbc.v1`; [stubs](../how-to/generate-stubs.md) in any language come fr
 reflection, v1 and v1alpha, and the standard health service are on. Errors carry a
 `google.rpc.Status` with `ErrorInfo`, and `RetryInfo` where a retry may help: see
 [errors](errors.md). For clients there are
-[service configs](../how-to/generate-stubs.md#configure-the-client) with limits and retries."""
+[service configs](../how-to/generate-stubs.md#configure-the-client) with limits and retries.
+
+Every method but `Work` is called [over Connect and gRPC-Web](../how-to/call-from-a-browser.md) too,
+at the HTTP port."""
     for service in api.services:
         yield f"\n## {service.name}\n\n{service.comment}"
         for method in service.methods:
