@@ -144,6 +144,26 @@ async def test_forms_come_under_either_name() -> None:
     assert (await asked(output_format=form)).response_format == expected
 
 
+@pytest.mark.parametrize(
+    ("thinking", "budget"),
+    [
+        ({"type": "enabled", "budget_tokens": 1024}, 1024),
+        ({"type": "enabled"}, None),
+        ({"type": "adaptive", "budget_tokens": 1024}, None),
+        ({"type": "disabled", "budget_tokens": 1024}, None),
+    ],
+)
+async def test_a_budget_of_thinking_is_kept_where_a_miner_can(
+    thinking: dict[str, Any], budget: int | None
+) -> None:
+    params = (await asked(thinking=thinking)).params
+    assert params == jobs_pb2.GenerationParams(
+        max_tokens=params.max_tokens,
+        thinking_token_budget=budget,
+        is_thinking_token_budget_optional=budget is not None,
+    )
+
+
 async def test_vllms_own_parameters_are_taken() -> None:
     job = await asked(
         cache_salt="s", vllm_xargs={"a": 1}, chat_template_kwargs={"enable_thinking": False}
