@@ -112,6 +112,7 @@ UNASKED: dict[str, tuple[dict[str, Any], Callable[[str], Update]]] = {
     "a part of a call that was not begun": (TOOLS, delta(tool_calls=[{"arguments": "{}"}])),
     "a call after one that is not there": (TOOLS, delta(tool_calls=[{**CALL, "index": 1}])),
     "a name that a terminal obeys": (TOOLS, answer(tool_calls=[{**CALL, "name": "\x1b[2J"}])),
+    "another that it obeys": (TOOLS, answer(tool_calls=[{**CALL, "name": "\x9b2J"}])),
     "a call without a name": (TOOLS, answer(tool_calls=[{**CALL, "name": ""}])),
     "an id that a terminal obeys": (TOOLS, delta(tool_calls=[{**CALL, "id": "a\n", "index": 0}])),
     "an id without end": (TOOLS, answer(tool_calls=[{**CALL, "id": "a" * 257}])),

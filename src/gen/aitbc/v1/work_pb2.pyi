@@ -695,8 +695,8 @@ class Completion(_message.Message):
     def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_jobs_pb2.ToolCall]:
         """Calls that the answer asks for, when the job has tools and its `tool_choice` is not `none`: one at
         most when `parallel_tool_calls` is false. Each has an id of printable ASCII characters without
-        spaces, and a name of letters, digits, `_`, `-` and `.`, at most 128, which need not be that of a
-        tool: models make up names.
+        spaces, and a name of 1 to 256 characters, none of them a control character, which need not be that
+        of a tool: models make up names.
         """
 
     @_builtins.property

@@ -21,8 +21,8 @@ MOST_TOKENS = 2**31 - 1
 _MOST_BYTES = 2**25
 _MOST_CALLS = 128
 # What a name of a tool has none of, and how long it is at most.
-_NO_NAME = re.compile(r"[^A-Za-z0-9_.-]")
-_MOST_NAME = 128
+_NO_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_MOST_NAME = 256
 _CALL_ID = re.compile(r"[!-~]{1,256}")
 # Tokens that a chat template, its system prompt and the tools' instructions may add to a prompt.
 _TEMPLATE_TOKENS = 16_384

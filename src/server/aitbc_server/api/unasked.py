@@ -15,7 +15,7 @@ from aitbc.v1 import jobs_pb2, work_pb2
 from aitbc_server.domain.asks import Asks
 
 # As those of tools that jobs may name, and printable.
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,256}")
 _ID = re.compile(r"[!-~]{1,256}")
 _UNASKED_TEXT = "text was not asked for: its task generates none"
 _UNASKED_CALLS = "tool_calls were not asked for"
