@@ -98,11 +98,14 @@ class Outbox:
         return updates
 
     def _updates_of(self, lease: Lease) -> list[Update]:
+        next_sequence = lease.next_sequence
         try:
             updates = lease.take_updates()
             if any(update.ByteSize() > self.most_bytes - _OVERHEAD_BYTES for update in updates):
                 raise ResultTooLarge(f"the answer does not fit into {self.most_bytes} bytes")
         except Exception as error:
+            # Nothing of it was sent: its numbers are free.
+            lease.rewind(next_sequence)
             self._unsendable(lease, error)
             return lease.take_updates()
         return updates

@@ -143,7 +143,24 @@ async def test_an_answer_that_fits_into_no_message_ends_its_lease() -> None:
     outbox.put(talking("2", "fits"), urgent=True)
     first, second = outbox.take()
     assert first.failure.message == "ResultTooLarge"
+    # Nothing was sent before it: numbers have no gaps.
+    assert first.sequence == 0
     assert second.delta.text == "fits"
+
+
+async def test_a_whole_answer_that_fits_into_no_message_ends_its_lease() -> None:
+    outbox, lease = Outbox(Alarm(), FakeClock(), unsendable), talking("1", "begun")
+    outbox.most_bytes = 300_000
+    outbox.put(lease, urgent=True)
+    outbox.take()
+    lease.add(Chunk(text="x" * 200_000))
+    outbox.put(lease, urgent=True)
+    outbox.take()
+    lease.add(Chunk(text="x" * 200_000, finish_reason="stop"))
+    lease.complete()
+    outbox.put(lease, urgent=True)
+    (update,) = outbox.take()
+    assert (update.sequence, update.failure.message) == (2, "ResultTooLarge")
 
 
 async def test_a_lease_that_is_forgotten_leaves_nothing_for_the_next_message() -> None:
