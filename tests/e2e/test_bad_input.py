@@ -245,14 +245,14 @@ OTHERS = [
     Bad(
         name="unknown path",
         method="GET",
-        path="/v1/jobs/a/nothing",
+        path="/v1/nothing",
         status=404,
         error_code="ROUTE_NOT_FOUND",
     ),
     Bad(
         name="unknown path below /api",
         method="GET",
-        path="/api/nothing",
+        path="/api/v2/jobs",
         status=404,
         error_code="ROUTE_NOT_FOUND",
     ),
@@ -274,8 +274,8 @@ def test_error_names_what_is_wrong_and_nothing_is_stored(api: httpx.Client, bad:
 
 
 @pytest.mark.parametrize("path", ["/v1/nothing", "/api/v1/nothing", "/v2/jobs"])
-def test_what_is_nobodys_is_told_in_the_words_of_both_apis(api: httpx.Client, path: str) -> None:
-    response = api.get(path)
+def test_openais_libraries_are_told_in_their_words_too(api: httpx.Client, path: str) -> None:
+    response = api.get(path, headers={"x-stainless-lang": "python"})
     body = response.json()
     assert response.status_code == 404
     assert (set(body), body["error_code"]) == ({"detail", "error_code", "error"}, "ROUTE_NOT_FOUND")

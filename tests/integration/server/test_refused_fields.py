@@ -237,12 +237,14 @@ async def test_what_is_not_served_of_an_api_is_told_in_its_words(tmp_path: Path)
                 ("GET", "/api/v1/responses/resp_x/input_items/x"),
                 ("GET", "/v1/vector_stores/vs_1/files"),
                 ("POST", "/v2/embed"),
+                ("POST", "/chat/nothing"),
                 ("GET", "/v1/nothing"),
                 ("PUT", "/api/v1/nothing/at/all"),
                 ("POST", "/v1"),
-                ("POST", "/chat/nothing"),
             ):
-                answer = await api.request(method, path, json={})
+                is_nobodys = "v1/nothing" in path or path == "/v1"
+                headers = {"x-stainless-lang": "js"} if is_nobodys else {}
+                answer = await api.request(method, path, json={}, headers=headers)
                 body = answer.json()
                 error = body["error"]
                 assert (answer.status_code, error["code"]) == (404, "unknown_url"), path
@@ -260,6 +262,8 @@ async def test_what_is_not_served_of_an_api_is_told_in_its_words(tmp_path: Path)
             ):
                 answer = await api.get(path, headers={"anthropic-version": "2023-06-01"})
                 assert (answer.status_code, answer.json().keys()) == (404, {"detail", "error_code"})
+            answer = await api.get("/v1/nothing")
+            assert (answer.status_code, answer.json().keys()) == (404, {"detail", "error_code"})
 
 
 async def test_what_is_not_served_of_anthropics_api_is_told_in_its_words(tmp_path: Path) -> None:

@@ -9,21 +9,26 @@ from aitbc_server.openai.operations import OPERATIONS
 from aitbc_server.rest.asgi import Response, Scope, json_response
 from aitbc_server.rest.errors import RouteNotFound, error_response
 
-# What is below these is asked for by clients of this API, but for the coordinator's own paths.
 _VERSIONS = ("v1", "v2")
-# First words of paths without a version, of OpenAI's and vLLM's.
+# First words of paths, below a version and without one: OpenAI's, vLLM's and Anthropic's.
 _WORDS = frozenset(
     {
-        *("classify", "generative_scoring", "inference", "load_lora_adapter", "pooling"),
-        *("tokenizer_info", "unload_lora_adapter"),
+        *("assistants", "audio", "chatkit", "classify", "complete", "containers", "conversations"),
+        *("edits", "embed", "engines", "evals", "fine-tunes", "fine_tuning", "generative_scoring"),
+        *("images", "inference", "load_lora_adapter", "moderations", "organization", "pooling"),
+        *("realtime", "skills", "threads", "tokenizer_info", "unload_lora_adapter", "uploads"),
+        *("vector_stores", "videos"),
     }
 )
+# Every library of OpenAI's sends it.
+_OF_ITS_LIBRARIES = b"x-stainless-lang"
 
 
 def openai_absent(scope: Scope) -> Response | None:
     """Returns the answer of a path at which nothing is; None of one that is not this API's."""
     first, word = _words(scope["path"])
-    if first not in _VERSIONS and word not in _WORDS and word not in _SERVED:
+    is_its_clients = first in _VERSIONS and _OF_ITS_LIBRARIES in dict(scope["headers"])
+    if not is_its_clients and word not in _WORDS and word not in _SERVED:
         return None
     where = f"{scope['method']} {scope['path']}"
     error = unknown_url(where)
