@@ -55,6 +55,10 @@ def chat(*contents: str) -> jobs_pb2.SubmitJobRequest:
             "params.repetition_detection.min_pattern_size",
         ),
         (
+            submit(params={"repetition_detection": {"max_pattern_size": 2}}),
+            "params.repetition_detection",
+        ),
+        (
             submit(params={"repetition_detection": {"max_pattern_size": 2, "min_count": 1}}),
             "params.repetition_detection.min_count",
         ),

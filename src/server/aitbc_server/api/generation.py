@@ -138,6 +138,8 @@ def _check_repetition(asked: jobs_pb2.RepetitionDetection) -> None:
     path = "params.repetition_detection"
     if asked.min_pattern_size > asked.max_pattern_size:
         raise InvalidArgument(f"{path}.min_pattern_size", "must be at most max_pattern_size")
+    if asked.max_pattern_size and not asked.min_count:
+        raise InvalidArgument(path, f"requires min_count, at least {_FEWEST_REPETITIONS}")
     if asked.max_pattern_size and asked.min_count < _FEWEST_REPETITIONS:
         raise InvalidArgument(f"{path}.min_count", f"must be at least {_FEWEST_REPETITIONS}")
 
