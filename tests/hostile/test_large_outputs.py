@@ -151,3 +151,30 @@ async def test_large_outputs_cost_little_when_they_come_and_when_they_are_read(
 
         await assert_cheap(cost, get)
         await assert_cheap(cost, stream)
+
+
+@pytest.mark.parametrize("form", ["float", "base64"])
+async def test_vectors_of_many_jobs_cost_little(
+    form: str, victim: Coordinator, api: httpx.AsyncClient, miner: StreamMiner
+) -> None:
+    # As much as one answer may have, of 32 jobs.
+    output = jobs_pb2.TaskOutput(vector=[0.12345678] * 3_072)
+    body = {"model": "m", "input": ["a"] * 2048, "encoding_format": form}
+
+    async def answer() -> None:
+        for _ in range(32):
+            assignment = await miner.assignment()
+            outputs = [output] * len(assignment.job.inputs)
+            usage = jobs_pb2.Usage(prompt_tokens=1)
+            done = work_pb2.Completion(usage=usage, outputs=outputs, finish_reason="stop")
+            await miner.answer(assignment, done)
+
+    async def ask() -> None:
+        answering = asyncio.create_task(answer())
+        async with api.stream("POST", EMBEDDINGS, json=body) as told:
+            async for _ in told.aiter_bytes():
+                pass
+            assert told.status_code == 200
+        await answering
+
+    await assert_cheap(Cost(victim, api), ask)

@@ -19,9 +19,8 @@ from tests.hostile.test_single_calls import Cost, assert_cheap
 
 # What a result may have, of which probabilities count twice.
 MOST_BYTES = 4 * 1024 * 1024
-LIKELY_TOKENS = 6_100
-# As many as may be asked for.
-ASKED_TOKENS = 4_990
+# As many as may be asked for with their probabilities.
+LIKELY_TOKENS = 4_990
 MOST_TOKENS = 1_000_000
 PATIENCE_S = 60
 TURN = {"role": "user", "content": "x"}
@@ -29,7 +28,7 @@ WITH_LOGPROBS = "include[]=message.output_text.logprobs"
 
 
 def likely() -> work_pb2.Completion:
-    others = [jobs_pb2.TokenLogprob(token=f"t{n:02}", logprob=-n / 7) for n in range(20)]
+    others = [jobs_pb2.TokenLogprob(token=f"word{n:02}", logprob=-n / 7) for n in range(20)]
     one = jobs_pb2.TokenLogprob(token="abcd", logprob=-0.5, top=others)  # noqa: S106 - a word
     return work_pb2.Completion(
         result="abcd" * LIKELY_TOKENS, finish_reason="stop", logprobs=[one] * LIKELY_TOKENS
@@ -47,6 +46,9 @@ RESULTS: dict[str, Callable[[], work_pb2.Completion]] = {
     "text": lambda: work_pb2.Completion(result="x" * (MOST_BYTES - 64), finish_reason="stop"),
     "text that JSON writes as more": lambda: work_pb2.Completion(
         result="\x01é" * (MOST_BYTES // 3 - 64), finish_reason="stop"
+    ),
+    "text that JSON writes as six times as much": lambda: work_pb2.Completion(
+        result="\x01" * (MOST_BYTES - 64), finish_reason="stop"
     ),
     "reasoning": lambda: work_pb2.Completion(
         result="x", reasoning="y" * (MOST_BYTES - 64), finish_reason="stop"
@@ -80,7 +82,7 @@ class Answering:
     def __init__(self, miner: StreamMiner, completion: work_pb2.Completion) -> None:
         self._miner = miner
         self._completion = completion
-        completion.usage.completion_tokens = ASKED_TOKENS
+        completion.usage.completion_tokens = LIKELY_TOKENS
 
     async def answer(self) -> str:
         """Answers; returns the job."""
@@ -111,20 +113,29 @@ def reads(job_id: str) -> Iterator[str]:
     yield from (f"{response}?{WITH_LOGPROBS}", f"{response}?stream=true&{WITH_LOGPROBS}")
 
 
-def requests(*, has_logprobs: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+def requests(*, has_logprobs: bool, has_calls: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields requests that are answered with a result."""
     asks = {"model": "m", "max_tokens": MOST_TOKENS}
     chat: dict[str, Any] = {**asks, "messages": [TURN]}
     text: dict[str, Any] = {**asks, "prompt": "x"}
     response: dict[str, Any] = {"model": "m", "input": "x"}
     if has_logprobs:
-        chat |= {"max_tokens": ASKED_TOKENS, "logprobs": True, "top_logprobs": 20}
-        text |= {"max_tokens": ASKED_TOKENS, "logprobs": 20}
+        chat |= {"max_tokens": LIKELY_TOKENS, "logprobs": True, "top_logprobs": 20}
+        text |= {"max_tokens": LIKELY_TOKENS, "logprobs": 20}
         response |= {"top_logprobs": 20, "include": ["message.output_text.logprobs"]}
-    for path, body in (("/v1/chat/completions", chat), ("/v1/completions", text)):
+    message: dict[str, Any] = {**asks, "messages": [TURN]}
+    if has_calls:
+        chat |= {"tools": [{"type": "function", "function": {"name": "f"}}]}
+        response |= {"tools": [{"type": "function", "name": "f"}]}
+        message |= {"tools": [{"name": "f", "input_schema": {"type": "object"}}]}
+    # Those of completions cannot have any.
+    texts = [] if has_calls else [("/v1/completions", text)]
+    for path, body in (("/v1/chat/completions", chat), *texts):
         yield path, body
         yield path, {**body, "stream": True}
-    yield "/v1/messages", {**asks, "messages": [TURN]}
+    # Which never ask for probabilities.
+    if not has_logprobs:
+        yield "/v1/messages", message
     yield "/v1/responses", response
 
 
@@ -133,7 +144,13 @@ async def test_a_large_result_costs_little_when_it_comes_and_when_it_is_read(
     name: str, victim: Coordinator, api: httpx.AsyncClient, cost: Cost
 ) -> None:
     has_logprobs = name == "probabilities"
-    job = {"model": "m", "prompt": "p", "params": {"logprobs": 20} if has_logprobs else {}}
+    job: dict[str, Any] = {
+        "model": "m",
+        "prompt": "p",
+        "params": {"logprobs": 20} if has_logprobs else {},
+    }
+    has_calls = name == "calls"
+    job |= {"tools": [{"name": "f"}]} if has_calls else {}
     made: list[str] = []
     async with answering(victim, name) as miner:
 
@@ -152,7 +169,7 @@ async def test_a_large_result_costs_little_when_it_comes_and_when_it_is_read(
                 assert b"TOO_MUCH_UNREAD" not in text
 
             await assert_cheap(cost, read)
-        for path, body in requests(has_logprobs=has_logprobs):
+        for path, body in requests(has_logprobs=has_logprobs, has_calls=has_calls):
 
             async def ask(path: str = path, body: dict[str, Any] = body) -> None:
                 answered = asyncio.create_task(miner.answer())
@@ -170,3 +187,23 @@ async def test_a_large_result_costs_little_when_it_comes_and_when_it_is_read(
             await stub.GetJob(jobs_pb2.GetJobRequest(job_id=made[0]))
 
         await assert_cheap(cost, get)
+
+
+async def test_answers_that_are_too_large_together_are_refused(
+    victim: Coordinator, api: httpx.AsyncClient, cost: Cost
+) -> None:
+    text = "x" * (MOST_BYTES - 64)
+
+    async def ask() -> None:
+        asking = asyncio.create_task(
+            api.post("/v1/chat/completions", json={"model": "m", "messages": [TURN], "n": 64})
+        )
+        done = work_pb2.Completion(result=text, finish_reason="stop")
+        for _ in range(3):
+            await miner.answer(await miner.assignment(), done)
+        answer = await asking
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "n")
+
+    async with stream_miner(victim.grpc, "m", window=3) as miner:
+        # The others are cancelled: of those that the miner has, it is told so.
+        await assert_cheap(cost, ask)

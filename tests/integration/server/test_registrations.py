@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import httpx
 
-from aitbc.v1 import explorer_pb2, jobs_pb2, network_pb2, work_pb2
+from aitbc.v1 import explorer_pb2, jobs_pb2, miners_pb2, network_pb2, work_pb2
 from aitbc_server.app import Coordinator
 from aitbc_server.dispatch.live import CloseReason
 from aitbc_server.dispatch.shell import Dispatcher
@@ -244,3 +244,25 @@ async def _hello(call: Any, miner_id: str, *models: str) -> tuple[grpc.StatusCod
     miner = FakeMiner(call)
     await miner.send(hello=work_pb2.Hello(miner_id=miner_id, models=models or ["m"]))
     return await miner.end()
+
+
+async def test_a_miner_is_offline_as_soon_as_its_stream_has_ended(tmp_path: Path) -> None:
+    async with coordinator(tmp_path) as client:
+        asked = miners_pb2.GetMinerRequest(miner_id="miner-1")
+        async with client.miner() as miner:
+            there = await client.miners.GetMiner(asked)
+            assert there.status == miners_pb2.MINER_STATUS_ONLINE
+            # A newer session of it ends the older one, and is there.
+            async with client.miner() as newer:
+                assert (await miner.end())[1] == "SESSION_SUPERSEDED"
+                told = await client.miners.GetMiner(asked)
+                assert told.status == miners_pb2.MINER_STATUS_ONLINE
+                await newer.send(capacity=work_pb2.Capacity(max_outstanding_jobs=0))
+                await newer.call.done_writing()
+                assert await newer.end() == (grpc.StatusCode.OK, "")
+        told = await client.miners.GetMiner(asked)
+        assert told.status == miners_pb2.MINER_STATUS_OFFLINE
+        assert told.last_seen.ToMicroseconds() >= there.last_seen.ToMicroseconds() > 0
+        status = miners_pb2.MINER_STATUS_ONLINE
+        listed = await client.miners.ListMiners(miners_pb2.ListMinersRequest(status=status))
+        assert not listed.miners

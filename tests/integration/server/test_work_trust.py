@@ -191,6 +191,21 @@ async def test_all_that_was_asked_for_is_taken_also_after_a_restart(tmp_path: Pa
     assert (len(job.logprobs), list(job.token_ids), job.stop_string) == (2, [1, 2], "END")
 
 
+async def test_probabilities_leave_room_for_themselves(tmp_path: Path) -> None:
+    """Of a thousand tokens they are more bytes than their texts may have."""
+    params = jobs_pb2.GenerationParams(max_tokens=1000, logprobs=20)
+    top = [{"token": "word", "logprob": -0.5}] * 20
+    likely = [{"token": "word", "logprob": -0.5, "top": top}] * 1000
+    async with coordinator(tmp_path) as client:
+        job_id = await client.submit(params=params, max_attempts=1)
+        async with client.miner("first", window=1) as miner:
+            [assignment] = await miner.assignments()
+            whole = answer(logprobs=likely)(assignment.lease_id)
+            await miner.send(updates=work_pb2.Updates(updates=[whole]))
+            job = await client.job(job_id, wait=20)
+    assert len(job.logprobs) == 1000, job.error
+
+
 async def test_a_signed_answer_is_kept_as_it_was_signed_or_not_at_all(tmp_path: Path) -> None:
     signer = Signer(KEY, "keyed")
     async with coordinator(tmp_path) as client:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from aitbc_server import slices
 from aitbc_server.batches.checking import Checked, FileCheck
 from aitbc_server.batches.lines import LineReader
 from aitbc_server.batches.requests import LineFault, Request, read_request
@@ -83,3 +84,23 @@ def test_what_is_wrong_with_a_line_is_named(text: bytes, code: str, param: str |
 
 def test_a_mark_of_the_byte_order_is_passed_over() -> None:
     assert read_request(b"\xef\xbb\xbf" + line(), 1, 1000) == Request("1", URL, b'{"model":"m"}')
+
+
+async def test_others_have_their_turns_while_short_lines_are_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(slices, "SLICE_S", 0.0)
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    found = await checked(*[b"{"] * 20_000, most_lines=20_000)
+    counting.cancel()
+    assert found.total == 20_000
+    # One for each time that some lines were looked at.
+    assert turns >= 50

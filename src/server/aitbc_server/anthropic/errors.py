@@ -34,11 +34,11 @@ def _failure(error: Exception, where: str, headers: Headers = ()) -> Response:
     known = openai_response(error, where, headers, messages={})
     status = _STATUSES.get(known.status, known.status)
     kept = [(name, value) for name, value in known.headers if name not in _MADE_ANEW]
-    return json_response(status, _body(status, orjson.loads(known.body)["error"]), kept)
+    return json_response(status, _body(status, orjson.loads(known.text)["error"]), kept)
 
 
 def _last_words(error: Exception, where: str) -> bytes:
-    return b"event: error\ndata: %b\n\n" % _failure(error, where).body
+    return b"event: error\ndata: %b\n\n" % _failure(error, where).text
 
 
 def _body(status: int, told: dict[str, Any]) -> bytes:

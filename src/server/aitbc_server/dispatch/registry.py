@@ -87,15 +87,19 @@ class Registry:
         record = self._records.get(miner_id)
         return record is not None and record.drained_us is not None
 
-    def seen(self, miner_id: str, now: Now, *, polls: bool = True) -> None:
-        """Notes that a miner was heard of; one that `polls` serves its models so."""
+    def seen(self, miner_id: str, now: Now) -> None:
+        """Notes that a miner made a call, which serves its models so for a while."""
         record = self._records.get(miner_id)
         if record is None:
             return
         self._seen_us[miner_id] = now.wall_us
-        models = record.models if polls else ()
         is_drained = record.drained_us is not None
-        self._census.called(miner_id, models, now, is_drained=is_drained)
+        self._census.called(miner_id, record.models, now, is_drained=is_drained)
+
+    def left(self, miner_id: str, now: Now) -> None:
+        """Notes that the stream of a miner ended: it was there until now."""
+        if miner_id in self._records:
+            self._seen_us[miner_id] = now.wall_us
 
     def ids(self, model: str = "") -> Sequence[str]:
         """Returns the ids of all miners, or of those that have a model, in order."""

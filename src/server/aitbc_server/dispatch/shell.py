@@ -336,7 +336,7 @@ class Dispatcher:
         """Ends a session."""
         now = self.now()
         self.core.sessions.close(session, reason, now)
-        self.registry.seen(session.miner_id, now, polls=False)
+        self.registry.left(session.miner_id, now)
         self._turns.kick()
 
     def set_window(self, session: Session, window: int, told: Iterable[ToldPause] = ()) -> None:

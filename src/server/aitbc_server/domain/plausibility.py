@@ -97,4 +97,6 @@ def most_answer_bytes(max_tokens: int | None, most_bytes: int, asks: Asks = PLAI
     """Returns how many bytes of text an answer may have, of at most so many in all."""
     if max_tokens is None or asks.outputs or asks.prompt_details:
         return most_bytes
-    return min(most_bytes, max_tokens * _TOKEN_BYTES + _BYTES_BESIDE)
+    # With probabilities, each place has the token once more, and the likeliest ones.
+    tokens_each = 1 if asks.logprobs is None else asks.logprobs + 2
+    return min(most_bytes, max_tokens * tokens_each * _TOKEN_BYTES + _BYTES_BESIDE)

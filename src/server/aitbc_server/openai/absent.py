@@ -33,7 +33,7 @@ def openai_absent(scope: Scope) -> Response | None:
     where = f"{scope['method']} {scope['path']}"
     error = unknown_url(where)
     # Its caller may be of either API, so that it is told in the words of both.
-    told = [one(error, where).body for one in (openai_response, error_response)]
+    told = [one(error, where).text for one in (openai_response, error_response)]
     return json_response(404, orjson.dumps({**orjson.loads(told[0]), **orjson.loads(told[1])}))
 
 

@@ -155,6 +155,7 @@ class OpenAIApp:
         submissions = await by_size(
             len(body) * request.times, request.submissions, jobs.max_message_bytes
         )
+        asked_bytes = sum(one.ByteSize() for one in submissions)
         await jobs.check_model(request.model, client)
         call.job_ids = await jobs.submit(submissions, client)
         told = kind(request, call.job_ids, int(time.time()))
@@ -164,7 +165,7 @@ class OpenAIApp:
                 await call.stream(told.chunks(events), _data, _DONE)
                 return
             async with call.watched():
-                results = await jobs.results(call.job_ids, client)
+                results = await jobs.results(call.job_ids, client, asked_bytes)
         size = sum(job.ByteSize() for job in results)
         with call.holding(results):
             await call.answer(await by_size(size, told.whole, results))

@@ -196,7 +196,7 @@ class BatchEndpoints:
             request = await read(_ENDPOINTS[path].schema, body, seen.append)
             error = in_words_of(request, error, job_ids)
         response = openai_response(error, "a line of a batch")
-        return Told(response.status, orjson.loads(response.body), _headers(seen))
+        return Told(response.status, orjson.loads(response.text), _headers(seen))
 
 
 def _headers(seen: Sequence[PassedOver]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from aitbc.v1 import jobs_pb2
 from aitbc_server.api.errors import failure_of, let_go
-from aitbc_server.aside import by_size
+from aitbc_server.aside import LARGE_BYTES, aside, by_size
 from aitbc_server.auth.unread import Unread
 from aitbc_server.domain.call import request_id
 from aitbc_server.domain.errors import (
@@ -30,6 +30,7 @@ from aitbc_server.domain.errors import (
     Unauthenticated,
 )
 from aitbc_server.domain.keys import PREFIX as KEY_PREFIX
+from aitbc_server.json_lists import json_pieces
 from aitbc_server.openai.errors import in_stream, openai_response
 from aitbc_server.openai.jobs import Client
 from aitbc_server.openai.query import members_of
@@ -39,6 +40,7 @@ from aitbc_server.openai.wording import in_words_of, names_field
 from aitbc_server.rest.asgi import (
     API_HEADERS,
     Headers,
+    Pieces,
     Receive,
     Response,
     Scope,
@@ -114,6 +116,8 @@ class Call:
         # What it asks, in whose words it is told of errors.
         self._asked: Asked | None = None
         self.asked_bytes = 0
+        # Of the jobs that its answer is made of, where they may be large.
+        self._answer_bytes = 0
         self._has_begun = False
         self._receive = receive
         self._send = send
@@ -162,12 +166,14 @@ class Call:
                 yield piece
 
     async def send_content(
-        self, pieces: AsyncGenerator[bytes, None], headers: Sequence[tuple[bytes, bytes]] = ()
+        self,
+        pieces: AsyncGenerator[bytes, None],
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        content_type: bytes = b"application/octet-stream",
     ) -> None:
         """Sends a content as it comes. Raises what comes before its first piece, and ClientGone."""
         piece = await anext(pieces, b"")
-        content_type = (b"content-type", b"application/octet-stream")
-        headers = (content_type, *headers, *API_HEADERS, *self._named())
+        headers = ((b"content-type", content_type), *headers, *API_HEADERS, *self._named())
         self._has_begun = True
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         async with self.watched():
@@ -177,9 +183,15 @@ class Call:
                 piece = await anext(pieces, b"")
         await self._send({"type": "http.response.body", "body": b""})
 
-    def holding(self, jobs: Iterable[jobs_pb2.Job]) -> contextlib.AbstractContextManager[None]:
-        """Counts jobs as unread while an answer is made of them. Raises TooMuchUnread."""
-        return self._reader.held(_FORMS * sum(job.ByteSize() for job in jobs))
+    def holding(
+        self, jobs: Iterable[jobs_pb2.Job] | int
+    ) -> contextlib.AbstractContextManager[None]:
+        """Counts jobs, or their bytes, as unread while an answer is made of them.
+
+        Raises TooMuchUnread.
+        """
+        self._answer_bytes = jobs if isinstance(jobs, int) else sum(one.ByteSize() for one in jobs)
+        return self._reader.held(_FORMS * self._answer_bytes)
 
     @contextlib.asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
@@ -196,7 +208,12 @@ class Call:
     async def answer(self, body: dict[str, Any]) -> None:
         """Sends a success. Raises TooMuchUnread."""
         self._has_begun = True
-        response = json_response(200, orjson.dumps(body), self._named())
+        written: bytes | Pieces
+        if self._answer_bytes > LARGE_BYTES:
+            written = Pieces(await aside(json_pieces, body))
+        else:
+            written = orjson.dumps(body)
+        response = json_response(200, written, self._named())
         try:
             await self._reader.respond(response, with_body=self.method != "HEAD")
         except TooMuchUnread:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from base64 import b64encode
+from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from itertools import accumulate
 from typing import Annotated, Any, Literal
@@ -14,7 +16,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationInfo, fiel
 from pydantic_core import PydanticKnownError
 
 from aitbc.v1 import jobs_pb2
-from aitbc_server.aside import by_size
+from aitbc_server.aside import LARGE_BYTES, aside, by_size
 from aitbc_server.openai.call import Call
 from aitbc_server.openai.chat_messages import ChatMessage, part_places
 from aitbc_server.openai.errors import OpenAIError
@@ -29,14 +31,18 @@ from aitbc_server.openai.task_jobs import (
     in_parts,
     inputs_of,
     outputs_of,
-    read_tokens,
 )
 from aitbc_server.openai.vectors import Endianness, Format, packed
 
 _SUBMIT = jobs_pb2.SubmitJobRequest.DESCRIPTOR
 _INPUT = jobs_pb2.TaskInput.DESCRIPTOR
-# Bytes of the vectors of one request: as texts of numbers they have five times as many.
-_MOST_BYTES = 32 * 1024 * 1024
+# Bytes of the vectors of one request: those of 2,048 with 3,072 numbers. As texts they have five
+# times as many.
+_MOST_BYTES = 49 * 512 * 1024
+# The same of a line of a batch, which is in memory as a whole, in its text several times as large.
+_MOST_OF_LINE = 8 * 1024 * 1024
+# Vectors that are written at once: as texts up to some hundred thousand bytes each.
+_AT_ONCE = 4
 # Each is a job of its own.
 _MOST_CONVERSATIONS = 256
 # Answers that are no JSON.
@@ -213,22 +219,37 @@ class Embeddings:
     async def create(self, call: Call, _: str) -> None:
         """Answers with a vector for each input."""
         request, model = await self._jobs.read(call, EmbeddingRequest)
-        jobs = await self._jobs.run_all(call, request, model, _check_size)
-        with call.holding(jobs):
-            await self._tell(call, request, model, jobs)
+        # As their bytes: as messages they would take half as much again.
+        kept: deque[bytes] = deque()
+        size = tokens = 0
+        async with contextlib.aclosing(self._jobs.each(call, request, model)) as jobs:
+            async for job in jobs:
+                _check_size(size := size + job.ByteSize())
+                tokens += job.usage.prompt_tokens
+                kept.append(job.SerializeToString())
+        with call.holding(size):
+            if size > LARGE_BYTES and not request.is_bytes:
+                head = _about(model, call.job_ids[0], int(time.time()), tokens)
+                pieces = _written(request, head, kept)
+                await call.send_content(pieces, content_type=b"application/json")
+            else:
+                read = [jobs_pb2.Job.FromString(one) for one in kept]
+                await self._tell(call, request, model, read)
 
     async def _tell(
         self, call: Call, request: EmbeddingRequest, model: str, jobs: list[jobs_pb2.Job]
     ) -> None:
         created = int(time.time())
         if not request.is_bytes:
-            await call.answer(await embedding_list(request, model, jobs, created))
+            await call.answer(await _list(request, model, jobs, created))
             return
-        vectors = [one for job in jobs for one in await _packed(request, job)]
+        vectors: list[bytes] = []
+        for job in jobs:
+            vectors += await by_size(job.ByteSize(), _packed, request, job.outputs)
         headers = []
         if request.encoding_format == "bytes":
             data = _located(request, vectors, jobs)
-            told = json.dumps({**_about(model, jobs, created), "data": data})
+            told = json.dumps({**_about_jobs(model, jobs, created), "data": data})
             headers = [(b"metadata", told.encode())]
         await call.send_content(_pieces(vectors), headers)
 
@@ -236,27 +257,63 @@ class Embeddings:
 async def embedding_list(
     request: EmbeddingRequest, model: str, jobs: Sequence[jobs_pb2.Job], created: int
 ) -> dict[str, Any]:
-    """Returns the answer of jobs that are completed. Raises OpenAIError where it is too large."""
-    _check_size(sum(job.ByteSize() for job in jobs))
+    """Returns the answer of jobs that are completed as the part of a line of a batch.
+
+    Raises OpenAIError where it is too large for that.
+    """
+    _check_size(sum(job.ByteSize() for job in jobs), _MOST_OF_LINE)
+    return await _list(request, model, jobs, created)
+
+
+async def _list(
+    request: EmbeddingRequest, model: str, jobs: Sequence[jobs_pb2.Job], created: int
+) -> dict[str, Any]:
     data: list[dict[str, Any]] = []
     for job in jobs:
-        if request.encoding_format == "float":
-            vectors: list[Any] = await by_size(job.ByteSize(), _numbers, job)
-        else:
-            vectors = [b64encode(one).decode() for one in await _packed(request, job)]
-        data += [
-            {"object": "embedding", "index": index, "embedding": vector}
-            for index, vector in enumerate(vectors, start=len(data))
-        ]
-    return {**_about(model, jobs, created), "object": "list", "data": data}
+        data += _items(await by_size(job.ByteSize(), _told, request, job.outputs), len(data))
+    return {**_about_jobs(model, jobs, created), "object": "list", "data": data}
 
 
-def _about(model: str, jobs: Sequence[jobs_pb2.Job], created: int) -> dict[str, Any]:
+async def _written(
+    request: EmbeddingRequest, head: dict[str, Any], kept: deque[bytes]
+) -> AsyncGenerator[bytes, None]:
+    """Yields a large answer as JSON. Each job is let go when it is written."""
+    yield orjson.dumps({**head, "object": "list"})[:-1] + b',"data":['
+    before, place = b"", 0
+    while kept:
+        job = await aside(jobs_pb2.Job.FromString, kept.popleft())
+        for begin in range(0, len(job.outputs), _AT_ONCE):
+            outputs = job.outputs[begin : begin + _AT_ONCE]
+            items = _items(await aside(_told, request, outputs), place)
+            yield before + orjson.dumps(items)[1:-1]
+            before, place = b",", place + len(items)
+    yield b"]}"
+
+
+def _told(request: EmbeddingRequest, outputs: Sequence[jobs_pb2.TaskOutput]) -> list[Any]:
+    """Returns vectors as JSON has them."""
+    if request.encoding_format == "float":
+        return [orjson.Fragment(orjson.dumps(list(output.vector))) for output in outputs]
+    return [b64encode(one).decode() for one in _packed(request, outputs)]
+
+
+def _items(vectors: Sequence[Any], start: int) -> list[dict[str, Any]]:
+    return [
+        {"object": "embedding", "index": index, "embedding": vector}
+        for index, vector in enumerate(vectors, start)
+    ]
+
+
+def _about_jobs(model: str, jobs: Sequence[jobs_pb2.Job], created: int) -> dict[str, Any]:
+    return _about(model, jobs[0].job_id, created, sum(job.usage.prompt_tokens for job in jobs))
+
+
+def _about(model: str, job_id: str, created: int, tokens: int) -> dict[str, Any]:
     return {
-        "id": f"embd-{jobs[0].job_id.removeprefix('job-')}",
+        "id": f"embd-{job_id.removeprefix('job-')}",
         "created": created,
         "model": model,
-        "usage": read_tokens(jobs),
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
 
 
@@ -285,24 +342,17 @@ async def _pieces(vectors: Sequence[bytes]) -> AsyncGenerator[bytes, None]:
         yield vector
 
 
-async def _packed(request: EmbeddingRequest, job: jobs_pb2.Job) -> list[bytes]:
-    def pack() -> list[bytes]:
-        form, endianness = request.embed_dtype, request.endianness
-        return [packed(output.vector, form, endianness) for output in job.outputs]
-
-    return await by_size(job.ByteSize(), pack)
+def _packed(request: EmbeddingRequest, outputs: Sequence[jobs_pb2.TaskOutput]) -> list[bytes]:
+    form, endianness = request.embed_dtype, request.endianness
+    return [packed(output.vector, form, endianness) for output in outputs]
 
 
-def _check_size(size: int) -> None:
-    if size > _MOST_BYTES:
+def _check_size(size: int, most: int = _MOST_BYTES) -> None:
+    if size > most:
         raise OpenAIError(
             400,
-            f"Invalid 'input': the vectors have more than {_MOST_BYTES:,} bytes together, which is"
+            f"Invalid 'input': the vectors have more than {most:,} bytes together, which is"
             " as much as one answer may have: give fewer inputs.",
             code="invalid_value",
             param="input",
         )
-
-
-def _numbers(job: jobs_pb2.Job) -> list[orjson.Fragment]:
-    return [orjson.Fragment(orjson.dumps(list(output.vector))) for output in job.outputs]

@@ -216,7 +216,7 @@ def in_stream(error: Exception, where: str) -> bytes:
 
 
 def _translated(error: Exception, known: Response, messages: Mapping[str, str]) -> OpenAIError:
-    told = orjson.loads(known.body)
+    told = orjson.loads(known.text)
     reason, field = told["error_code"], failure_of(error).field
     message = messages.get(reason) or told["detail"]
     return OpenAIError(known.status, message, code=code_of(reason), param=field)

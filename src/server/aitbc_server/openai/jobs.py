@@ -29,6 +29,7 @@ from aitbc_server.openai.errors import (
     JobFailed,
     model_not_found,
     model_unserved,
+    too_many_answers,
 )
 from aitbc_server.rest.backend import Backend
 from aitbc_server.rest.errors import CoordinatorUnreachable, HttpError
@@ -199,9 +200,23 @@ class Jobs:
                 raise
             return None
 
-    async def results(self, job_ids: Sequence[str], client: Client) -> list[jobs_pb2.Job]:
-        """Returns the jobs when all are completed. Raises JobFailed."""
-        return [await self._result(job_id, client) for job_id in job_ids]
+    async def results(
+        self, job_ids: Sequence[str], client: Client, asked_bytes: int = 0
+    ) -> list[jobs_pb2.Job]:
+        """Returns the jobs when all are completed. Raises JobFailed, and OpenAIError.
+
+        Beside what was asked, `asked_bytes`, several may have no more together than one message.
+        """
+        done: list[jobs_pb2.Job] = []
+        left = asked_bytes + self.max_message_bytes
+        for job_id in job_ids:
+            job = await self._result(job_id, client)
+            left -= job.ByteSize()
+            if left < 0 and done:
+                why = f"the answers have more than {self.max_message_bytes:,} bytes together"
+                raise too_many_answers(f"{why}: ask for fewer at once, or have them streamed")
+            done.append(job)
+        return done
 
     async def events(
         self, job_ids: Sequence[str], client: Client
@@ -332,7 +347,7 @@ class Jobs:
         )
         horizon_s = time.time() - self._absence_s
         return any(
-            # That it holds a stream. The status says so for a minute after the stream broke, too.
+            # That it holds a stream.
             miner.HasField("max_outstanding_jobs")
             # Not heard of since the coordinator started, which may be a moment ago.
             or not miner.HasField("last_seen")

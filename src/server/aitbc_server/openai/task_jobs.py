@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -27,8 +28,6 @@ _INPUTS_EACH = 64
 _BYTES_EACH = 1024 * 1024
 
 ModelName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-# Is told how many bytes the jobs have that are completed so far; may raise.
-Taken = Callable[[int], object]
 Words = Annotated[str, sized(jobs_pb2.TaskInput.DESCRIPTOR, "text")]
 
 
@@ -113,39 +112,39 @@ class TaskJobs:
             await self._jobs.check_model(model, call.client)
         return request, model
 
-    async def run_all(
-        self, call: Call, request: Pooling, model: str, taken: Taken = lambda _: None
-    ) -> list[jobs_pb2.Job]:
-        """Returns the jobs of a request when all are completed. Raises OpenAIError.
+    async def run_all(self, call: Call, request: Pooling, model: str) -> list[jobs_pb2.Job]:
+        """Returns the jobs of a request when all are completed. Raises OpenAIError."""
+        return [job async for job in self.each(call, request, model)]
 
-        `taken`: see `run`.
+    async def each(
+        self, call: Call, request: Pooling, model: str
+    ) -> AsyncGenerator[jobs_pb2.Job, None]:
+        """Yields the jobs of a request when they are completed. Raises OpenAIError.
+
+        When whoever takes them stops, the others are not waited for.
         """
         size = call.asked_bytes * request.times
         most_bytes = self._jobs.max_message_bytes
         made = await by_size(size, request.submissions, model, most_bytes)
-        return await self.run(call, made, taken)
+        async with contextlib.aclosing(self._run(call, made)) as jobs:
+            async for job in jobs:
+                yield job
 
     async def run(
-        self,
-        call: Call,
-        submissions: Sequence[jobs_pb2.SubmitJobRequest],
-        taken: Taken = lambda _: None,
+        self, call: Call, submissions: Sequence[jobs_pb2.SubmitJobRequest]
     ) -> list[jobs_pb2.Job]:
-        """Returns the jobs when all are completed. Raises JobFailed.
+        """Returns the jobs when all are completed. Raises JobFailed."""
+        return [job async for job in self._run(call, submissions)]
 
-        `taken` is told how many bytes those have that are completed so far; when it raises, the
-        others are not waited for.
-        """
+    async def _run(
+        self, call: Call, submissions: Sequence[jobs_pb2.SubmitJobRequest]
+    ) -> AsyncGenerator[jobs_pb2.Job, None]:
         jobs, client = self._jobs, call.client
         call.job_ids = await jobs.submit(submissions, client)
         async with jobs.cancelled_with_client(call.job_ids, client), call.watched():
-            done: list[jobs_pb2.Job] = []
-            size = 0
             for job_id in call.job_ids:
-                done += await jobs.results([job_id], client)
-                size += done[-1].ByteSize()
-                taken(size)
-            return done
+                (job,) = await jobs.results([job_id], client)
+                yield job
 
     async def max_model_len(self, call: Call, model: str) -> int | None:
         """Returns how long a prompt and its answer may be, when a miner of the model says so."""

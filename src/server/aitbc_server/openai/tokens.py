@@ -106,7 +106,8 @@ class Tokens:
             "tokens": await by_size(job.ByteSize(), list, output.token_ids),
             "token_strs": list(output.tokens) if request.return_token_strs else None,
         }
-        await call.answer(told)
+        with call.holding([job]):
+            await call.answer(told)
 
     async def detokenize(self, call: Call, _: str) -> None:
         """Answers with the text of tokens."""
@@ -114,4 +115,5 @@ class Tokens:
         submission = await by_size(call.asked_bytes, request.submission, model)
         (job,) = await self._jobs.run(call, [submission])
         (output,) = outputs_of([job])
-        await call.answer({"prompt": output.text})
+        with call.holding([job]):
+            await call.answer({"prompt": output.text})

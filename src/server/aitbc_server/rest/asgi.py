@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from typing import Any, NamedTuple
 
 Scope = MutableMapping[str, Any]
@@ -23,15 +24,37 @@ API_HEADERS: tuple[tuple[bytes, bytes], ...] = (
 )
 
 
+class Pieces:
+    """A large body: each piece of it is let go once it is sent."""
+
+    def __init__(self, pieces: deque[bytes]) -> None:
+        self._pieces = pieces
+        self._size = sum(map(len, pieces))
+
+    def __len__(self) -> int:
+        """Bytes that all of it has."""
+        return self._size
+
+    def take(self) -> Iterator[bytes]:
+        """Yields the pieces, once."""
+        while self._pieces:
+            yield self._pieces.popleft()
+
+
 class Response(NamedTuple):
     """A whole response."""
 
     status: int
     headers: Headers
-    body: bytes = b""
+    body: bytes | Pieces = b""
+
+    @property
+    def text(self) -> bytes:
+        """The body in one piece; to be asked for once."""
+        return b"".join(self.body.take()) if isinstance(self.body, Pieces) else self.body
 
 
-def json_response(status: int, body: bytes, headers: Headers = ()) -> Response:
+def json_response(status: int, body: bytes | Pieces, headers: Headers = ()) -> Response:
     """Returns a response with a JSON text as its body."""
     length = (b"content-length", b"%d" % len(body))
     return Response(status, (_CONTENT_TYPE, length, *API_HEADERS, *headers), body)
@@ -44,12 +67,17 @@ async def send_response(send: Send, response: Response, *, with_body: bool = Tru
     if not with_body:
         body = b""
     # What the client does not take waits here, and not whole in the connection's buffer.
-    sent = 0
-    while len(body) - sent > _PIECE:
-        piece = body[sent : sent + _PIECE]
-        await send({"type": "http.response.body", "body": piece, "more_body": True})
-        sent += _PIECE
-    await send({"type": "http.response.body", "body": body[sent:]})
+    rest = b""
+    for part in body.take() if isinstance(body, Pieces) else (body,):
+        if rest:
+            await send({"type": "http.response.body", "body": rest, "more_body": True})
+        sent = 0
+        while len(part) - sent > _PIECE:
+            piece = part[sent : sent + _PIECE]
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            sent += _PIECE
+        rest = part[sent:]
+    await send({"type": "http.response.body", "body": rest})
 
 
 def peer_of(scope: Scope) -> str:

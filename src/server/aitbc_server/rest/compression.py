@@ -9,11 +9,22 @@ so be answered with another's secrets: see docs/explanation/threat-model.md.
 from __future__ import annotations
 
 import zlib
+from collections import deque
 from collections.abc import Awaitable, Sequence
 from functools import lru_cache
+from typing import Any
 
 from aitbc_server.aside import by_size
-from aitbc_server.rest.asgi import AsgiApp, Event, Receive, Response, Scope, Send, send_response
+from aitbc_server.rest.asgi import (
+    AsgiApp,
+    Event,
+    Pieces,
+    Receive,
+    Response,
+    Scope,
+    Send,
+    send_response,
+)
 
 # Below, a response fits into one packet anyway.
 _LEAST_BYTES = 1024
@@ -58,23 +69,27 @@ class _Packing:
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        # The head and what came of the body, of a response that is collected.
+        # The head of a response that is collected, and its body, packed.
         self._head: Event | None = None
-        self._parts: list[bytes] = []
+        self._packer: Any = None
+        self._parts: deque[bytes] = deque()
 
     async def send(self, event: Event) -> None:
         """Sends an event, or keeps it until the response is whole."""
         if event["type"] == "http.response.start" and _gains(event["headers"]):
             self._head = event
+            # Packs piece by piece: so no body is there whole beside what it was made of.
+            self._packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
         elif self._head is None:
             await self._send(event)
         else:
-            self._parts.append(event.get("body", b""))
+            piece = event.get("body", b"")
+            self._parts.append(await by_size(len(piece), self._packer.compress, piece))
             if not event.get("more_body", False):
-                await self._send_packed(self._head, b"".join(self._parts))
+                self._parts.append(self._packer.flush())
+                await self._send_packed(self._head, Pieces(self._parts))
 
-    async def _send_packed(self, head: Event, body: bytes) -> None:
-        packed = await by_size(len(body), zlib.compress, body, _LEVEL, _GZIP)
+    async def _send_packed(self, head: Event, packed: Pieces) -> None:
         headers = [
             *((name, value) for name, value in head["headers"] if name != b"content-length"),
             (b"content-length", b"%d" % len(packed)),

@@ -210,11 +210,11 @@ class HttpProtocol(HttpToolsProtocol):
                 return
             # The application waits for a body, and is told that the client has gone.
             cycle.disconnected = True
-        status, headers, body = error_response(error, "")
-        lines = [STATUS_LINE[status]]
-        for field, value in (*headers, (b"connection", b"close")):
+        response = error_response(error, "")
+        lines = [STATUS_LINE[response.status]]
+        for field, value in (*response.headers, (b"connection", b"close")):
             lines += [field, b": ", value, b"\r\n"]
-        self.transport.write(b"".join([*lines, b"\r\n", body]))
+        self.transport.write(b"".join([*lines, b"\r\n", response.text]))
         self.transport.close()
 
 

@@ -19,9 +19,11 @@ from google.protobuf.message import Message
 
 from aitbc.v1 import annotations_pb2
 from aitbc_server.api.endpoint import Messages
+from aitbc_server.aside import LARGE_BYTES
 from aitbc_server.bounded_json import JsonError, read_json
 from aitbc_server.domain.errors import InvalidArgument
-from aitbc_server.rest.asgi import API_HEADERS, Response, json_response
+from aitbc_server.json_lists import json_pieces
+from aitbc_server.rest.asgi import API_HEADERS, Pieces, Response, json_response
 from aitbc_server.rest.codec import Values, decoder, encoder, response_encoder
 from aitbc_server.rest.errors import InvalidJson
 from aitbc_server.rest.fields import (
@@ -120,6 +122,8 @@ class Route:
         existing = self.existing_field
         status = 200 if existing and message.HasField(existing) else self.status
         body = data.get(self.response_field) if self.response_field else data
+        if message.ByteSize() > LARGE_BYTES:
+            return json_response(status, Pieces(json_pieces(body)))
         return json_response(status, orjson.dumps(body))
 
     def stream(self, messages: Messages, dialect: Dialect) -> EventResponse:

@@ -202,4 +202,4 @@ class EventResponse:
         return self.dialect.event(self.event(message))
 
     def _error(self, error: Exception) -> bytes:
-        return self.dialect.error(error_response(error, self.where).body)
+        return self.dialect.error(error_response(error, self.where).text)

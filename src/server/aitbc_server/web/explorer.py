@@ -154,7 +154,7 @@ class Explorer:
         told = error_response(error, f"GET {path}")
         page = Page(
             template="error.html",
-            values={"status": told.status, **orjson.loads(told.body)},
+            values={"status": told.status, **orjson.loads(told.text)},
             status=told.status,
         )
         response = await self._html(page, path)
