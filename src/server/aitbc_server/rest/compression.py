@@ -57,10 +57,9 @@ class Compressed:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         # No coroutine of its own, which would be made for every request.
         if scope["type"] == "http" and scope["method"] != "HEAD":
-            for name, value in scope["headers"]:
-                if name == b"accept-encoding" and _takes_gzip(value):
-                    send = _Packing(send).send
-                    break
+            said = dict(scope["headers"]).get(b"accept-encoding")
+            if said is not None and _takes_gzip(said):
+                send = _Packing(send).send
         return self._app(scope, receive, send)
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from urllib.parse import unquote
 
 import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -18,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from aitbc_server.rest.asgi import AsgiApp, Event, Receive, Scope, Send
+from aitbc_server.rest.cycle import Cycle
 from aitbc_server.rest.errors import (
     HeadersTooLarge,
     HttpError,
@@ -131,8 +134,20 @@ class HttpProtocol(HttpToolsProtocol):
                 self._refuse(HeadersTooLarge(self._limits.head_bytes))
 
     def on_body(self, body: bytes) -> None:
+        # As uvicorn's, which asks beside what nothing here is upgraded to.
         self._tail_bytes = 0
-        super().on_body(body)
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.body += body
+            if len(cycle.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
+            cycle.message_event.set()
+
+    def on_message_complete(self) -> None:
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.more_body = False
+            cycle.message_event.set()
 
     def on_headers_complete(self) -> None:
         if len(self.pipeline) >= _MOST_PIPELINED:
@@ -146,10 +161,42 @@ class HttpProtocol(HttpToolsProtocol):
             size = len(self.url) + sum(len(name) + len(value) for name, value in headers)
             if size > limit:
                 raise HeadersTooLarge(limit)
-        super().on_headers_complete()
+        self._begin()
         # A field after the body is nobody's header: who put it there may be another than who put
         # those before it (RFC 9110, section 6.5.1).
         self.headers = []
+
+    def _begin(self) -> None:
+        """Has the request answered, once those before it are."""
+        scope = self.scope
+        version, url = self.parser.get_http_version(), httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["http_version"] = version
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = url.path
+        scope["query_string"] = url.query or b""
+        before, self.cycle = (
+            self.cycle,
+            Cycle(
+                scope=scope,
+                transport=self.transport,
+                flow=self.flow,
+                logger=self.logger,
+                access_logger=self.access_logger,
+                access_log=False,
+                default_headers=self.server_state.default_headers,
+                message_event=asyncio.Event(),
+                expect_100_continue=self.expect_100_continue,
+                keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+                on_response=self.on_response_complete,
+            ),
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         cast("Scope", cycle.scope)[TAKEN] = self.flow.drain

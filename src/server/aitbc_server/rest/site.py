@@ -72,9 +72,14 @@ class Site:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         # No coroutine of its own, which would be made for every request.
-        if scope["type"] == "http" and scope["path"][-1:] == "/":
-            return self._redirect_odd(scope, receive, send)
-        return self._pass_on(scope, receive, send)
+        if scope["type"] == "http":
+            path: str = scope["path"]
+            if path.endswith("/"):
+                return self._redirect_odd(scope, receive, send)
+            may_be_mounted = path in self._exact or path.startswith(self._paths_below)
+            if may_be_mounted or scope["method"] == "OPTIONS":
+                return self._pass_on(scope, receive, send)
+        return self._rest(scope, receive, send)
 
     async def _redirect_odd(self, scope: Scope, receive: Receive, send: Send) -> None:
         if await self._is_odd(scope["path"]):
@@ -83,16 +88,15 @@ class Site:
             await self._pass_on(scope, receive, send)
 
     def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] == "http":
-            path: str = scope["path"]
-            if scope["method"] == "OPTIONS":
-                send = _answering_options(send)
-            for mount in self._exact.get(path, ()):
-                if mount.takes is None or mount.takes(scope):
-                    return mount.app(scope, receive, self._counting(mount, send))
-            for mount in self._below if path.startswith(self._paths_below) else ():
-                if path.startswith(mount.path) and (mount.takes is None or mount.takes(scope)):
-                    return mount.app(scope, receive, self._counting(mount, send))
+        path: str = scope["path"]
+        if scope["method"] == "OPTIONS":
+            send = _answering_options(send)
+        for mount in self._exact.get(path, ()):
+            if mount.takes is None or mount.takes(scope):
+                return mount.app(scope, receive, self._counting(mount, send))
+        for mount in self._below if path.startswith(self._paths_below) else ():
+            if path.startswith(mount.path) and (mount.takes is None or mount.takes(scope)):
+                return mount.app(scope, receive, self._counting(mount, send))
         return self._rest(scope, receive, send)
 
     async def _is_odd(self, path: str) -> bool:
