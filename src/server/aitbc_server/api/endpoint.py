@@ -80,7 +80,7 @@ class Endpoint:
     # Ends what lasts longer than its caller's key.
     _lasting: Lasting | None = None
     # Whether its request may ask to wait.
-    _can_wait: bool = False
+    can_wait: bool = False
 
     @property
     def service(self) -> str:
@@ -95,7 +95,7 @@ class Endpoint:
     def waits(self, request: Message) -> bool:
         """Says whether a request asks to wait."""
         waiting: Any = request
-        return self._can_wait and waiting.wait > 0
+        return self.can_wait and waiting.wait > 0
 
     def __call__(
         self, request: Message, caller: Caller, *, is_checked: bool = False
@@ -104,7 +104,7 @@ class Endpoint:
 
         `is_checked`: whether it was checked already.
         """
-        if self.waits(request) and self._lasting is not None:
+        if self.can_wait and self._lasting is not None and self.waits(request):
             return self._lasting.answer(self._answer(request, caller, is_checked), caller.key_id)
         return self._answer(request, caller, is_checked)
 
@@ -163,7 +163,7 @@ def endpoints(services: Iterable[Service], lasting: Lasting | None = None) -> di
                 _handler=_handler(of_service, _snake(method.name)),
                 _validate=validator(method.input_type),
                 _lasting=lasting,
-                _can_wait=_WAIT in method.input_type.fields_by_name,
+                can_wait=_WAIT in method.input_type.fields_by_name,
             )
     return table
 

@@ -31,7 +31,7 @@ _LOGPROB_BYTES = 40
 _SINGLE_BYTES = 4
 # Characters by which prompts are told to begin alike: below, an engine's cache saves nothing. And
 # tokens, of about as many.
-_PREFIX = 1024
+PREFIX = 1024
 _PREFIX_TOKENS = 256
 # What a token counts of a prompt, in bytes: about as many as its text has.
 _TOKEN_BYTES = 4
@@ -103,11 +103,11 @@ def affinity_of(request: jobs_pb2.SubmitJobRequest, caller: Caller) -> tuple[byt
         keys.append(_key(f"{caller.owner} {request.conversation_id}"))
     text = request.prompt
     for message in request.messages:
-        if len(text) >= _PREFIX:
+        if len(text) >= PREFIX:
             break
         text += f"\0{message.role}\0{message.content}"
-    if len(text) >= _PREFIX:
-        keys.append(_key(f"{caller.owner}\0{text[:_PREFIX]}"))
+    if len(text) >= PREFIX:
+        keys.append(_key(f"{caller.owner}\0{text[:PREFIX]}"))
     if len(request.prompt_token_ids) >= _PREFIX_TOKENS:
         tokens = array("i", request.prompt_token_ids[:_PREFIX_TOKENS]).tobytes()
         keys.append(_digest(f"{caller.owner}\0\0".encode() + tokens))

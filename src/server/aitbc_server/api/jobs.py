@@ -16,8 +16,8 @@ from aitbc_server.api.convert import (
     page_start,
     page_token,
     queue_message,
+    set_timestamp,
     span_of,
-    timestamp,
 )
 from aitbc_server.api.endpoint import Messages
 from aitbc_server.api.records import find_job
@@ -262,6 +262,6 @@ def _listed(record: JobRecord) -> jobs_pb2.Job:
 
 def _submitted(job: tuple[str, JobStatus, int]) -> jobs_pb2.SubmitJobResponse:
     job_id, status, created_us = job
-    return jobs_pb2.SubmitJobResponse(
-        job_id=job_id, status=STATUS_TO_PROTO[status], created_at=timestamp(created_us)
-    )
+    response = jobs_pb2.SubmitJobResponse(job_id=job_id, status=STATUS_TO_PROTO[status])
+    set_timestamp(response.created_at, created_us)
+    return response

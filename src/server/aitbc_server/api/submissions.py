@@ -11,6 +11,7 @@ from aitbc.v1 import jobs_pb2
 from aitbc_server.api.contents import asked_beside
 from aitbc_server.api.convert import prompt_text, set_timestamp
 from aitbc_server.api.generation import (
+    PREFIX,
     affinity_of,
     check_answer_size,
     check_generation,
@@ -53,12 +54,8 @@ class _Asked(NamedTuple):
     beside: bytes
 
 
-class _Draft(NamedTuple):
-    """What a job has of the coordinator alone."""
-
-    now_us: int
-    job_id: str
-    salt: bytes
+# What a job has of the coordinator alone: when it came, its id and its salt.
+_Draft = tuple[int, str, bytes]
 
 
 class Submissions:
@@ -118,7 +115,7 @@ class Submissions:
         )
 
     def _draft(self, now_us: int) -> _Draft:
-        return _Draft(now_us, self._ids.job_id(now_us), self._ids.salt())
+        return now_us, self._ids.job_id(now_us), self._ids.salt()
 
     def _jobs(
         self,
@@ -140,7 +137,8 @@ class Submissions:
         now_us, job_id, salt = draft
         said = {_NAMES[f]: value for f, value in request.ListFields() if f in _NAMES}
         text = request.prompt
-        if text and said.keys() <= _SIMPLE and not text.isspace():
+        is_plain = bool(text) and said.keys() <= _SIMPLE and not text.isspace()
+        if is_plain:
             params = request.params.SerializeToString()
             settle = _settle_params if len(params) <= _REMEMBERED_BYTES else _settle_params_anew
             asked = settle(request.model, params, self._max_answer_bytes)
@@ -166,7 +164,8 @@ class Submissions:
             created_us=now_us,
             deadline_us=None if timeout_s is None else now_us + timeout_s * 1_000_000,
             spec=spec.SerializeToString(),
-            affinity=affinity_of(request, caller),
+            # A short prompt alone begins like no other.
+            affinity=() if is_plain and len(text) < PREFIX else affinity_of(request, caller),
             prompt_salt=salt,
             prompt_hash=prompt_hash,
             request_hash=whole_hash(salt, prompt_hash, asked.beside),

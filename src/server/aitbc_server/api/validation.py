@@ -83,7 +83,7 @@ class _MessageValidator:
         # Names of the required fields, and whether their absence differs from their zero value.
         self._required: list[tuple[str, bool]] = []
         # Fields of which one must be set.
-        self._exactly_one: tuple[FieldDescriptor, ...] = ()
+        self._exactly_one: dict[FieldDescriptor, None] = {}
         # Paths of fields of which at least one must be set, and what says of a message whether.
         self._at_least_one: tuple[tuple[str, Callable[[Any], bool]], ...] = ()
         self.accepts_everything = False
@@ -95,7 +95,7 @@ class _MessageValidator:
             check = _field_check(field)
             if check is not None:
                 self._checks[field] = check
-        self._exactly_one = tuple(descriptor.fields_by_name[n] for n in exactly_one(descriptor))
+        self._exactly_one = {descriptor.fields_by_name[n]: None for n in exactly_one(descriptor)}
         self._at_least_one = tuple(
             (path, _holds(descriptor, path.split("."))) for path in at_least_one(descriptor)
         )
@@ -116,7 +116,9 @@ class _MessageValidator:
         # ListFields skips what is absent, and so costs less than a look at each field.
         fields = message.ListFields()
         if self._exactly_one:
-            self._check_exactly_one([field for field, _ in fields if field in self._exactly_one])
+            given = [field for field, _ in fields if field in self._exactly_one]
+            if len(given) != 1:
+                raise self._not_one(given)
         if self._at_least_one:
             # Not `any`: there may be thousands of messages, each of which would make a generator.
             for _, holds in self._at_least_one:
@@ -132,13 +134,11 @@ class _MessageValidator:
                 except InvalidArgument as error:
                     raise below(field.name, error) from None
 
-    def _check_exactly_one(self, given: Sequence[FieldDescriptor]) -> None:
-        if len(given) == 1:
-            return
+    def _not_one(self, given: Sequence[FieldDescriptor]) -> InvalidArgument:
         if not given:
-            raise _missing([field.name for field in self._exactly_one])
+            return _missing([field.name for field in self._exactly_one])
         first, second = given[0].name, given[1].name
-        raise InvalidArgument(second, f"give either {first} or {second}, not both")
+        return InvalidArgument(second, f"give either {first} or {second}, not both")
 
 
 def exactly_one(descriptor: Descriptor) -> tuple[str, ...]:

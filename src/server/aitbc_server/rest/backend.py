@@ -102,7 +102,7 @@ class LocalBackend:
     ) -> Awaitable[Message]:
         """Answers the request. Raises domain errors."""
         endpoint = self._endpoints[method.full_name]
-        if self._shares is not None and endpoint.waits(request):
+        if endpoint.can_wait and self._shares is not None and endpoint.waits(request):
             return _counted(endpoint, request, self._shares, caller)
         return endpoint(request, caller)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from aitbc_server.domain.errors import PayloadTooLarge
-from aitbc_server.rest.asgi import Event, Receive
+from aitbc_server.rest.asgi import Receive
 from aitbc_server.rest.errors import UnsupportedMediaType
 from aitbc_server.rest.watch import ClientGone
 from aitbc_server.slices import is_spent, next_turn
@@ -19,7 +19,9 @@ async def read_json(headers: Mapping[str, str], receive: Receive, max_bytes: int
     """
     if int(headers.get("content-length", 0)) > max_bytes:
         raise PayloadTooLarge(max_bytes)
-    event = await _next_part(receive)
+    event = await receive()
+    if event["type"] == "http.disconnect":
+        raise ClientGone
     body: bytes = event.get("body", b"")
     if event.get("more_body", False):
         body = await _rest_of_body(body, max_bytes, receive)
@@ -47,17 +49,12 @@ async def read_bytes(headers: Mapping[str, str], receive: Receive, max_bytes: in
     return body
 
 
-async def _next_part(receive: Receive) -> Event:
-    event = await receive()
-    if event["type"] == "http.disconnect":
-        raise ClientGone
-    return event
-
-
 async def _rest_of_body(first: bytes, limit: int, receive: Receive) -> bytes:
     parts, size, more = [first], len(first), True
     while more and size <= limit:
-        event = await _next_part(receive)
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            raise ClientGone
         parts.append(event.get("body", b""))
         size += len(parts[-1])
         more = event.get("more_body", False)
