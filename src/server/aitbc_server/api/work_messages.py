@@ -88,12 +88,21 @@ class Beside(NamedTuple):
     # Of a completion: a serialised aitbc.v1.Job, and what is held against what its job asks.
     details: bytes = b""
     told: Told = NOTHING_BESIDE
-    # The same as receipts cover it.
+    # The same as receipts cover it, where no hash of it is known.
     answered: bytes = b""
 
 
-def beside_text(update: work_pb2.Update, task: Task = Task.GENERATE, asks: Asks = PLAIN) -> Beside:
-    """Returns what an update of a job that asks this has beside its text."""
+def beside_text(
+    update: work_pb2.Update,
+    task: Task = Task.GENERATE,
+    asks: Asks = PLAIN,
+    *,
+    is_hashed: bool = False,
+) -> Beside:
+    """Returns what an update of a job that asks this has beside its text.
+
+    `is_hashed`: whether the hash of a whole answer is known, so that nothing is to be hashed.
+    """
     kind = update.WhichOneof("event")
     if kind == "delta":
         return Beside(parts=_parts_of(update.delta))
@@ -112,15 +121,15 @@ def beside_text(update: work_pb2.Update, task: Task = Task.GENERATE, asks: Asks 
         logprob_bytes = len(logprobs) + completion.prompt_details.ByteSize()
         told = told._replace(logprob_bytes=logprob_bytes)
         details = plain + logprobs + details
-    reason = _reason_of(completion)
-    return Beside(NO_PARTS, details, told, answered_beside(completion, reason))
+    answered = b"" if is_hashed else answered_beside(completion, _reason_of(completion))
+    return Beside(NO_PARTS, details, told, answered)
 
 
-def looked_at(update: work_pb2.Update, task: Task, asks: Asks) -> Beside | str:
+def looked_at(update: work_pb2.Update, task: Task, asks: Asks, *, is_hashed: bool) -> Beside | str:
     """Returns what an update has beside its text, or what is wrong with it."""
     # What was not asked for may be much, and is not worth being checked.
     problem = unasked_in(update, asks) or _problem_of(update)
-    return problem or beside_text(update, task, asks)
+    return problem or beside_text(update, task, asks, is_hashed=is_hashed)
 
 
 def parents_of(hello: work_pb2.Hello) -> dict[str, str]:
@@ -192,7 +201,7 @@ def completion_of(
         result_salt=stated.result_salt if stated else None,
         result_hash=stated.result_hash if stated else None,
         answer_hash=stated.answer_hash if stated else None,
-        answered=b"" if stated and stated.answer_hash else beside.answered,
+        answered=beside.answered,
         miner_signature=stated.signature if stated else None,
     )
 

@@ -282,10 +282,12 @@ class WorkSession:
             if asked is not None:
                 if is_large:
                     turn_bytes += update.ByteSize()
+                signed = stated.get(update.lease_id)
+                is_hashed = signed is not None and signed.answer_hash is not None
                 if is_large and is_long(update):
-                    taken = await aside(looked_at, update, *asked)
+                    taken = await aside(looked_at, update, *asked, is_hashed=is_hashed)
                 else:
-                    taken = looked_at(update, *asked)
+                    taken = looked_at(update, *asked, is_hashed=is_hashed)
                 if isinstance(taken, str):
                     # It fails alone: the others of the message are of other jobs.
                     _log.warning(
@@ -294,7 +296,7 @@ class WorkSession:
                     refusal = Refusal(ANSWER_REFUSED, f"sent an update whose {taken}")
                     self._dispatcher.refuse(self._session, update.lease_id, refusal)
                 else:
-                    self._take(update, taken, stated, now)
+                    self._take(update, taken, signed, now)
             if place % _SLICE == 0 or turn_bytes > SLICE_BYTES:
                 # Others have their turn.
                 turn_bytes = 0
@@ -304,7 +306,7 @@ class WorkSession:
                 now = self._dispatcher.now()
 
     def _take(
-        self, update: work_pb2.Update, beside: Beside, stated: Mapping[str, Stated], now: Now
+        self, update: work_pb2.Update, beside: Beside, signed: Stated | None, now: Now
     ) -> None:
         dispatcher, session = self._dispatcher, self._session
         kind = update.WhichOneof("event")
@@ -319,7 +321,6 @@ class WorkSession:
                 beside.parts,
             )
         elif kind == "completion":
-            signed = stated.get(update.lease_id)
             if signed is None and self._public_key:
                 _log.warning("session.signature_refused", miner_id=session.miner_id)
                 dispatcher.refuse(session, update.lease_id, UNSIGNED)
