@@ -233,7 +233,7 @@ class BatchRun:
                     return False
                 self._submitting += len(made)
                 try:
-                    line.job_ids = await self._jobs.submit(name, made, caller)
+                    self._wait_for(line, await self._jobs.submit(name, made, caller))
                 finally:
                     self._submitting -= len(made)
         except (Exhausted, Unavailable) as error:
@@ -241,17 +241,24 @@ class BatchRun:
                 pause_s = min(error.retry_after_s or 1.0, _MOST_PAUSE_S)
                 self._may_submit_at = self._clock.monotonic() + pause_s
                 return False
-            line.refusal = error.with_traceback(None)
+            self._refuse(line, error)
         except Exception as error:
-            # Of this line alone. A traceback would keep what there was of its jobs.
-            line.refusal = error.with_traceback(None)
-        line.waiting = {job_id for job_id in line.job_ids if not self._jobs.is_final(job_id)}
+            self._refuse(line, error)
+        return True
+
+    def _wait_for(self, line: _Line, job_ids: Sequence[str]) -> None:
+        line.job_ids = job_ids
+        line.waiting = {job_id for job_id in job_ids if not self._jobs.is_final(job_id)}
         for job_id in line.waiting:
             self._waiting[job_id] = line
             self._watch[job_id] = self._job_ended
         if not line.waiting:
             self._ended.append(line)
-        return True
+
+    def _refuse(self, line: _Line, error: Exception) -> None:
+        # This line alone. A traceback would keep what there was of its jobs.
+        line.refusal = error.with_traceback(None)
+        self._ended.append(line)
 
     async def _made(self, path: str, body: bytes) -> Sequence[jobs_pb2.SubmitJobRequest]:
         # Many lines are made one after the other, and those that are wrong take longest.
