@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
-
-from aitbc_server.telemetry.histogram import Histogram
 
 # Rows of a family: the values of its labels, and the number.
 Rows = Iterable[tuple[Sequence[str], float]]
@@ -38,9 +36,7 @@ class Family(NamedTuple):
 
     def histogram(self, registry: CollectorRegistry) -> Histogram:
         """Returns the histogram, to observe what it counts."""
-        histogram = Histogram(self.name, self.words, self.buckets)
-        registry.register(histogram)
-        return histogram
+        return Histogram(self.name, self.words, buckets=self.buckets, registry=registry)
 
 
 _LATENCIES_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
