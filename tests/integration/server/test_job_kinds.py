@@ -43,7 +43,8 @@ VECTORS: list[dict[str, Any]] = [{"vector": [0.1, -0.0]}, {"vector": [1e-30, 3.0
 IMAGE: dict[str, Any] = {
     "messages": [
         {"role": "user", "parts": [{"type": "image_url", "url": "https://example.org/a.png"}]}
-    ]
+    ],
+    "params": {"stop": ["\n"]},
 }
 
 

@@ -674,8 +674,8 @@ class Completion(_message.Message):
     """
     finish_reason: _builtins.str
     """Why the generation ended: `stop`, `length`, `tool_calls`, `content_filter` or `repetition`. Any
-    other one is kept as `stop`, and so is `tool_calls` without a call; of an answer that is signed it
-    is refused.
+    other one, also none, is kept as `stop`, and so is `tool_calls` without a call. Where a statement of
+    version 2 covers it, such an answer is refused.
     """
     result_salt: _builtins.bytes
     """16 random bytes that come before what is hashed of the answer. Required of a miner with a key."""

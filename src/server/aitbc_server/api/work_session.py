@@ -328,7 +328,8 @@ class WorkSession:
             completion = completion_of(
                 update.lease_id, update.completion, beside, signed, now.wall_us
             )
-            if signed and completion.finish_reason != update.completion.finish_reason:
+            is_whole_signed = signed is not None and signed.answer_hash is not None
+            if is_whole_signed and completion.finish_reason != update.completion.finish_reason:
                 # What is kept would be another answer than the one that was signed.
                 refusal = Refusal(ANSWER_REFUSED, "signed a finish_reason that cannot be")
                 dispatcher.refuse(session, update.lease_id, refusal)
