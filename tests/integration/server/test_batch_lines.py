@@ -64,7 +64,7 @@ async def test_a_line_tells_what_of_it_was_ignored(tmp_path: Path) -> None:
             CHAT,
             ignored,
             {"messages": HI},
-            {**ignored, "tools": [{"type": "function", "function": {"name": "a b"}}]},
+            {**ignored, "tool_choice": {"type": "function", "function": {"name": "absent"}}},
             {**ignored, "n": 0},
         )
         for assignment in await miner.assignments(2):

@@ -432,15 +432,19 @@ async def test_thoughts_before_a_call_of_a_tool(tmp_path: Path) -> None:
     call = jobs_pb2.ToolCall(id="call_1", name="weather", arguments="{}")
     more: Any = {"result": "", "finish_reason": "tool_calls", "tool_calls": [call]}
     async with served(tmp_path) as (_, miner, api):
-        asking = asyncio.create_task(api.responses.create(model="m", input="hi", stream=True))
+        tool: Any = {"type": "function", "name": "weather", "parameters": {}}
+        asking = asyncio.create_task(
+            api.responses.create(model="m", input="hi", stream=True, tools=[tool])
+        )
         await answer_thought(miner, **more)
         events = [event async for event in await asking]
         output = events[-1].response.output
         assert [item.type for item in output] == ["reasoning", "function_call"]
         done = [event for event in events if event.type == "response.output_item.done"]
         assert [(event.output_index, event.item) for event in done] == list(enumerate(output))
+        tool = {"type": "function", "function": {"name": "weather"}}
         asking = asyncio.create_task(
-            api.chat.completions.create(model="m", messages=USER, stream=True)
+            api.chat.completions.create(model="m", messages=USER, stream=True, tools=[tool])
         )
         await answer_thought(miner, **more)
         chunks = [chunk async for chunk in await asking]

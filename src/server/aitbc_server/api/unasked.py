@@ -82,6 +82,8 @@ def _in_logprobs(
     """Returns what is wrong with probabilities. `most`: likeliest tokens at each place."""
     if most is None:
         return "were not asked for"
+    # Some engines always tell the likeliest.
+    most = max(most, 1)
     for one in logprobs:
         top = one.top
         if len(top) > most:
