@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -98,8 +99,9 @@ class _Pairing(Pooling):
         return job
 
     @property
+    @abstractmethod
     def _sides(self) -> Sides:
-        raise NotImplementedError
+        """The parameters that have the two texts of each pair. Raises OpenAIError."""
 
     @property
     def _many(self) -> tuple[str, str]:

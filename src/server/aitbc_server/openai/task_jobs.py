@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from abc import abstractmethod
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Annotated, Any, Literal, TypeVar
@@ -77,9 +78,9 @@ class Pooling(Asking):
             job.use_activation = self.use_activation
         return job
 
+    @abstractmethod
     def parts(self, model: str) -> Iterator[jobs_pb2.SubmitJobRequest]:
         """Yields the jobs that it asks for. Raises OpenAIError."""
-        raise NotImplementedError
 
     def places(self, job: int) -> Places:
         """Returns where what a job has came from."""
